@@ -1,0 +1,1 @@
+//! RocketMQ semantics over a replicated log.

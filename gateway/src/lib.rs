@@ -1,0 +1,1 @@
+//! Forwarding, Telemetry termination and sessions.

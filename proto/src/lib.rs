@@ -1,0 +1,1 @@
+//! The wire: message types, validated words, limits.
