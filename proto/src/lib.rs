@@ -1,1 +1,79 @@
-//! The wire: message types, validated words, limits.
+//! The wire: message types, and the validated words that they parse into.
+//!
+//! Generated modules hold what travels; everything else turns it into types that were checked once
+//! and are trusted from then on.
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
+mod send_message;
+
+pub use send_message::SendMessageRequest;
+
+/// `apache.rocketmq.v2`: what the official clients speak.
+pub mod v2 {
+    #![allow(
+        missing_debug_implementations,
+        unreachable_pub,
+        unused_qualifications,
+        clippy::all,
+        clippy::allow_attributes_without_reason,
+        clippy::doc_markdown,
+        reason = "generated"
+    )]
+    pub use crate::SendMessageRequest;
+    tonic::include_proto!("apache.rocketmq.v2");
+}
+
+/// `raftmq.raft.v1`: the replicas of one broker group among themselves.
+pub mod raft_rpc {
+    #![allow(
+        missing_debug_implementations,
+        unreachable_pub,
+        unused_qualifications,
+        clippy::all,
+        clippy::allow_attributes_without_reason,
+        reason = "generated"
+    )]
+    tonic::include_proto!("raftmq.raft.v1");
+}
+
+/// `raftmq.registry.v1`: brokers and access points to NameServers.
+pub mod registry {
+    #![allow(
+        missing_debug_implementations,
+        unreachable_pub,
+        unused_qualifications,
+        clippy::all,
+        clippy::allow_attributes_without_reason,
+        reason = "generated"
+    )]
+    tonic::include_proto!("raftmq.registry.v1");
+}
+
+/// `raftmq.session.v1`: access points to the leaders of broker groups.
+pub mod session {
+    #![allow(
+        missing_debug_implementations,
+        unreachable_pub,
+        unused_qualifications,
+        clippy::all,
+        clippy::allow_attributes_without_reason,
+        reason = "generated"
+    )]
+    tonic::include_proto!("raftmq.session.v1");
+}
+
+/// `raftmq.admin.v1`: administration.
+pub mod admin {
+    #![allow(
+        missing_debug_implementations,
+        unreachable_pub,
+        unused_qualifications,
+        clippy::all,
+        clippy::allow_attributes_without_reason,
+        reason = "generated"
+    )]
+    tonic::include_proto!("raftmq.admin.v1");
+}
+
+/// Every message and service above as a serialized `google.protobuf.FileDescriptorSet`.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
