@@ -4,8 +4,26 @@
 //! and are trusted from then on.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
+pub mod clock;
+pub mod filter;
+pub mod header;
+pub mod hop;
+pub mod limits;
+pub mod message;
+pub mod name;
+pub mod position;
+pub mod receipt_handle;
 mod send_message;
+pub mod text;
 
+pub use clock::Timestamp;
+pub use filter::{InvalidFilter, TagFilter, tag_hash};
+pub use message::InvalidMessage;
+pub use name::{
+    BrokerName, ClientId, ConsumerGroup, InvalidName, MessageGroup, MessageId, Topic, Word,
+};
+pub use position::{Queue, QueueId, QueueOffset};
+pub use receipt_handle::{InvalidReceiptHandle, ReceiptHandle};
 pub use send_message::SendMessageRequest;
 
 /// `apache.rocketmq.v2`: what the official clients speak.
