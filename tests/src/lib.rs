@@ -1,1 +1,37 @@
-//! End-to-end tests.
+//! The harness of the end-to-end tests: real `namesrv` and `broker` processes on loopback, clients
+//! that record what they did, and faults as verbs.
+//!
+//! A test reads like the sentence that it proves. Nouns are clusters, nodes and clients; verbs are
+//! faults (`kill`, `pause`, `stop`, `restart`, `wipe`); waits are conditions with a name and a
+//! budget. What clients did goes into one [`Ledger`], and the `jepsen` crate judges it.
+//!
+//! When a test fails it prints the role and the positions of each node and the end of each log, and
+//! leaves the data directories where they are.
+
+#![allow(clippy::print_stderr, reason = "a harness reports to the terminal")]
+
+pub mod address;
+pub mod binaries;
+pub mod body;
+pub mod cluster;
+pub mod consumer;
+pub mod eventually;
+pub mod faults;
+pub mod http;
+pub mod ledger;
+pub mod nameserver;
+pub mod node;
+pub mod official;
+pub mod outcome;
+pub mod process;
+pub mod producer;
+pub mod rpc;
+pub mod scratch;
+pub mod status;
+
+pub use cluster::Cluster;
+pub use consumer::Consumer;
+pub use eventually::eventually;
+pub use ledger::Ledger;
+pub use outcome::Failure;
+pub use producer::Producer;

@@ -1,0 +1,171 @@
+//! One program under test: started, killed, paused, stopped, and its log read.
+
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Lines of the log that a failure shows.
+const TAIL: usize = 30;
+
+/// A program with its arguments, and the running process if there is one. The log is appended to
+/// over restarts.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    log: PathBuf,
+    child: Option<Child>,
+    paused: bool,
+}
+
+impl Process {
+    /// Describes a program; nothing runs yet.
+    #[must_use]
+    pub fn new(name: String, program: PathBuf, arguments: Vec<OsString>, log: PathBuf) -> Self {
+        Self { name, program, arguments, log, child: None, paused: false }
+    }
+
+    /// Replaces the arguments of the next start.
+    pub fn set_arguments(&mut self, arguments: Vec<OsString>) {
+        self.arguments = arguments;
+    }
+
+    /// # Panics
+    /// When it runs already, or cannot be started.
+    pub fn start(&mut self) {
+        assert!(!self.is_running(), "{} runs already", self.name);
+        let log = OpenOptions::new().create(true).append(true).open(&self.log).expect("a log file");
+        let errors = log.try_clone().expect("a second handle to the log");
+        let child = Command::new(&self.program)
+            .args(&self.arguments)
+            .env("RUST_BACKTRACE", "1")
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .spawn()
+            .unwrap_or_else(|e| panic!("start {}: {e}", self.program.display()));
+        self.child = Some(child);
+        self.paused = false;
+    }
+
+    /// Whether there is a process, paused or not.
+    pub fn is_running(&mut self) -> bool {
+        match &mut self.child {
+            Some(child) => matches!(child.try_wait(), Ok(None)),
+            None => false,
+        }
+    }
+
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// The process id, while there is a process.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name));
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(pid, signal).unwrap_or_else(|e| panic!("signal {}: {e}", self.name));
+    }
+
+    /// SIGKILL, and waits for the end. Does nothing when nothing runs.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        self.paused = false;
+    }
+
+    /// SIGSTOP: it lives and holds its sockets, but does nothing.
+    pub fn pause(&mut self) {
+        self.signal(Signal::STOP);
+        self.paused = true;
+    }
+
+    /// SIGCONT.
+    pub fn resume(&mut self) {
+        self.signal(Signal::CONT);
+        self.paused = false;
+    }
+
+    /// SIGTERM. The process ends on its own; see [`Process::exit`].
+    pub fn terminate(&mut self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// How the process ended, if it ended on its own by now.
+    pub fn exit_now(&mut self) -> Result<Option<ExitStatus>> {
+        let child = self.child.as_mut().context("no process")?;
+        let ended = child.try_wait()?;
+        if ended.is_some() {
+            self.child = None;
+        }
+        Ok(ended)
+    }
+
+    /// Waits until the process ended on its own.
+    pub async fn exit(&mut self, budget: Duration) -> Result<ExitStatus> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.exit_now()? {
+                return Ok(status);
+            }
+            if start.elapsed() > budget {
+                bail!("{} did not end within {budget:?}", self.name);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Everything that it has written so far, over all its starts.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read(&self.log).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+    }
+
+    /// The last lines of the log.
+    #[must_use]
+    pub fn tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(TAIL)..].join("\n")
+    }
+
+    /// Lines of the log that tell of a panic.
+    #[must_use]
+    pub fn panics(&self) -> Vec<String> {
+        self.log().lines().filter(|l| l.contains("panicked at")).map(str::to_owned).collect()
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Resident memory of a process in bytes.
+pub fn resident_memory(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("process status")?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").trim().parse()?;
+    Ok(kib * 1024)
+}
