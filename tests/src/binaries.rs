@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 /// Names a directory with `broker`, `namesrv`, `mqadmin` and `mqbench`, and keeps the tests from
 /// building them.
-const DIRECTORY: &str = "RAFTMQ_BIN_DIR";
+const DIRECTORY: &str = "MQTEST_BIN_DIR";
 
 /// The path of the program `name`.
 ///

@@ -244,6 +244,19 @@ impl Consumer {
         }
     }
 
+    /// Receives and acks for about this long; errors are part of life.
+    pub async fn drain_for(&mut self, time: Duration) {
+        let start = Instant::now();
+        while start.elapsed() < time {
+            match self.receive(BATCH, INVISIBLE, Duration::from_secs(5)).await {
+                Ok(deliveries) => {
+                    self.ack_all(&deliveries, Instant::now() + Duration::from_secs(10)).await;
+                }
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
     /// Receives and acks until `stop` is set.
     pub async fn consume_until(&mut self, stop: tokio::sync::watch::Receiver<bool>) {
         while !*stop.borrow() {

@@ -11,7 +11,7 @@ use crate::cluster::Cluster;
 use crate::node::Node;
 
 /// Sets the seed of randomized tests.
-const SEED: &str = "RAFTMQ_TEST_SEED";
+const SEED: &str = "MQTEST_SEED";
 
 /// The seed of this run: from the environment, or a fresh one. It is printed, so that a failure can
 /// be run again.

@@ -3,16 +3,19 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use crate::binaries;
+use crate::eventually;
 use crate::http;
 use crate::process::{Process, resident_memory};
 use crate::rpc::Rpc;
 
-/// A NameServer. It has an empty working directory of its own, so that a file that it writes shows.
+/// A NameServer.
 #[derive(Debug)]
 pub struct NameServer {
     pub address: SocketAddr,
@@ -53,6 +56,18 @@ impl NameServer {
     pub fn restart(&self) {
         self.kill();
         self.start();
+    }
+
+    /// Waits until the process ended on its own.
+    ///
+    /// # Panics
+    /// When it does not within `budget`.
+    pub async fn exit(&self, budget: Duration) -> ExitStatus {
+        eventually("the NameServer ends", budget, async || {
+            let ended = self.process().exit_now().map_err(|e| e.to_string())?;
+            ended.ok_or_else(|| "it runs".to_owned())
+        })
+        .await
     }
 
     #[must_use]

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,14 @@ impl Process {
         assert!(!self.is_running(), "{} runs already", self.name);
         let log = OpenOptions::new().create(true).append(true).open(&self.log).expect("a log file");
         let errors = log.try_clone().expect("a second handle to the log");
-        let child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        // Settings come from the test alone, not from the shell that runs it.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("RAFTMQ_") || name == "NAMESRV_ADDR" {
+                command.env_remove(name);
+            }
+        }
+        let child = command
             .args(&self.arguments)
             .env("RUST_BACKTRACE", "1")
             .env("NO_COLOR", "1")
@@ -160,6 +167,25 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Runs a program that is expected to end by itself, and returns how it ended and what it wrote.
+///
+/// # Panics
+/// When it does not start, or runs for longer than `budget`.
+pub async fn run_to_end(
+    program: &Path,
+    arguments: &[&str],
+    directory: &Path,
+    budget: Duration,
+) -> (ExitStatus, String) {
+    let name = format!("{} {}", program.display(), arguments.join(" "));
+    let arguments = arguments.iter().map(OsString::from).collect();
+    let log = tempfile::NamedTempFile::new_in(directory).expect("a file for its output");
+    let mut process = Process::new(name, program.to_owned(), arguments, log.path().to_owned());
+    process.start();
+    let status = process.exit(budget).await.unwrap_or_else(|e| panic!("{e:#}\n{}", process.log()));
+    (status, process.log())
 }
 
 /// Resident memory of a process in bytes.

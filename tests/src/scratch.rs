@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-/// Sets another parent directory than the system's for temporary files.
-const PARENT: &str = "RAFTMQ_TEST_DIR";
+use crate::binaries;
+
+/// Sets another parent directory than the one below the target directory. It should be on a real
+/// disk: the tests measure what is written.
+const PARENT: &str = "MQTEST_DIR";
 
 /// A temporary directory that outlives a failure.
 #[derive(Debug)]
@@ -19,11 +22,10 @@ impl Scratch {
     pub fn new() -> Self {
         let mut builder = tempfile::Builder::new();
         builder.prefix("raftmq-");
-        let directory = match std::env::var_os(PARENT) {
-            Some(parent) => builder.tempdir_in(parent),
-            None => builder.tempdir(),
-        };
-        let directory = directory.expect("a temporary directory");
+        let parent = std::env::var_os(PARENT)
+            .map_or_else(|| binaries::target().join("scratch"), PathBuf::from);
+        std::fs::create_dir_all(&parent).expect("a directory for scratch directories");
+        let directory = builder.tempdir_in(parent).expect("a temporary directory");
         Self { path: directory.path().to_owned(), directory: Some(directory) }
     }
 
