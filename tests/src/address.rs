@@ -3,7 +3,7 @@
 //! The port of a node that is down stays free: outgoing connections take their ports on 127.0.0.1,
 //! and no other cluster has this address.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// One address out of 127.0.0.0/8 that no other cluster of this machine's tests uses.
@@ -38,4 +38,18 @@ impl Host {
     pub fn ip(self) -> IpAddr {
         IpAddr::V4(self.0)
     }
+}
+
+/// One free port on both addresses of the name `localhost`, below the range that outgoing
+/// connections use.
+///
+/// # Panics
+/// When there is none, or when this machine has no IPv6 loopback address.
+#[must_use]
+pub fn localhost_port() -> [SocketAddr; 2] {
+    let first = 20_000 + u16::try_from(std::process::id() % 10_000).expect("below ten thousand");
+    (first..32_000)
+        .map(|port| [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()])
+        .find(|both: &[SocketAddr; 2]| both.iter().all(|one| TcpListener::bind(one).is_ok()))
+        .expect("a port that is free on 127.0.0.1 and on ::1; the machine needs an IPv6 loopback")
 }

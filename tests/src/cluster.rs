@@ -9,7 +9,7 @@ use jepsen::Verdict;
 use proto::{admin, v2};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::address::Host;
+use crate::address::{self, Host};
 use crate::consumer::Consumer;
 use crate::eventually;
 use crate::ledger::Ledger;
@@ -38,6 +38,7 @@ pub struct Plan {
     nameservers: usize,
     settings: Vec<(String, String)>,
     alone: bool,
+    localhost: bool,
     broker_name: String,
 }
 
@@ -59,6 +60,13 @@ impl Plan {
     #[must_use]
     pub fn alone(mut self) -> Self {
         self.alone = true;
+        self
+    }
+
+    /// Puts both NameServers behind the name `localhost`: one port on 127.0.0.1 and on ::1.
+    #[must_use]
+    pub fn at_localhost(mut self) -> Self {
+        self.localhost = true;
         self
     }
 
@@ -109,6 +117,7 @@ impl Cluster {
             nameservers: 1,
             settings: Vec::new(),
             alone: false,
+            localhost: false,
             broker_name: "broker-a".to_owned(),
         }
     }
@@ -116,10 +125,12 @@ impl Cluster {
     fn new(plan: Plan, permit: SemaphorePermit<'static>) -> Self {
         let (host, scratch) = (Host::reserve(), Scratch::new());
         let path = |name: String| scratch.path().join(name);
+        let shared = plan.localhost.then(address::localhost_port);
         let nameservers: Vec<NameServer> = (0..plan.nameservers)
             .map(|n| {
                 let log = path(format!("namesrv-{n}.log"));
-                NameServer::new(n, host.free_port(), host.free_port(), log)
+                let address = shared.map_or_else(|| host.free_port(), |both| both[n]);
+                NameServer::new(n, address, host.free_port(), log)
             })
             .collect();
         let addresses: Vec<Addresses> = (0..plan.brokers)

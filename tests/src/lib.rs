@@ -28,6 +28,7 @@ pub mod producer;
 pub mod rpc;
 pub mod scratch;
 pub mod status;
+pub mod tls;
 
 pub use cluster::Cluster;
 pub use consumer::Consumer;

@@ -264,14 +264,24 @@ impl Official {
     /// Enters what this client did into `history`; bodies are `<prefix>-<number>`, and `senders`
     /// says which sender a prefix is.
     pub fn enter(&self, history: &mut History, group: &str, senders: &[&str]) {
+        Self::enter_lines(&self.lines(), history, group, senders);
+    }
+
+    /// Enters the first `count` sends of this client into `history`.
+    pub fn enter_first(&self, history: &mut History, count: usize, senders: &[&str]) {
+        let sent = self.of("sent");
+        Self::enter_lines(&sent[..count.min(sent.len())], history, "", senders);
+    }
+
+    fn enter_lines(lines: &[Line], history: &mut History, group: &str, senders: &[&str]) {
         let message = |line: &Line| {
             let body = line.body.as_deref()?;
             let (prefix, count) = body.rsplit_once('-')?;
             let sender = u32::try_from(senders.iter().position(|s| *s == prefix)?).ok()?;
             Some(Message::new(sender, count.parse().ok()?))
         };
-        for line in self.lines() {
-            let action = match (line.event.as_str(), message(&line)) {
+        for line in lines {
+            let action = match (line.event.as_str(), message(line)) {
                 ("sent", Some(message)) => {
                     Action::Send { message, fate: Fate::Done, offset: line.offset }
                 }

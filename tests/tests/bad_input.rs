@@ -94,6 +94,24 @@ async fn bad_messages_are_rejected_each_with_its_code() {
     assert_eq!(verdict.received, 10, "{verdict}");
 }
 
+/// A TLS client that does not verify the certificate connects, as plaintext clients do to the same
+/// port.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tls_client_that_does_not_verify_connects() {
+    let cluster = Cluster::of(1).start().await;
+    cluster.topic("orders", 1).await;
+    for address in cluster.access_points() {
+        let channel = tests::tls::channel(address).await.expect("a connection over TLS");
+        let mut client = MessagingServiceClient::new(channel);
+        let topic = Some(resource("orders"));
+        let mut request = tonic::Request::new(v2::QueryRouteRequest { topic, endpoints: None });
+        request.metadata_mut().insert("x-mq-client-id", "tls".parse().expect("ASCII"));
+        let answer = client.query_route(request).await.expect("an answer").into_inner();
+        assert_eq!(answer.status.map(|s| s.code), Some(v2::Code::Ok.into()), "{address}");
+    }
+    cluster.finish().await;
+}
+
 /// Bodies of exactly the limit are fine.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_of_exactly_the_limit_is_stored_and_delivered() {

@@ -1,0 +1,396 @@
+//! Unmodified official clients against a real cluster.
+//!
+//! Each stack sends, receives, filters and retries through its own library; then the leader is
+//! killed under all of them again and again.
+
+#![allow(clippy::tests_outside_test_module, reason = "an integration test is one")]
+#![allow(clippy::print_stderr, reason = "measured figures are printed for the reader")]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use jepsen::{History, Verdict};
+use tests::cluster::ELECTION;
+use tests::official::{LANGUAGES, Language, Official};
+use tests::tls::certificate_of;
+use tests::{Cluster, eventually};
+
+/// How long a client may take for a hundred messages on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+const COUNT: usize = 60;
+
+/// A client of one test: where it dials and where its library may write.
+struct Bench<'a> {
+    cluster: &'a Cluster,
+    access_point: String,
+    environment: Vec<(String, String)>,
+    tls: bool,
+}
+
+impl<'a> Bench<'a> {
+    fn at(cluster: &'a Cluster, access_point: impl ToString) -> Self {
+        let access_point = access_point.to_string();
+        Self { cluster, access_point, environment: Vec::new(), tls: false }
+    }
+
+    fn start(&self, language: Language, mode: &str, options: &[(&str, &str)]) -> Official {
+        let mut all = vec![("endpoints", self.access_point.as_str())];
+        if self.tls {
+            all.push(("tls", "true"));
+        }
+        all.extend(options);
+        let environment: Vec<(&str, &str)> =
+            self.environment.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        Official::start(language, mode, self.cluster.scratch.path(), &all, &environment)
+    }
+
+    /// Sends `COUNT` messages, all of which must be acknowledged.
+    async fn produces(&self, language: Language, topic: &str, prefix: &str, tag: &str) -> Official {
+        let count = COUNT.to_string();
+        let options = [("topic", topic), ("prefix", prefix), ("tag", tag), ("count", &count)];
+        let mut producer = self.start(language, "produce", &options);
+        producer.done(PATIENCE).await;
+        let failed = producer.of("failed");
+        assert!(failed.is_empty(), "{}: {failed:?}", language.name());
+        assert_eq!(producer.of("sent").len(), COUNT);
+        producer
+    }
+
+    /// Receives and acks `count` messages.
+    async fn receives(
+        &self,
+        language: Language,
+        mode: &str,
+        topic: &str,
+        group: &str,
+        count: usize,
+        more: &[(&str, &str)],
+    ) -> Official {
+        let (count, seconds) = (count.to_string(), PATIENCE.as_secs().to_string());
+        let mut options =
+            vec![("topic", topic), ("group", group), ("count", &count), ("seconds", &seconds)];
+        options.extend(more);
+        let mut consumer = self.start(language, mode, &options);
+        consumer.done(PATIENCE + Duration::from_secs(40)).await;
+        consumer
+    }
+}
+
+fn judge(clients: &[(&Official, &str)], senders: &[&str], groups: &[&str]) -> Verdict {
+    let mut history = History::default();
+    for (client, group) in clients {
+        client.enter(&mut history, group, senders);
+    }
+    jepsen::check(&history, groups)
+}
+
+/// Every stack's producer is understood by every stack's consumers.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_client_sends_and_receives() {
+    let cluster = Cluster::of(3).nameservers(2).start().await;
+    cluster.topic("orders", 4).await;
+    let bench = Bench::at(&cluster, cluster.nameservers[0].address);
+    let names = LANGUAGES.map(Language::name);
+    let mut clients = Vec::new();
+    for language in LANGUAGES {
+        clients
+            .push((bench.produces(language, "orders", language.name(), "t").await, String::new()));
+    }
+    let all = COUNT * LANGUAGES.len();
+    for language in LANGUAGES {
+        let group = format!("{}-simple", language.name());
+        clients.push((bench.receives(language, "simple", "orders", &group, all, &[]).await, group));
+        if language.has_push_consumer() {
+            let group = format!("{}-push", language.name());
+            clients
+                .push((bench.receives(language, "push", "orders", &group, all, &[]).await, group));
+        }
+    }
+    let groups: Vec<&str> =
+        clients.iter().map(|(_, g)| g.as_str()).filter(|g| !g.is_empty()).collect();
+    let clients: Vec<_> = clients.iter().map(|(c, g)| (c, g.as_str())).collect();
+    let verdict = judge(&clients, &names, &groups);
+    eprintln!("official clients: {verdict}");
+    assert!(verdict.holds(), "{verdict}");
+    assert_eq!(verdict.acknowledged as usize, all);
+    assert_eq!(verdict.received as usize, all * groups.len());
+    cluster.finish().await;
+}
+
+/// A tag filter of any stack gets its tags and no others.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_client_filters_by_tag() {
+    let cluster = Cluster::of(3).start().await;
+    cluster.topic("orders", 2).await;
+    let bench = Bench::at(&cluster, cluster.nameservers[0].address);
+    bench.produces(Language::Python, "orders", "python", "red").await;
+    bench.produces(Language::Node, "orders", "node", "green").await;
+    bench.produces(Language::Rust, "orders", "rust", "blue").await;
+    for language in LANGUAGES {
+        for mode in ["simple", "push"] {
+            if mode == "push" && !language.has_push_consumer() {
+                continue;
+            }
+            let group = format!("{}-{mode}", language.name());
+            let filter = [("filter", "red || blue")];
+            let consumer =
+                bench.receives(language, mode, "orders", &group, 2 * COUNT, &filter).await;
+            let received = consumer.of("received");
+            let wrong: Vec<_> = received
+                .iter()
+                .filter(|l| !matches!(l.tag.as_deref(), Some("red" | "blue")))
+                .collect();
+            assert!(wrong.is_empty(), "{group}: {wrong:?}");
+            assert_eq!(received.len(), 2 * COUNT, "{group}");
+        }
+    }
+    cluster.finish().await;
+}
+
+/// What a client does not ack, or fails to consume, comes again and says that it does.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_client_is_redelivered_what_it_did_not_consume() {
+    let cluster = Cluster::of(3).start().await;
+    cluster.topic("orders", 2).await;
+    let bench = Bench::at(&cluster, cluster.nameservers[0].address);
+    bench.produces(Language::Python, "orders", "python", "t").await;
+    for language in LANGUAGES {
+        let group = format!("{}-simple", language.name());
+        let options = [("leave-first", "3"), ("invisible-s", "10")];
+        let consumer = bench.receives(language, "simple", "orders", &group, COUNT, &options).await;
+        redelivered(&consumer, &group, 3);
+        if language.has_push_consumer() {
+            let group = format!("{}-push", language.name());
+            let options = [("fail-first", "3")];
+            let consumer =
+                bench.receives(language, "push", "orders", &group, COUNT, &options).await;
+            redelivered(&consumer, &group, 3);
+        }
+    }
+    cluster.finish().await;
+}
+
+fn redelivered(consumer: &Official, group: &str, expected: usize) {
+    let received = consumer.of("received");
+    let again: Vec<_> = received.iter().filter(|l| l.attempt == Some(2)).collect();
+    assert_eq!(again.len(), expected, "{group}: {received:#?}");
+    for line in again {
+        let first = received.iter().find(|l| l.id == line.id).expect("the first delivery");
+        assert_eq!(first.attempt, Some(1), "{group}: {line:?}");
+    }
+    assert_eq!(received.len(), COUNT + expected, "{group}");
+}
+
+/// Any broker is an access point, leader or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_client_works_through_a_leader_and_through_a_follower() {
+    let cluster = Cluster::of(3).start().await;
+    cluster.topic("orders", 2).await;
+    let (leader, _) = cluster.leader().await;
+    let follower = cluster.followers().await.remove(0);
+    for (role, node) in [("leader", &leader), ("follower", &follower)] {
+        let bench = Bench::at(&cluster, node.addresses.client);
+        for language in LANGUAGES {
+            let topic = format!("through-{role}-{}", language.name());
+            cluster.topic(&topic, 2).await;
+            bench.produces(language, &topic, "p", "t").await;
+            bench.receives(language, "simple", &topic, "audit", COUNT, &[]).await;
+        }
+    }
+    cluster.finish().await;
+}
+
+/// Clients that verify certificates trust the one that the node shows once they are told to.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_client_works_over_tls() {
+    let cluster = Cluster::of(3).start().await;
+    cluster.topic("orders", 2).await;
+    let address = cluster.nodes[0].addresses.client;
+    let pem = cluster.scratch.path().join("trusted.pem");
+    let certificate = certificate_of(address).await.expect("a TLS handshake");
+    std::fs::write(&pem, certificate).expect("a file");
+    let pem = pem.display().to_string();
+
+    let mut bench = Bench::at(&cluster, address);
+    bench.tls = true;
+    // Where each stack looks for roots besides the system's.
+    let trust = ["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"];
+    bench.environment = trust.map(|name| (name.to_owned(), pem.clone())).to_vec();
+    for language in LANGUAGES {
+        let topic = format!("tls-{}", language.name());
+        cluster.topic(&topic, 2).await;
+        bench.produces(language, &topic, "p", "t").await;
+        bench.receives(language, "simple", &topic, "audit", COUNT, &[]).await;
+    }
+    cluster.finish().await;
+}
+
+/// Kills of the leader that each figure stands for.
+const KILLS: usize = 20;
+
+/// The leader is killed under running clients and left dead while they are watched. No send fails
+/// for good, the writes of each client pause only for the election, and nothing is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_client_notices_the_death_of_a_leader_as_more_than_a_pause() {
+    let cluster = Cluster::of(3).nameservers(2).alone().start().await;
+    cluster.topic("orders", 4).await;
+    let bench = Bench::at(&cluster, cluster.nameservers[0].address);
+    let mut producers: Vec<Official> = LANGUAGES
+        .map(|language| {
+            let options = [("topic", "orders"), ("prefix", language.name()), ("interval-ms", "10")];
+            bench.start(language, "produce", &options)
+        })
+        .into_iter()
+        .collect();
+    let consumers: Vec<Official> = [
+        (Language::Python, "simple"),
+        (Language::Node, "simple"),
+        (Language::Rust, "simple"),
+        (Language::Python, "push"),
+        (Language::Node, "push"),
+    ]
+    .into_iter()
+    .map(|(language, mode)| {
+        let group = format!("{}-{mode}", language.name());
+        bench.start(language, mode, &[("topic", "orders"), ("group", &group)])
+    })
+    .collect();
+    for producer in &mut producers {
+        producer.ready().await;
+    }
+
+    let mut gaps: Vec<Vec<u64>> = vec![Vec::new(); producers.len()];
+    for kill in 0..KILLS {
+        let before: Vec<usize> = producers.iter().map(|p| p.of("sent").len()).collect();
+        for (producer, before) in producers.iter_mut().zip(&before) {
+            producer.has("sent", before + 30, PATIENCE).await;
+        }
+        let (leader, status) = cluster.leader().await;
+        let at: Vec<usize> = producers.iter().map(|p| p.of("sent").len()).collect();
+        leader.kill();
+        for (number, producer) in producers.iter_mut().enumerate() {
+            producer.has("sent", at[number] + 60, PATIENCE).await;
+            let sent = producer.of("sent");
+            let around = &sent[at[number].saturating_sub(2)..];
+            let gap = around.windows(2).map(|w| w[1].at_ms - w[0].at_ms).max();
+            gaps[number].push(gap.unwrap_or(u64::MAX));
+        }
+        cluster.leader_after(status.term).await;
+        leader.start();
+        caught_up(&cluster, kill).await;
+    }
+
+    let mut failures = Vec::new();
+    for (producer, mut gaps) in producers.iter().zip(gaps) {
+        gaps.sort_unstable();
+        let (middle, worst) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
+        let failed = producer.of("failed");
+        eprintln!(
+            "{}: write gap over {KILLS} kills of the leader: p50 {middle} ms, max {worst} ms; {} sends, {} failed",
+            producer.language.name(),
+            producer.of("sent").len(),
+            failed.len()
+        );
+        if middle > 500 || worst > 1_500 || !failed.is_empty() {
+            failures.push(format!("{}: {gaps:?} {failed:?}", producer.language.name()));
+        }
+    }
+    everything_arrives(&producers, &consumers).await;
+    assert!(failures.is_empty(), "{failures:#?}");
+    cluster.finish().await;
+}
+
+async fn caught_up(cluster: &Cluster, kill: usize) {
+    let (_, leader) = cluster.leader().await;
+    eventually(&format!("all replicas are back after kill {kill}"), ELECTION, async || {
+        for node in &cluster.nodes {
+            let status = node.status().await.map_err(|e| format!("{node:?}: {e:#}"))?;
+            if status.applied < leader.committed {
+                return Err(status.to_string());
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
+/// Waits until every consumer has received all that was acknowledged, and judges.
+async fn everything_arrives(producers: &[Official], consumers: &[Official]) {
+    let senders = LANGUAGES.map(Language::name);
+    let groups: Vec<String> = (0..consumers.len()).map(|n| format!("group-{n}")).collect();
+    let names: Vec<&str> = groups.iter().map(String::as_str).collect();
+    let mut clients: Vec<(&Official, &str)> = producers.iter().map(|p| (p, "")).collect();
+    clients.extend(consumers.iter().zip(names.iter().copied()));
+    // Producers go on while this waits, so what was sent by now is asked of the consumers.
+    let sent: Vec<usize> = producers.iter().map(|p| p.of("sent").len()).collect();
+    let verdict = eventually("every consumer received everything", PATIENCE, async || {
+        let mut history = History::default();
+        for (producer, sent) in producers.iter().zip(&sent) {
+            producer.enter_first(&mut history, *sent, &senders);
+        }
+        for (consumer, group) in consumers.iter().zip(&names) {
+            consumer.enter(&mut history, group, &senders);
+        }
+        let verdict = jepsen::check(&history, &names);
+        if verdict.lost() == 0 { Ok(verdict) } else { Err(format!("{} to go", verdict.lost())) }
+    })
+    .await;
+    eprintln!(
+        "official clients under {KILLS} kills: sent {}, duplicates {}, lost {}",
+        verdict.acknowledged,
+        verdict.duplicates,
+        verdict.lost()
+    );
+    let complete = judge(&clients, &senders, &[]);
+    assert!(complete.holds(), "{complete}");
+}
+
+/// One name that resolves to two NameServers: clients go on when one dies, and when it is back the
+/// other may die.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_client_notices_the_death_of_one_of_two_nameservers_behind_one_name() {
+    let cluster = Cluster::of(3).nameservers(2).at_localhost().start().await;
+    cluster.topic("orders", 4).await;
+    let port = cluster.nameservers[0].address.port();
+    let addresses: Vec<SocketAddr> = cluster.nameservers.iter().map(|n| n.address).collect();
+    assert_eq!(addresses[0].port(), addresses[1].port(), "one name, one port, two addresses");
+    let bench = Bench::at(&cluster, format!("localhost:{port}"));
+    let mut producers: Vec<Official> = LANGUAGES
+        .map(|language| {
+            let options = [("topic", "orders"), ("prefix", language.name()), ("interval-ms", "10")];
+            bench.start(language, "produce", &options)
+        })
+        .into_iter()
+        .collect();
+    for producer in &mut producers {
+        producer.has("sent", 50, PATIENCE).await;
+    }
+    for victim in [0, 1] {
+        let before: Vec<usize> = producers.iter().map(|p| p.of("sent").len()).collect();
+        cluster.nameservers[victim].kill();
+        for (producer, before) in producers.iter_mut().zip(before) {
+            producer.has("sent", before + 100, PATIENCE).await;
+        }
+        cluster.nameservers[victim].start();
+        eventually("the NameServer knows the topic again", ELECTION, async || {
+            let route = cluster.nameservers[victim].rpc().query_route("orders").await;
+            route.map(|_| ()).map_err(|e| e.to_string())
+        })
+        .await;
+    }
+    for producer in &producers {
+        let failed = producer.of("failed");
+        eprintln!(
+            "{}: death of each of two NameServers behind one name: write gap {} ms, {} sends, {} failed",
+            producer.language.name(),
+            producer.write_gap_ms(),
+            producer.of("sent").len(),
+            failed.len()
+        );
+        // The Rust client has no retries of its own: the call that was under way is lost with the
+        // connection. The others ask again.
+        let excused = if producer.language == Language::Rust { 2 } else { 0 };
+        assert!(failed.len() <= excused, "{}: {failed:?}", producer.language.name());
+    }
+    cluster.finish().await;
+}
