@@ -1,0 +1,255 @@
+//! Merges what several sources say about one cluster. No clock, no network.
+//!
+//! Sources are the NameServers and, on a broker, the node's own group. A claim that names a leader
+//! beats one that names none, and among those the higher Raft term wins; so a NameServer that was
+//! cut off cannot bring back a deposed leader.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use proto::{BrokerName, Topic};
+
+use super::{GroupView, MemberView, TopicRoute};
+
+/// How long the last word of a source that started anew still counts. A restarted NameServer knows
+/// nothing until the brokers' next heartbeat.
+pub(super) const WARM_UP: Duration = Duration::from_secs(15);
+
+/// Says which of two claims about a group's leader counts. Greater wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Claim {
+    names_leader: bool,
+    term: u64,
+}
+
+impl Claim {
+    pub fn of(group: &GroupView) -> Self {
+        Self { names_leader: group.leader_id.is_some(), term: group.term }
+    }
+}
+
+/// Whether `new` takes the place of `old`. Equal claims do: they are the same fact, told later.
+pub fn better_claim(old: &GroupView, new: &GroupView) -> bool {
+    Claim::of(new) >= Claim::of(old)
+}
+
+/// Everything known at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct View {
+    pub groups: BTreeMap<BrokerName, Arc<GroupView>>,
+    pub topics: HashMap<Topic, Arc<TopicRoute>>,
+}
+
+/// What one source said last.
+#[derive(Debug, Default)]
+struct Source {
+    boot_id: u64,
+    groups: Vec<Arc<GroupView>>,
+    topics: Vec<Arc<TopicRoute>>,
+    /// What it said before it started anew, and until when that counts.
+    before: Option<(Instant, Vec<Arc<GroupView>>, Vec<Arc<TopicRoute>>)>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    sources: BTreeMap<String, Source>,
+}
+
+impl Table {
+    /// Takes the place of all that this source said before, unless the source started anew.
+    pub(super) fn put(
+        &mut self,
+        source: &str,
+        boot_id: u64,
+        groups: Vec<GroupView>,
+        topics: Vec<TopicRoute>,
+        now: Instant,
+    ) {
+        let entry = self.sources.entry(source.to_owned()).or_default();
+        if entry.boot_id != 0 && entry.boot_id != boot_id {
+            let groups = std::mem::take(&mut entry.groups);
+            let topics = std::mem::take(&mut entry.topics);
+            entry.before = Some((now + WARM_UP, groups, topics));
+        }
+        entry.boot_id = boot_id;
+        entry.groups = groups.into_iter().map(Arc::new).collect();
+        entry.topics = topics.into_iter().map(Arc::new).collect();
+    }
+
+    pub(super) fn put_groups(&mut self, source: &str, groups: Vec<GroupView>) {
+        let entry = self.sources.entry(source.to_owned()).or_default();
+        entry.groups = groups.into_iter().map(Arc::new).collect();
+    }
+
+    pub(super) fn put_topics(&mut self, source: &str, topics: Vec<TopicRoute>) {
+        let entry = self.sources.entry(source.to_owned()).or_default();
+        entry.topics = topics.into_iter().map(Arc::new).collect();
+    }
+
+    /// The merged view, and when it must be asked again although nobody said anything new.
+    pub(super) fn view(&mut self, now: Instant) -> (View, Option<Instant>) {
+        let mut view = View::default();
+        let mut again: Option<Instant> = None;
+        for source in self.sources.values_mut() {
+            if source.before.as_ref().is_some_and(|(until, ..)| *until <= now) {
+                source.before = None;
+            }
+            if let Some((until, groups, topics)) = &source.before {
+                again = Some(again.map_or(*until, |at| at.min(*until)));
+                view.merge(groups, topics);
+            }
+            view.merge(&source.groups, &source.topics);
+        }
+        (view, again)
+    }
+}
+
+impl View {
+    fn merge(&mut self, groups: &[Arc<GroupView>], topics: &[Arc<TopicRoute>]) {
+        for group in groups {
+            match self.groups.get_mut(&group.broker_name) {
+                None => {
+                    self.groups.insert(group.broker_name.clone(), Arc::clone(group));
+                }
+                Some(known) => *known = Arc::new(combine(known, group)),
+            }
+        }
+        for topic in topics {
+            let known = self.topics.get(&topic.topic);
+            if known.is_none_or(|known| known.version <= topic.version) {
+                self.topics.insert(topic.topic.clone(), Arc::clone(topic));
+            }
+        }
+    }
+}
+
+/// The better claim, with what the other one knows about members added.
+fn combine(old: &GroupView, new: &GroupView) -> GroupView {
+    let (better, other) = if better_claim(old, new) { (new, old) } else { (old, new) };
+    let mut merged = better.clone();
+    if better.group_id != other.group_id {
+        return merged;
+    }
+    for member in &other.members {
+        match merged.members.iter_mut().find(|known| known.node_id == member.node_id) {
+            Some(known) => complete(known, member),
+            None => merged.members.push(member.clone()),
+        }
+    }
+    merged.members.sort_by_key(|member| member.node_id);
+    if merged.cluster.is_empty() {
+        merged.cluster.clone_from(&other.cluster);
+    }
+    if merged.leader.is_none() {
+        merged.leader = merged.leader_id.and_then(|id| {
+            let leader = merged.members.iter().find(|member| member.node_id == id)?;
+            (!leader.client_address.is_empty()).then(|| leader.client_address.clone())
+        });
+    }
+    merged
+}
+
+fn complete(known: &mut MemberView, other: &MemberView) {
+    known.alive |= other.alive;
+    if known.client_address.is_empty() {
+        known.client_address.clone_from(&other.client_address);
+    }
+    if known.raft_address.is_empty() {
+        known.raft_address.clone_from(&other.raft_address);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::v2::{MessageType, Permission};
+
+    use super::*;
+
+    fn group(term: u64, leader: Option<u64>) -> GroupView {
+        let members = [1, 2, 3].map(|node_id| MemberView {
+            node_id,
+            raft_address: String::new(),
+            client_address: format!("127.0.0.1:808{node_id}"),
+            voter: true,
+            alive: true,
+        });
+        GroupView {
+            cluster: "DefaultCluster".into(),
+            broker_name: "broker-a".parse().expect("valid"),
+            group_id: "g".into(),
+            term,
+            leader_id: leader,
+            leader: leader.map(|id| format!("127.0.0.1:808{id}")),
+            members: members.to_vec(),
+        }
+    }
+
+    fn topic(version: u64, queues: u32) -> TopicRoute {
+        TopicRoute {
+            topic: "orders".parse().expect("valid"),
+            permission: Permission::ReadWrite,
+            accepts: vec![MessageType::Normal],
+            placement: vec![("broker-a".parse().expect("valid"), queues)],
+            version,
+        }
+    }
+
+    fn leader(table: &mut Table, now: Instant) -> Option<u64> {
+        table.view(now).0.groups.values().next().and_then(|group| group.leader_id)
+    }
+
+    #[test]
+    fn the_highest_term_wins_whoever_says_it() {
+        let now = Instant::now();
+        let mut table = Table::default();
+        table.put("n1", 1, vec![group(5, Some(2))], vec![], now);
+        table.put("n2", 1, vec![group(4, Some(1))], vec![], now);
+        assert_eq!(leader(&mut table, now), Some(2));
+        table.put("n2", 1, vec![group(6, Some(3))], vec![], now);
+        assert_eq!(leader(&mut table, now), Some(3));
+    }
+
+    #[test]
+    fn a_claim_without_a_leader_does_not_hide_one() {
+        let now = Instant::now();
+        let mut table = Table::default();
+        table.put("n1", 1, vec![group(5, Some(2))], vec![], now);
+        table.put("own", 1, vec![group(9, None)], vec![], now);
+        assert_eq!(leader(&mut table, now), Some(2));
+    }
+
+    #[test]
+    fn a_restarted_source_keeps_its_last_word_until_it_is_warm() {
+        let now = Instant::now();
+        let mut table = Table::default();
+        table.put("n1", 1, vec![group(5, Some(2))], vec![topic(1, 8)], now);
+        table.put("n1", 2, vec![], vec![], now);
+        let (view, again) = table.view(now);
+        assert_eq!((view.groups.len(), view.topics.len()), (1, 1));
+        assert_eq!(again, Some(now + WARM_UP));
+        let (view, again) = table.view(now + WARM_UP);
+        assert_eq!((view.groups.len(), view.topics.len(), again), (0, 0, None));
+    }
+
+    #[test]
+    fn the_higher_version_of_a_topic_wins() {
+        let now = Instant::now();
+        let mut table = Table::default();
+        table.put("n1", 1, vec![], vec![topic(2, 16)], now);
+        table.put("n2", 1, vec![], vec![topic(1, 8)], now);
+        let (view, _) = table.view(now);
+        assert_eq!(view.topics.values().next().expect("one").placement[0].1, 16);
+    }
+
+    #[test]
+    fn a_dropped_topic_is_gone_at_once_when_the_source_did_not_restart() {
+        let now = Instant::now();
+        let mut table = Table::default();
+        table.put("n1", 1, vec![], vec![topic(2, 16)], now);
+        table.put("n1", 1, vec![], vec![], now);
+        assert!(table.view(now).0.topics.is_empty());
+    }
+}

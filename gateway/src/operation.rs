@@ -1,0 +1,304 @@
+//! The requests that go to a leader: how each is performed here, and how elsewhere.
+
+use std::{error::Error, future::Future};
+
+use futures::StreamExt;
+use proto::{
+    ConsumerGroup, SendMessageRequest, Topic, hop,
+    limits::GRPC_BYTES,
+    session::{DescribeGroupRequest, DescribeTopicRequest, GroupSettings, sessions_client::SessionsClient},
+    v2::{self, messaging_service_client::MessagingServiceClient},
+};
+use tonic::{Code, ConnectError, Request, Status, transport::Channel};
+
+use crate::{
+    Caller, Local, Miss, ReceiveStream, TopicRoute, channels::Lane, retry::Failure,
+};
+
+/// One kind of request to a leader.
+pub(crate) trait Operation: Send + Sync + 'static {
+    type Request: Clone + Send + Sync + 'static;
+    type Response: Send + 'static;
+    const LANE: Lane;
+
+    /// Performs it on the node at hand.
+    fn local<L: Local>(
+        local: &L,
+        caller: &Caller,
+        request: Self::Request,
+    ) -> impl Future<Output = Result<Self::Response, Failure>> + Send;
+
+    /// Performs it on the node at the other end.
+    fn remote(
+        channel: Channel,
+        request: Request<Self::Request>,
+    ) -> impl Future<Output = Result<Self::Response, Status>> + Send;
+}
+
+fn messaging(channel: Channel) -> MessagingServiceClient<Channel> {
+    MessagingServiceClient::new(channel).max_decoding_message_size(GRPC_BYTES)
+}
+
+fn sessions(channel: Channel) -> SessionsClient<Channel> {
+    SessionsClient::new(channel).max_decoding_message_size(GRPC_BYTES)
+}
+
+impl From<Miss> for Failure {
+    fn from(miss: Miss) -> Self {
+        match miss {
+            Miss::NotLeader { leader } => Self::NotDone { leader },
+            Miss::NotDone => Self::NotDone { leader: None },
+            Miss::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// What a gRPC error says about the fate of the request.
+pub(crate) fn classify(status: &Status) -> Failure {
+    match hop::fate(status) {
+        Some(hop::Fate::NotDone) => {
+            return Failure::NotDone { leader: hop::leader(status).map(str::to_owned) };
+        }
+        Some(hop::Fate::Unknown) => return Failure::Unknown,
+        None => {}
+    }
+    if caused_by_connect(status) {
+        return Failure::NotSent;
+    }
+    let transport = status.source().is_some();
+    match status.code() {
+        Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::Aborted => {
+            Failure::Broken
+        }
+        _ if transport => Failure::Broken,
+        _ => Failure::Answered { message: format!("{:?}: {}", status.code(), status.message()) },
+    }
+}
+
+fn caused_by_connect(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+#[derive(Debug)]
+pub(crate) struct SendMessage;
+
+impl Operation for SendMessage {
+    type Request = SendMessageRequest;
+    type Response = v2::SendMessageResponse;
+    const LANE: Lane = Lane::Unary;
+
+    async fn local<L: Local>(
+        local: &L,
+        caller: &Caller,
+        request: Self::Request,
+    ) -> Result<Self::Response, Failure> {
+        Ok(local.send_message(caller, request).await?)
+    }
+
+    async fn remote(
+        channel: Channel,
+        request: Request<Self::Request>,
+    ) -> Result<Self::Response, Status> {
+        Ok(messaging(channel).send_message(request).await?.into_inner())
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct AckMessage;
+
+impl Operation for AckMessage {
+    type Request = v2::AckMessageRequest;
+    type Response = v2::AckMessageResponse;
+    const LANE: Lane = Lane::Unary;
+
+    async fn local<L: Local>(
+        local: &L,
+        caller: &Caller,
+        request: Self::Request,
+    ) -> Result<Self::Response, Failure> {
+        Ok(local.ack_message(caller, request).await?)
+    }
+
+    async fn remote(
+        channel: Channel,
+        request: Request<Self::Request>,
+    ) -> Result<Self::Response, Status> {
+        Ok(messaging(channel).ack_message(request).await?.into_inner())
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct ChangeInvisibleDuration;
+
+impl Operation for ChangeInvisibleDuration {
+    type Request = v2::ChangeInvisibleDurationRequest;
+    type Response = v2::ChangeInvisibleDurationResponse;
+    const LANE: Lane = Lane::Unary;
+
+    async fn local<L: Local>(
+        local: &L,
+        caller: &Caller,
+        request: Self::Request,
+    ) -> Result<Self::Response, Failure> {
+        Ok(local.change_invisible_duration(caller, request).await?)
+    }
+
+    async fn remote(
+        channel: Channel,
+        request: Request<Self::Request>,
+    ) -> Result<Self::Response, Status> {
+        Ok(messaging(channel).change_invisible_duration(request).await?.into_inner())
+    }
+}
+
+/// Done when the first part of the answer is here; until then it may be asked of another node.
+#[derive(Debug)]
+pub(crate) struct ReceiveMessage;
+
+impl Operation for ReceiveMessage {
+    type Request = v2::ReceiveMessageRequest;
+    type Response = ReceiveStream;
+    const LANE: Lane = Lane::Streams;
+
+    async fn local<L: Local>(
+        local: &L,
+        caller: &Caller,
+        request: Self::Request,
+    ) -> Result<Self::Response, Failure> {
+        let stream = local.receive_message(caller, request).await?;
+        begun(stream).await.map_err(|status| classify(&status))
+    }
+
+    async fn remote(
+        channel: Channel,
+        request: Request<Self::Request>,
+    ) -> Result<Self::Response, Status> {
+        let stream = messaging(channel).receive_message(request).await?.into_inner();
+        begun(Box::pin(stream)).await
+    }
+}
+
+/// Waits for the first part and puts it back in front. An answer without parts is a broken one.
+async fn begun(mut stream: ReceiveStream) -> Result<ReceiveStream, Status> {
+    match stream.next().await {
+        Some(Ok(first)) => Ok(Box::pin(futures::stream::iter([Ok(first)]).chain(stream))),
+        Some(Err(status)) => Err(status),
+        None => Err(Status::aborted("the answer ended before it began")),
+    }
+}
+
+/// The topic as the leader has it.
+#[derive(Debug)]
+pub(crate) struct DescribeTopic;
+
+#[derive(Debug, Clone)]
+pub(crate) struct TopicQuestion {
+    pub(crate) topic: Topic,
+    pub(crate) create: bool,
+}
+
+impl Operation for DescribeTopic {
+    type Request = TopicQuestion;
+    type Response = Option<TopicRoute>;
+    const LANE: Lane = Lane::Unary;
+
+    async fn local<L: Local>(
+        local: &L,
+        _: &Caller,
+        request: Self::Request,
+    ) -> Result<Self::Response, Failure> {
+        Ok(local.describe_topic(&request.topic, request.create).await?)
+    }
+
+    async fn remote(
+        channel: Channel,
+        request: Request<Self::Request>,
+    ) -> Result<Self::Response, Status> {
+        let (metadata, extensions, TopicQuestion { topic, create }) = request.into_parts();
+        let message = DescribeTopicRequest { topic: topic.to_string(), create };
+        let request = Request::from_parts(metadata, extensions, message);
+        let answer = sessions(channel).describe_topic(request).await?.into_inner();
+        if !answer.exists {
+            return Ok(None);
+        }
+        let placement = answer.placement.iter().map(|p| (p.broker_name.as_str(), p.queues));
+        let (permission, version) = (answer.permission, answer.version);
+        TopicRoute::checked(topic, permission, &answer.accepts, placement, version)
+            .map(Some)
+            .map_err(|error| Status::data_loss(error.to_string()))
+    }
+}
+
+/// What the members of a consumer group must be told.
+#[derive(Debug)]
+pub(crate) struct DescribeGroup;
+
+impl Operation for DescribeGroup {
+    type Request = ConsumerGroup;
+    type Response = GroupSettings;
+    const LANE: Lane = Lane::Unary;
+
+    async fn local<L: Local>(
+        local: &L,
+        _: &Caller,
+        request: Self::Request,
+    ) -> Result<Self::Response, Failure> {
+        Ok(local.group_settings(&request).await?)
+    }
+
+    async fn remote(
+        channel: Channel,
+        request: Request<Self::Request>,
+    ) -> Result<Self::Response, Status> {
+        let (metadata, extensions, group) = request.into_parts();
+        let message = DescribeGroupRequest { group: group.to_string() };
+        let request = Request::from_parts(metadata, extensions, message);
+        Ok(sessions(channel).describe_group(request).await?.into_inner())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fate_in_the_metadata_counts() {
+        let refused = crate::status::refusal(&Miss::NotLeader { leader: Some("c2".into()) });
+        assert_eq!(classify(&refused), Failure::NotDone { leader: Some("c2".into()) });
+        assert_eq!(classify(&crate::status::refusal(&Miss::Unknown)), Failure::Unknown);
+    }
+
+    #[test]
+    fn without_a_fate_an_unavailable_node_may_have_done_it() {
+        assert_eq!(classify(&Status::unavailable("going away")), Failure::Broken);
+    }
+
+    #[test]
+    fn an_error_of_the_request_itself_is_an_answer() {
+        let failure = classify(&Status::invalid_argument("what"));
+        assert!(matches!(failure, Failure::Answered { .. }));
+    }
+
+    #[tokio::test]
+    async fn the_first_part_of_an_answer_is_not_lost() {
+        let part = |code| {
+            Ok(v2::ReceiveMessageResponse {
+                content: Some(v2::receive_message_response::Content::Status(v2::Status {
+                    code,
+                    message: String::new(),
+                })),
+            })
+        };
+        let parts = futures::stream::iter([part(1), part(2)]);
+        let stream = begun(Box::pin(parts)).await.expect("has parts");
+        assert_eq!(stream.count().await, 2);
+        assert!(begun(Box::pin(futures::stream::empty())).await.is_err());
+    }
+}

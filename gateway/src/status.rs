@@ -1,0 +1,142 @@
+//! The gateway's own answers as the clients are told them: the one table.
+//!
+//! Clients get RocketMQ's codes in the payload, with gRPC OK. Nodes among themselves use gRPC
+//! UNAVAILABLE with the fate in the metadata, see [`proto::hop`].
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use std::time::Duration;
+
+use proto::{BrokerName, InvalidName, Topic, Word, hop, v2, v2::Code};
+use tonic::Status;
+
+use crate::Miss;
+
+/// Why the gateway answers by itself and not well.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("client id cannot be empty")]
+    ClientIdRequired,
+    #[error("{0}")]
+    InvalidName(#[from] InvalidName),
+    #[error("no message in the request")]
+    NoMessage,
+    #[error("message cannot be decoded: {0}")]
+    Undecodable(String),
+    #[error("receipt handle is not valid")]
+    ReceiptHandle,
+    #[error("no receipt handle in the request")]
+    NoReceiptHandle,
+    #[error("topic {0} does not exist")]
+    TopicNotFound(Topic),
+    #[error("no readable queue")]
+    NoReadableQueue,
+    #[error("more than {max} clients at this access point")]
+    TooManyClients { max: usize },
+    #[error("{rpc} is not implemented")]
+    NotImplemented { rpc: &'static str },
+    /// Not done.
+    #[error("broker group {group} has no leader after {} ms; nothing was done", waited.as_millis())]
+    NoLeader { group: BrokerName, waited: Duration },
+    /// Not done.
+    #[error("no broker group is known after {} ms; nothing was done", waited.as_millis())]
+    NoGroup { waited: Duration },
+    /// Outcome unknown.
+    #[error("the leader of broker group {group} was lost after it got the request; outcome unknown")]
+    Lost { group: BrokerName },
+    /// Outcome unknown.
+    #[error("no answer from broker group {group} in time; outcome unknown")]
+    Timeout { group: BrokerName },
+    /// Outcome unknown, as far as the gateway can tell.
+    #[error("broker group {group} answered: {message}")]
+    Upstream { group: BrokerName, message: String },
+}
+
+impl Refusal {
+    /// RocketMQ's code.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::ClientIdRequired => Code::ClientIdRequired,
+            Self::InvalidName(name) => name_code(name.word),
+            Self::NoMessage | Self::Undecodable(_) => Code::MessageCorrupted,
+            Self::ReceiptHandle | Self::NoReceiptHandle => Code::InvalidReceiptHandle,
+            Self::TopicNotFound(_) => Code::TopicNotFound,
+            Self::NoReadableQueue => Code::Forbidden,
+            Self::TooManyClients { .. } => Code::TooManyRequests,
+            Self::NotImplemented { .. } => Code::NotImplemented,
+            Self::NoLeader { .. } | Self::NoGroup { .. } => Code::HaNotAvailable,
+            Self::Lost { .. } | Self::Upstream { .. } => Code::InternalServerError,
+            Self::Timeout { .. } => Code::ProxyTimeout,
+        }
+    }
+
+    /// The status for a response's payload.
+    pub fn to_payload(&self) -> v2::Status {
+        v2::Status { code: self.code().into(), message: self.to_string() }
+    }
+
+    /// The status for a Telemetry stream, which has no payload for it.
+    pub fn to_stream_error(&self) -> Status {
+        let code = match self.code() as i32 {
+            40_000..50_000 => tonic::Code::InvalidArgument,
+            _ => tonic::Code::Internal,
+        };
+        Status::new(code, self.to_string())
+    }
+}
+
+fn name_code(word: Word) -> Code {
+    match word {
+        Word::Topic => Code::IllegalTopic,
+        Word::ConsumerGroup => Code::IllegalConsumerGroup,
+        Word::BrokerName => Code::BadRequest,
+        Word::ClientId => Code::ClientIdRequired,
+        Word::MessageGroup => Code::IllegalMessageGroup,
+        Word::MessageId => Code::IllegalMessageId,
+    }
+}
+
+/// What a node answers to another node that asked it for what it cannot do.
+pub fn refusal(miss: &Miss) -> Status {
+    match miss {
+        Miss::NotLeader { leader } => hop::not_done("not the leader", leader.as_deref()),
+        Miss::NotDone => hop::not_done("not done", None),
+        Miss::Unknown => hop::unknown("outcome unknown"),
+    }
+}
+
+/// OK, with RocketMQ's text for it.
+pub fn ok() -> v2::Status {
+    v2::Status { code: Code::Ok.into(), message: "OK".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fates_have_their_own_codes() {
+        let group: BrokerName = "broker-a".parse().expect("valid");
+        let waited = Duration::from_millis(2500);
+        let cases = [
+            (Refusal::NoLeader { group: group.clone(), waited }, 50002),
+            (Refusal::NoGroup { waited }, 50002),
+            (Refusal::Lost { group: group.clone() }, 50001),
+            (Refusal::Timeout { group }, 50400),
+            (Refusal::NotImplemented { rpc: "PullMessage" }, 50100),
+            (Refusal::TopicNotFound("orders".parse().expect("valid")), 40402),
+        ];
+        for (refusal, code) in cases {
+            assert_eq!(refusal.to_payload().code, code, "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_telemetry_stream_tells_the_clients_fault_from_the_servers() {
+        assert_eq!(
+            Refusal::ClientIdRequired.to_stream_error().code(),
+            tonic::Code::InvalidArgument
+        );
+        let server = Refusal::NoGroup { waited: Duration::ZERO };
+        assert_eq!(server.to_stream_error().code(), tonic::Code::Internal);
+    }
+}
