@@ -1,1 +1,61 @@
-//! One broker group's consensus.
+//! One broker group's consensus: a replicated log of commands over [`commitlog`], agreed on with
+//! Raft, applied in the same order on every replica.
+//!
+//! ```text
+//!  propose ─ batcher ─ openraft ─ log store ─ commitlog          (leader: one entry, one fsync, many commands)
+//!                         │
+//!                      network ═══ server ─ openraft ─ log store  (followers)
+//!                         │
+//!            committed ─ machine ─ StateMachine::apply ─ outcome  (every replica; the leader answers)
+//! ```
+//!
+//! This is the only crate that names openraft. What always holds:
+//!
+//! - `purged <= applied <= committed <= last`, asserted where any of them moves.
+//! - A proposal's outcome is sent after its entry was durable on a quorum and applied here.
+//! - Commands apply in the order in which they were accepted; stamps never go backwards.
+//! - A node votes only with its vote on disk, and with the log it ever acknowledged.
+//! - Every queue, buffer and wait has a bound ([`Limits`], [`Timing`]).
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
+mod batch;
+mod batcher;
+mod bootstrap;
+mod clock;
+mod config;
+mod consensus;
+mod detector;
+mod error;
+mod failure;
+mod group;
+mod local;
+mod log_reader;
+mod log_store;
+mod log_view;
+mod machine;
+mod membership;
+mod network;
+mod node;
+mod proposals;
+mod read_barrier;
+mod reader;
+mod role;
+mod state_machine;
+mod status;
+mod suspect;
+mod transfer;
+mod types;
+mod vote;
+mod watermarks;
+
+pub use commitlog::GroupId;
+pub use commitlog::position::{LogId, LogIndex, LogOffset, Term};
+
+pub use config::{Config, Flush, Limits, Secret, Timing};
+pub use error::{ApplyError, Error, ProposeError, Refusal};
+pub use group::Group;
+pub use node::{Member, NodeId, Role, RoleKind};
+pub use reader::{ReadError, Reader};
+pub use state_machine::{Applied, Command, Entry, Payload, StateMachine};
+pub use status::Status;
+pub use transfer::TransferError;

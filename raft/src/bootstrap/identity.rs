@@ -1,0 +1,175 @@
+//! The file that says whose data a directory holds.
+//!
+//! Written once, when the node takes on a group, before anything else is stored:
+//! ```text
+//! raftmq identity 1
+//! broker broker-a
+//! group 0123456789abcdef0123456789abcdef
+//! node 1
+//! checksum 89abcdef
+//! ```
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::{Config, Error, GroupId, NodeId, Refusal};
+
+const FILE: &str = "identity";
+const HEADING: &str = "raftmq identity 1";
+/// Where the replicated log lives within the data directory.
+pub(crate) const LOG_DIR: &str = "log";
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) broker_name: String,
+    pub(crate) group: GroupId,
+    pub(crate) node: NodeId,
+}
+
+impl Identity {
+    /// What the data directory says; `None` when it holds nothing.
+    ///
+    /// # Errors
+    /// The directory belongs to another broker or node, is damaged, or cannot be read.
+    pub(crate) fn load(config: &Config) -> Result<Option<Identity>, Error> {
+        let path = config.data_dir.join(FILE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return no_identity(&config.data_dir).map(|()| None);
+            }
+            Err(source) => return Err(Error::Io { action: "read", path, source }),
+        };
+        let identity = Identity::parse(&text)
+            .map_err(|reason| Refusal::DamagedIdentity { path: path.clone(), reason })?;
+        if identity.broker_name != config.broker_name {
+            let (found, expected) = (identity.broker_name, config.broker_name.clone());
+            return Err(Refusal::OtherBroker { path, found, expected }.into());
+        }
+        if identity.node != config.node_id {
+            let (found, expected) = (identity.node, config.node_id);
+            return Err(Refusal::OtherNode { path, found, expected }.into());
+        }
+        Ok(Some(identity))
+    }
+
+    /// Durable when it returns.
+    pub(crate) fn store(&self, data_dir: &Path) -> Result<(), Error> {
+        let path = data_dir.join(FILE);
+        let fresh = data_dir.join("identity.new");
+        let failed = |action, path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::Io { action, path, source }
+        };
+        let mut file = File::create(&fresh).map_err(failed("create", &fresh))?;
+        file.write_all(self.text().as_bytes()).map_err(failed("write", &fresh))?;
+        file.sync_all().map_err(failed("sync", &fresh))?;
+        fs::rename(&fresh, &path).map_err(failed("rename to", &path))?;
+        // The name must be durable too, or a crash forgets which group this node joined.
+        let dir = File::open(data_dir).map_err(failed("open", data_dir))?;
+        dir.sync_all().map_err(failed("sync", data_dir))
+    }
+
+    fn text(&self) -> String {
+        let Identity { broker_name, group, node } = self;
+        let text = format!("{HEADING}\nbroker {broker_name}\ngroup {group}\nnode {node}\n");
+        let checksum = crc32fast::hash(text.as_bytes());
+        format!("{text}checksum {checksum:08x}\n")
+    }
+
+    fn parse(text: &str) -> Result<Identity, &'static str> {
+        let rest = text.strip_prefix(HEADING).and_then(|rest| rest.strip_prefix('\n'));
+        let mut lines = rest.ok_or("not an identity file of version 1")?.lines();
+        let mut field = |name: &str| {
+            let line = lines.next()?.strip_prefix(name)?;
+            line.strip_prefix(' ').map(str::to_owned)
+        };
+        let broker_name = field("broker").ok_or("no broker name")?;
+        let group = field("group").ok_or("no group id")?;
+        let node = field("node").ok_or("no node id")?;
+        let group = u128::from_str_radix(&group, 16).map_err(|_invalid| "unreadable group id")?;
+        let node = node.parse().map_err(|_invalid| "unreadable node id")?;
+        let identity = Identity { broker_name, group: GroupId(group), node };
+        if identity.text() == text { Ok(identity) } else { Err("checksum does not match") }
+    }
+}
+
+/// Without an identity there must be no log either.
+fn no_identity(data_dir: &Path) -> Result<(), Error> {
+    let path: PathBuf = data_dir.join(LOG_DIR);
+    match fs::read_dir(&path) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => Err(Refusal::LogWithoutIdentity { path }.into()),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(Error::Io { action: "list", path, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn config(dir: &Path) -> Config {
+        let peers = BTreeMap::from([(NodeId(1), "127.0.0.1:1".into())]);
+        Config::new(NodeId(1), "broker-a", peers, "127.0.0.1:2", dir)
+    }
+
+    fn identity() -> Identity {
+        Identity { broker_name: "broker-a".into(), group: GroupId(0xabc), node: NodeId(1) }
+    }
+
+    fn refusal(result: Result<Option<Identity>, Error>) -> Refusal {
+        match result {
+            Err(Error::Refused(refusal)) => refusal,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_identity_is_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Identity::load(&config(dir.path())).unwrap(), None);
+        identity().store(dir.path()).unwrap();
+        assert_eq!(Identity::load(&config(dir.path())).unwrap(), Some(identity()));
+    }
+
+    #[test]
+    fn another_brokers_and_another_nodes_directory_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        identity().store(dir.path()).unwrap();
+        let mut other = config(dir.path());
+        other.broker_name = "broker-b".into();
+        assert!(matches!(refusal(Identity::load(&other)), Refusal::OtherBroker { .. }));
+        let mut other = config(dir.path());
+        other.node_id = NodeId(2);
+        assert!(matches!(refusal(Identity::load(&other)), Refusal::OtherNode { .. }));
+    }
+
+    #[test]
+    fn every_flipped_byte_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = identity().text();
+        for at in 0..good.len() {
+            let mut bytes = good.clone().into_bytes();
+            bytes[at] ^= 1;
+            fs::write(dir.path().join(FILE), &bytes).unwrap();
+            let loaded = Identity::load(&config(dir.path()));
+            assert!(loaded.is_err(), "byte {at}: {loaded:?}");
+        }
+    }
+
+    #[test]
+    fn a_log_without_an_identity_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join(LOG_DIR)).unwrap();
+        assert_eq!(Identity::load(&config(dir.path())).unwrap(), None);
+        fs::write(dir.path().join(LOG_DIR).join("x"), b"").unwrap();
+        let refusal = refusal(Identity::load(&config(dir.path())));
+        assert!(matches!(refusal, Refusal::LogWithoutIdentity { .. }));
+    }
+}

@@ -1,0 +1,211 @@
+//! What a broker group needs to know to start.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::{Error, NodeId};
+
+/// Settings of one replica.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub node_id: NodeId,
+    /// Name of the broker group. Peers with another name are refused.
+    pub broker_name: String,
+    /// The initial voters with their Raft addresses (`host:port`), this node included. The same on
+    /// all of them; once the group has formed the replicated membership counts instead.
+    pub peers: BTreeMap<NodeId, String>,
+    /// Where to listen for peers, if not at this node's address in `peers`.
+    pub listen: Option<String>,
+    /// Address that clients use for this node. Peers learn it.
+    pub client_addr: String,
+    /// Holds `identity` and `log/`. Created when missing, locked while in use.
+    pub data_dir: PathBuf,
+    pub flush: Flush,
+    /// Shared by all replicas. Without one only peers on loopback addresses are accepted.
+    pub secret: Option<Secret>,
+    /// Bytes per segment file; fixed for the life of the group. Default 256 MiB.
+    pub segment_size: u64,
+    pub timing: Timing,
+    pub limits: Limits,
+}
+
+impl Config {
+    /// Settings with every default in place.
+    pub fn new(
+        node_id: NodeId,
+        broker_name: impl Into<String>,
+        peers: BTreeMap<NodeId, String>,
+        client_addr: impl Into<String>,
+        data_dir: impl Into<PathBuf>,
+    ) -> Config {
+        Config {
+            node_id,
+            broker_name: broker_name.into(),
+            peers,
+            listen: None,
+            client_addr: client_addr.into(),
+            data_dir: data_dir.into(),
+            flush: Flush::Sync,
+            secret: None,
+            segment_size: 256 << 20,
+            timing: Timing::default(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// Where this node listens for its peers.
+    ///
+    /// # Errors
+    /// The peer list does not name this node, or settings contradict each other.
+    pub fn validate(&self) -> Result<&str, Error> {
+        let own = self.peers.get(&self.node_id).ok_or(Error::NotInPeers { node: self.node_id })?;
+        let name = &self.broker_name;
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Error::BrokerName { name: name.clone() });
+        }
+        self.timing.validate()?;
+        self.limits.validate(self.segment_size)?;
+        Ok(self.listen.as_deref().unwrap_or(own))
+    }
+}
+
+/// When an entry counts as stored on a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Flush {
+    /// After fdatasync (group commit).
+    #[default]
+    Sync,
+    /// After the write to the page cache: a power cut may take acknowledged entries. A node that
+    /// restarts after one does not vote until it has caught up.
+    Async,
+}
+
+/// The secret that the replicas of a group share.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// # Errors
+    /// `bytes` is shorter than 16 bytes, which could be guessed.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Secret, Error> {
+        const SHORTEST: usize = 16;
+        let bytes = bytes.into();
+        if bytes.len() < SHORTEST {
+            return Err(Error::ShortSecret { bytes: bytes.len(), min: SHORTEST });
+        }
+        Ok(Secret(bytes))
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Clocks of failure detection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timing {
+    /// How often a leader is heard. Default 200 ms.
+    pub heartbeat: Duration,
+    /// A follower that hears nothing waits `election_max` plus a random time between
+    /// `election_min` and `election_max`. Default 600 ms and 1000 ms.
+    pub election_min: Duration,
+    pub election_max: Duration,
+    /// How long a replication stream may leave a request unanswered before it is given up and
+    /// opened again. Default 5 s.
+    pub append_deadline: Duration,
+    /// How long a node that may have lost acknowledged entries (asynchronous flush and a power
+    /// cut) waits for a leader before it counts itself in again. Default 30 s.
+    pub suspect_for: Duration,
+    /// How long a stop may take to hand over and to answer what is in flight. Default 5 s.
+    pub shutdown: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        Timing {
+            heartbeat: Duration::from_millis(200),
+            election_min: Duration::from_millis(600),
+            election_max: Duration::from_millis(1000),
+            append_deadline: Duration::from_secs(5),
+            suspect_for: Duration::from_secs(30),
+            shutdown: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Timing {
+    fn validate(&self) -> Result<(), Error> {
+        let ordered = self.heartbeat < self.election_min && self.election_min < self.election_max;
+        if !ordered || self.heartbeat < Duration::from_millis(1) {
+            return Err(Error::Timing {
+                heartbeat: self.heartbeat,
+                election_min: self.election_min,
+                election_max: self.election_max,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Bounds on what a group holds in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// An entry takes further commands until it has this many bytes. Default 256 KiB.
+    pub entry_bytes: usize,
+    /// The largest single command. It gets an entry of its own if need be. Default 8 MiB.
+    pub command_bytes: usize,
+    /// Entries proposed and not yet committed. Default 4.
+    pub entries_in_flight: usize,
+    /// Bytes accepted from proposers and not answered yet; more is `Overloaded`. Default 64 MiB.
+    pub unacked_bytes: usize,
+    /// Proposals accepted and not answered yet; more is `Overloaded`. Default 65,536.
+    pub unacked_commands: usize,
+    /// Bytes committed and not applied yet at which no further entry is proposed. Default 16 MiB.
+    pub apply_lag_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            entry_bytes: 256 << 10,
+            command_bytes: 8 << 20,
+            entries_in_flight: 4,
+            unacked_bytes: 64 << 20,
+            unacked_commands: 65_536,
+            apply_lag_bytes: 16 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// What a segment file needs beside the largest entry: its header, the frame's header and the
+    /// batch's table.
+    const SEGMENT_OVERHEAD: usize = 64 << 10;
+
+    fn validate(&self, segment_size: u64) -> Result<(), Error> {
+        let entry = self.command_bytes.max(self.entry_bytes) + Self::SEGMENT_OVERHEAD;
+        if entry as u64 > segment_size {
+            return Err(Error::SegmentTooSmall { segment_size, needed: entry as u64 });
+        }
+        let positive = self.entry_bytes > 0
+            && self.command_bytes > 0
+            && self.entries_in_flight > 0
+            && self.unacked_commands > 0
+            && self.apply_lag_bytes > 0;
+        if !positive || self.unacked_bytes < self.command_bytes {
+            return Err(Error::Limits {
+                unacked_bytes: self.unacked_bytes,
+                command_bytes: self.command_bytes,
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,203 @@
+//! Opens the log and starts openraft over it, then everything that runs beside it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use commitlog::position::LogId;
+use commitlog::{BootId, CommitLog, FileDisk, GroupId, Identity};
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::{Config as RaftConfig, SnapshotPolicy};
+use tokio::task::JoinSet;
+
+use crate::bootstrap::decision::list;
+use crate::bootstrap::identity::LOG_DIR;
+use crate::detector::{Detector, Watch};
+use crate::group::Parts;
+use crate::log_store::LogStore;
+use crate::log_view::LogView;
+use crate::machine::Machine;
+use crate::network::client::Factory;
+use crate::network::server::{Consensus, RaftNode};
+use crate::proposals::{Proposals, Sender};
+use crate::read_barrier::ReadBarrier;
+use crate::role::RoleKeeper;
+use crate::suspect::{Suspicion, rehabilitate};
+use crate::watermarks::Watermarks;
+use crate::{Config, Error, Flush, NodeId, StateMachine, batch, vote};
+
+/// A log with consensus over it.
+pub(crate) struct Opened {
+    pub(crate) raft: RaftNode,
+    log: Arc<LogView>,
+    suspect: bool,
+}
+
+/// Opens the log of `group` and replays what the state machine has not applied yet.
+pub(crate) async fn open<S: StateMachine>(
+    parts: &Parts,
+    group: GroupId,
+    state_machine: S,
+) -> Result<Opened, Error> {
+    let config = &parts.config;
+    let (log, suspect) = open_log(config, group)?;
+    let log = Arc::new(log);
+    let reader = log.reader();
+    let view = Arc::new(look_at(&log)?);
+    let machine = Machine::new(state_machine, view.clone(), parts.failure.clone())?;
+    let store = LogStore::new(log.clone(), view.clone());
+    let factory = Factory {
+        links: parts.links.clone(),
+        node: config.node_id,
+        boot_id: parts.local.boot_id,
+        append_deadline: config.timing.append_deadline,
+    };
+    let settings = Arc::new(raft_config(config, suspect)?);
+    let raft = RaftNode::new(config.node_id.0, settings, factory, store, machine)
+        .await
+        .map_err(|fatal| Error::Consensus { reason: fatal.to_string() })?;
+    parts.local.log_opened(view.clone());
+    parts.log.set(log).ok().expect("a log is opened once");
+    parts.reader.set(reader).ok().expect("a log is opened once");
+    say_membership(config, &raft);
+    Ok(Opened { raft, log: view, suspect })
+}
+
+/// The log, and whether acknowledged entries may be missing from it.
+fn open_log(config: &Config, group: GroupId) -> Result<(CommitLog, bool), Error> {
+    let path = config.data_dir.join(LOG_DIR);
+    let disk = FileDisk::new(&path).map_err(|source| Error::Io {
+        action: "create",
+        path: path.clone(),
+        source,
+    })?;
+    let identity =
+        Identity { node_id: config.node_id.0, group_id: Some(group), boot_id: BootId::current() };
+    let (log, recovered) = CommitLog::open(log_config(config)?, disk, identity)?;
+    let suspect = config.flush == Flush::Async && !recovered.clean;
+    Ok((log, suspect))
+}
+
+fn log_config(config: &Config) -> Result<commitlog::Config, Error> {
+    let limits = &config.limits;
+    let body =
+        limits.command_bytes.max(limits.entry_bytes) + batch::table_len(limits.unacked_commands);
+    let max_body = u32::try_from(body).map_err(|_large| Error::Limits {
+        unacked_bytes: limits.unacked_bytes,
+        command_bytes: limits.command_bytes,
+    })?;
+    let flush = match config.flush {
+        Flush::Sync => commitlog::Flush::Sync,
+        Flush::Async => commitlog::Flush::ASYNC,
+    };
+    let default = commitlog::Config::with_segment_size(config.segment_size);
+    Ok(commitlog::Config { max_body: max_body.max(default.max_body), flush, ..default })
+}
+
+/// What the log held when it was opened.
+fn look_at(log: &CommitLog) -> Result<LogView, Error> {
+    let state = log.state();
+    let index = |id: Option<LogId>| id.map(|id| id.index);
+    // Written lazily, and before the entries it names may have reached the disk.
+    let committed = state.committed.min(index(state.last));
+    let watermarks = Watermarks::opened(index(state.purged), committed, index(state.last));
+    let saved = match state.vote {
+        None => None,
+        Some(bytes) => Some(vote::decode(&bytes).ok_or(Error::Vote)?),
+    };
+    let last_stamp = match state.last.filter(|_| state.last != state.purged) {
+        None => 0,
+        Some(last) => {
+            let frames = log.reader().frames(last.index..last.index.next(), 0)?;
+            frames.last().map_or(0, |frame| frame.record.stamp)
+        }
+    };
+    Ok(LogView::new(Arc::new(watermarks), saved, state.last, last_stamp))
+}
+
+/// Settings of openraft.
+///
+/// Entries are up to a batch each, so that everything counted in entries is kept small, and reads
+/// are capped by bytes besides.
+fn raft_config(config: &Config, suspect: bool) -> Result<RaftConfig, Error> {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let timing = &config.timing;
+    let voters = config.peers.len();
+    let election_max = millis(timing.election_max);
+    // In larger groups a leader that lost its quorum can keep one follower from electing another.
+    let probe = (voters > 3).then_some(2 * election_max);
+    let settings = RaftConfig {
+        cluster_name: config.broker_name.clone(),
+        heartbeat_interval: millis(timing.heartbeat),
+        election_timeout_min: millis(timing.election_min),
+        election_timeout_max: election_max,
+        max_payload_entries: 64,
+        max_append_entries: Some(64),
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        replication_lag_threshold: u64::MAX,
+        enable_pre_vote: Some(true),
+        enable_elect: !suspect,
+        // A restarted leader is elected like everybody else: it may lag behind its own past.
+        enable_leader_restore: Some(false),
+        quorum_loss_probe_interval: probe,
+        backoff: "50ms 100ms 200ms ..500ms".to_owned(),
+        ..RaftConfig::default()
+    };
+    settings.validate().map_err(|error| Error::Consensus { reason: error.to_string() })
+}
+
+/// A peer list that differs from the membership has no effect, and should not surprise anybody.
+fn say_membership(config: &Config, raft: &RaftNode) {
+    let membership = raft.server_metrics().borrow_watched().membership_config.clone();
+    let members: BTreeMap<NodeId, String> =
+        membership.nodes().map(|(id, node)| (NodeId(*id), node.raft_addr.clone())).collect();
+    if !members.is_empty() && members != config.peers {
+        tracing::warn!(
+            configured = list(&config.peers),
+            replicated = list(&members),
+            "the configured peer list differs from the replicated membership, which counts"
+        );
+    }
+}
+
+/// What runs beside openraft for as long as the node takes part.
+pub(crate) struct Services {
+    _tasks: JoinSet<()>,
+}
+
+impl Services {
+    pub(crate) fn start<O: Send + 'static>(
+        parts: &Parts,
+        proposals: Arc<Proposals<O>>,
+        opened: Opened,
+    ) -> Services {
+        let Opened { raft, log, suspect } = opened;
+        let node = parts.config.node_id;
+        let detector = Arc::new(Detector::new(node, parts.presence.clone(), log.clone()));
+        let suspicion = Arc::new(Suspicion::new(suspect));
+        let (barrier, rounds) = ReadBarrier::new(raft.clone());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Sender { proposals: proposals.clone(), raft: raft.clone(), log }.run());
+        tasks.spawn(rounds);
+        let links = parts.links.clone();
+        tasks.spawn(Watch { detector: detector.clone(), raft: raft.clone(), links }.run());
+        if suspect {
+            let patience = parts.config.timing.suspect_for;
+            tasks.spawn(rehabilitate(suspicion.clone(), raft.clone(), patience));
+        }
+        let keeper = RoleKeeper {
+            local: parts.local.clone(),
+            raft: raft.clone(),
+            role: parts.role.clone(),
+            proposals,
+            failure: parts.failure.clone(),
+            stop: parts.stop.subscribe(),
+        };
+        tasks.spawn(keeper.run());
+        let consensus = Consensus { raft, detector, suspicion };
+        parts.barrier.set(barrier).ok().expect("started once");
+        parts.consensus.set(consensus).ok().expect("started once");
+        Services { _tasks: tasks }
+    }
+}

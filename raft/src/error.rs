@@ -1,0 +1,118 @@
+//! How things end: for a proposal, and for a node.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use commitlog::position::LogId;
+
+use crate::{GroupId, Member, NodeId};
+
+/// Why a proposal has no outcome. Every variant says what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Not done: this node does not lead. `leader` is whom it follows, if anybody.
+    #[error("not the leader")]
+    NotLeader { leader: Option<Member> },
+    /// Not done: too much is waiting already, or the deadline passed before its turn came.
+    #[error("overloaded")]
+    Overloaded,
+    /// Not done: the node is stopping.
+    #[error("stopped")]
+    Stopped,
+    /// Rejected: it will never fit.
+    #[error("command of {bytes} bytes is larger than {max}")]
+    TooLarge { bytes: usize, max: usize },
+    /// It was proposed, and may or may not take effect.
+    #[error("proposed, outcome unknown")]
+    Unknown,
+}
+
+/// A state machine could not apply an entry. The node stops.
+#[derive(Debug, thiserror::Error)]
+#[error("apply committed entries")]
+pub struct ApplyError(#[source] Box<dyn std::error::Error + Send + Sync>);
+
+impl ApplyError {
+    pub fn new(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ApplyError {
+        ApplyError(source.into())
+    }
+}
+
+/// Why a node does not start, or has stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("node {node} is not in its own peer list")]
+    NotInPeers { node: NodeId },
+    #[error(
+        "heartbeat {heartbeat:?} < election_min {election_min:?} < election_max {election_max:?} \
+         must hold"
+    )]
+    Timing { heartbeat: Duration, election_min: Duration, election_max: Duration },
+    #[error("segment size {segment_size} is below {needed}, the largest entry with its headers")]
+    SegmentTooSmall { segment_size: u64, needed: u64 },
+    #[error(
+        "limits must be positive and unacked_bytes {unacked_bytes} >= command_bytes {command_bytes}"
+    )]
+    Limits { unacked_bytes: usize, command_bytes: usize },
+    #[error("broker name {name:?} is empty or holds other than visible ASCII characters")]
+    BrokerName { name: String },
+    #[error("a secret of {bytes} bytes is shorter than {min}")]
+    ShortSecret { bytes: usize, min: usize },
+    #[error("{action} {path}")]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("listen on {addr}")]
+    Listen { addr: String, source: io::Error },
+    /// The data directory or the peers say that this node must not take part.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("replicated log")]
+    Log(#[from] commitlog::Error),
+    /// The state is newer than the log: a power cut took the end of a log that was flushed
+    /// asynchronously, and with it bodies that the state refers to.
+    #[error(
+        "the state machine has applied {applied:?}, but the log ends at {last:?}: its end was \
+         lost, and this replica must be replaced"
+    )]
+    LogBehindState { applied: Option<LogId>, last: Option<LogId> },
+    #[error("the vote in the log's hard state cannot be read")]
+    Vote,
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// Consensus stopped by itself; `reason` is what it said.
+    #[error("consensus stopped: {reason}")]
+    Consensus { reason: String },
+}
+
+/// Why a node must not take part in a group.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("{path} belongs to broker {found}, not to {expected}")]
+    OtherBroker { path: PathBuf, found: String, expected: String },
+    #[error("{path} belongs to node {found}, not to node {expected}")]
+    OtherNode { path: PathBuf, found: NodeId, expected: NodeId },
+    #[error("{path} is damaged: {reason}")]
+    DamagedIdentity { path: PathBuf, reason: &'static str },
+    #[error("{path} holds a log without the identity of its group; the directory is incomplete")]
+    LogWithoutIdentity { path: PathBuf },
+    #[error("peer {peer} starts with another peer list: {theirs}; ours is {ours}")]
+    PeerListsDiffer { peer: NodeId, ours: String, theirs: String },
+    #[error(
+        "this node's data directory is empty, but peer {peer} knows node {node} as a member of \
+         group {group}; a node that lost its data must come back under a new id"
+    )]
+    Wiped { node: NodeId, peer: NodeId, group: GroupId },
+    #[error(
+        "peer {peer} already belongs to group {group}, which this node is not a member of; \
+         a second group cannot form under the name {broker_name}"
+    )]
+    SecondGroup { peer: NodeId, group: GroupId, broker_name: String },
+    #[error("the data directory belongs to group {ours}, but the peers form group {theirs}")]
+    OtherGroup { ours: GroupId, theirs: GroupId },
+    #[error("{addr} answers as node {found}, not as node {expected}: check the peer list")]
+    WrongAddress { addr: String, expected: NodeId, found: NodeId },
+    #[error("{addr} belongs to broker {found}, not to {expected}: check the peer list")]
+    WrongBroker { addr: String, expected: String, found: String },
+    #[error("peer {peer} at {addr} has another secret")]
+    WrongSecret { peer: NodeId, addr: String },
+}

@@ -1,0 +1,116 @@
+//! What this node tells others about itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use proto::raft_rpc as rpc;
+
+use crate::bootstrap::decision::{Answer, Holding};
+use crate::log_view::LogView;
+use crate::watermarks::Marks;
+use crate::{Config, GroupId, NodeId};
+
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub(crate) node: NodeId,
+    pub(crate) broker_name: String,
+    pub(crate) client_addr: String,
+    /// As configured.
+    pub(crate) peers: BTreeMap<NodeId, String>,
+    /// Drawn when the process started: tells it from its successors.
+    pub(crate) boot_id: u64,
+    pub(crate) group: Arc<OnceLock<GroupId>>,
+    /// Once the log is open.
+    log: OnceLock<Arc<LogView>>,
+    /// Ids in the replicated membership.
+    members: Mutex<BTreeSet<NodeId>>,
+}
+
+impl Local {
+    pub(crate) fn new(config: &Config, group: Option<GroupId>) -> Local {
+        let cell = OnceLock::new();
+        if let Some(group) = group {
+            cell.set(group).expect("just created");
+        }
+        Local {
+            node: config.node_id,
+            broker_name: config.broker_name.clone(),
+            client_addr: config.client_addr.clone(),
+            peers: config.peers.clone(),
+            boot_id: rand::random(),
+            group: Arc::new(cell),
+            log: OnceLock::new(),
+            members: Mutex::new(BTreeSet::new()),
+        }
+    }
+
+    pub(crate) fn log_opened(&self, log: Arc<LogView>) {
+        self.log.set(log).expect("a log is opened once");
+    }
+
+    pub(crate) fn set_members(&self, members: BTreeSet<NodeId>) {
+        *self.members.lock().expect("no holder panics") = members;
+    }
+
+    /// How far the log has come; nowhere before it is open.
+    pub(crate) fn marks(&self) -> Marks {
+        self.log.get().map(|log| log.watermarks.marks()).unwrap_or_default()
+    }
+
+    /// A node whose log is not open yet says that it holds no more than the identity; it then also
+    /// takes no part in anything.
+    pub(crate) fn holding(&self) -> Holding {
+        let formed = self.log.get().is_some_and(|log| log.formed());
+        match self.group.get() {
+            None => Holding::Nothing,
+            Some(&group) if formed => Holding::Formed(group),
+            Some(&group) => Holding::Adopted(group),
+        }
+    }
+
+    pub(crate) fn introduction(&self) -> rpc::Introduction {
+        let holding = self.holding();
+        let members = self.members.lock().expect("no holder panics");
+        rpc::Introduction {
+            node_id: self.node.0,
+            broker_name: self.broker_name.clone(),
+            boot_id: self.boot_id,
+            client_addr: self.client_addr.clone(),
+            peers: self
+                .peers
+                .iter()
+                .map(|(id, addr)| rpc::Peer { node_id: id.0, raft_addr: addr.clone() })
+                .collect(),
+            group_id: holding
+                .group()
+                .map(|group| bytes::Bytes::copy_from_slice(&group.0.to_be_bytes()))
+                .unwrap_or_default(),
+            formed: matches!(holding, Holding::Formed(_)),
+            members: members.iter().map(|node| node.0).collect(),
+        }
+    }
+}
+
+/// A peer's introduction, as the decision takes it. `None` if its group id is malformed.
+pub(crate) fn answer(from: &rpc::Introduction) -> Option<Answer> {
+    let group = match from.group_id.len() {
+        0 => None,
+        _ => Some(group_id(&from.group_id)?),
+    };
+    let holding = match group {
+        None => Holding::Nothing,
+        Some(group) if from.formed => Holding::Formed(group),
+        Some(group) => Holding::Adopted(group),
+    };
+    Some(Answer {
+        node: NodeId(from.node_id),
+        broker_name: from.broker_name.clone(),
+        peers: from.peers.iter().map(|p| (NodeId(p.node_id), p.raft_addr.clone())).collect(),
+        holding,
+        members: from.members.iter().copied().map(NodeId).collect(),
+    })
+}
+
+pub(crate) fn group_id(bytes: &[u8]) -> Option<GroupId> {
+    Some(GroupId(u128::from_be_bytes(bytes.try_into().ok()?)))
+}

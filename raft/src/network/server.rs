@@ -1,0 +1,255 @@
+//! Calls from other replicas.
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, stream};
+use openraft::raft::StreamAppendResult;
+use proto::raft_rpc as rpc;
+use proto::raft_rpc::raft_server::{Raft, RaftServer};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tonic::transport::Server as TonicServer;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::auth::{Credentials, Method};
+use super::convert;
+use super::presence::Presence;
+use super::{
+    CONNECTION_WINDOW, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, MESSAGE_BYTES_MAX, STREAM_WINDOW,
+};
+use crate::NodeId;
+use crate::bootstrap::adoption::Adoption;
+use crate::bootstrap::stopped;
+use crate::detector::Detector;
+use crate::local::{Local, group_id};
+use crate::machine::Machine;
+use crate::suspect::Suspicion;
+use crate::types::TypeConfig;
+
+/// How often a watched connection carries a sign of life.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+pub(crate) type RaftNode = openraft::Raft<TypeConfig, Machine>;
+
+/// What takes part in consensus, once the node has a group and its log is open.
+pub(crate) struct Consensus {
+    pub(crate) raft: RaftNode,
+    pub(crate) detector: Arc<Detector>,
+    pub(crate) suspicion: Arc<Suspicion>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) local: Arc<Local>,
+    pub(crate) credentials: Credentials,
+    pub(crate) presence: Arc<Presence>,
+    pub(crate) adoption: Arc<Adoption>,
+    pub(crate) consensus: Arc<OnceLock<Consensus>>,
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+type Boxed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Server {
+    /// Serves until the node stops, then lets its peers' connections end.
+    pub(crate) async fn run(self, listener: TcpListener) {
+        let stop = self.stop.clone();
+        let service = RaftServer::new(self)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let served = TonicServer::builder()
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+            .add_service(service)
+            .serve_with_incoming_shutdown(incoming, stopped(stop));
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the raft port stopped serving");
+        }
+    }
+
+    fn consensus(&self) -> Result<&Consensus, Status> {
+        self.consensus.get().ok_or_else(|| Status::unavailable("the group has not formed yet"))
+    }
+
+    /// A peer's introduction, if it is a peer of ours.
+    fn introduced(&self, caller: NodeId, from: Option<&rpc::Introduction>) -> Result<(), Status> {
+        let from = from.ok_or_else(|| Status::invalid_argument("no introduction"))?;
+        if from.node_id != caller.0 {
+            return Err(Status::invalid_argument("introduced as another node than it signed as"));
+        }
+        // A node's own id can come from an address that is on the list twice.
+        if self.local.peers.contains_key(&caller) && caller != self.local.node {
+            self.presence.introduced(caller, from);
+        }
+        Ok(())
+    }
+}
+
+fn malformed(error: convert::Malformed) -> Status {
+    Status::data_loss(error.to_string())
+}
+
+fn fatal(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(format!("consensus has stopped: {error}"))
+}
+
+#[tonic::async_trait]
+impl Raft for Server {
+    async fn hello(
+        &self,
+        request: Request<rpc::HelloRequest>,
+    ) -> Result<Response<rpc::HelloResponse>, Status> {
+        let caller = self.credentials.admit(&request, Method::Hello)?;
+        let message = request.into_inner();
+        self.introduced(caller, message.from.as_ref())?;
+        let proof = self.credentials.proof(&message.nonce).into();
+        Ok(Response::new(rpc::HelloResponse { from: Some(self.local.introduction()), proof }))
+    }
+
+    async fn invite(
+        &self,
+        request: Request<rpc::InviteRequest>,
+    ) -> Result<Response<rpc::InviteResponse>, Status> {
+        let caller = self.credentials.admit(&request, Method::Invite)?;
+        let message = request.into_inner();
+        self.introduced(caller, message.from.as_ref())?;
+        let group = group_id(&message.group_id)
+            .ok_or_else(|| Status::invalid_argument("a group id has 16 bytes"))?;
+        let accepted = self.adoption.invited(caller, message.from.as_ref(), group);
+        let from = Some(self.local.introduction());
+        Ok(Response::new(rpc::InviteResponse { accepted, from }))
+    }
+
+    type WatchStream = Boxed<rpc::WatchResponse>;
+
+    async fn watch(
+        &self,
+        request: Request<rpc::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        self.credentials.admit(&request, Method::Watch)?;
+        let boot_id = self.local.boot_id;
+        let ticks = tokio::time::interval(WATCH_INTERVAL);
+        let signs = stream::unfold(ticks, move |mut ticks| async move {
+            ticks.tick().await;
+            Some((Ok(rpc::WatchResponse { boot_id }), ticks))
+        });
+        Ok(Response::new(signs.take_until(stopped(self.stop.clone())).boxed()))
+    }
+
+    type AppendStream = Boxed<rpc::AppendResponse>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<rpc::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        let caller = self.credentials.admit(&request, Method::Append)?;
+        let consensus = self.consensus()?;
+        let detector = consensus.detector.clone();
+        let problem = Arc::new(OnceLock::new());
+        let noted = problem.clone();
+        // A request that cannot be taken ends the stream: nothing after it may be taken either.
+        let requests = request.into_inner().map(Some).chain(stream::iter([None])).scan(
+            (),
+            move |(), message| {
+                let taken = match message {
+                    Some(Ok(message)) => {
+                        detector.heard_leader(caller, message.vote.as_ref(), message.boot_id);
+                        convert::to_append_request(message).map_err(malformed)
+                    }
+                    Some(Err(status)) => Err(status),
+                    None => Err(Status::cancelled("the leader ended the stream")),
+                };
+                std::future::ready(match taken {
+                    Ok(request) => Some(request),
+                    Err(status) => {
+                        tracing::debug!(%status, peer = %caller, "append stream ends");
+                        // Only the first counts, and there is only one.
+                        let _ = noted.set(status);
+                        None
+                    }
+                })
+            },
+        );
+        let answers = consensus.raft.stream_append(requests).map(|result| match result {
+            Ok(answer) => Ok(convert::append_response(answer)),
+            Err(error) => Err(fatal(error)),
+        });
+        let end = stream::once(async move { problem.get().cloned() })
+            .filter_map(|problem| std::future::ready(problem.map(Err)));
+        let answers = answers.chain(end).take_until(stopped(self.stop.clone()));
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<rpc::AppendRequest>,
+    ) -> Result<Response<rpc::AppendResponse>, Status> {
+        let caller = self.credentials.admit(&request, Method::Heartbeat)?;
+        let consensus = self.consensus()?;
+        let message = request.into_inner();
+        consensus.detector.heard_leader(caller, message.vote.as_ref(), message.boot_id);
+        let message = convert::to_append_request(message).map_err(malformed)?;
+        let previous = message.prev_log_id;
+        let last = message.entries.last().map(|entry| entry.log_id).or(previous);
+        let answer = consensus.raft.append_entries(message).await.map_err(fatal)?;
+        let answer: StreamAppendResult<TypeConfig> = answer.into_stream_result(previous, last);
+        Ok(Response::new(convert::append_response(answer)))
+    }
+
+    async fn vote(
+        &self,
+        request: Request<rpc::VoteRequest>,
+    ) -> Result<Response<rpc::VoteResponse>, Status> {
+        self.credentials.admit(&request, Method::Vote)?;
+        let consensus = self.consensus()?;
+        consensus.suspicion.may_vote()?;
+        let mut message = convert::to_vote_request(request.into_inner()).map_err(malformed)?;
+        // A leader whose process is gone needs no protection by the lease it once renewed.
+        if consensus.detector.leader_is_gone() {
+            message.leadership_transfer = true;
+        }
+        let answer = consensus.raft.vote(message).await.map_err(fatal)?;
+        Ok(Response::new(convert::vote_response(&answer)))
+    }
+
+    async fn pre_vote(
+        &self,
+        request: Request<rpc::VoteRequest>,
+    ) -> Result<Response<rpc::VoteResponse>, Status> {
+        self.credentials.admit(&request, Method::PreVote)?;
+        let consensus = self.consensus()?;
+        consensus.suspicion.may_vote()?;
+        let message = convert::to_vote_request(request.into_inner()).map_err(malformed)?;
+        let answer = consensus.raft.pre_vote(message).await.map_err(fatal)?;
+        Ok(Response::new(convert::vote_response(&answer)))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<rpc::TransferLeaderRequest>,
+    ) -> Result<Response<rpc::TransferLeaderResponse>, Status> {
+        self.credentials.admit(&request, Method::TransferLeader)?;
+        let consensus = self.consensus()?;
+        let message = convert::to_transfer_request(request.into_inner()).map_err(malformed)?;
+        tracing::info!(from = %message.from_leader().leader_id(), to = message.to_node_id(), "leadership is handed over");
+        let answer = consensus.raft.handle_transfer_leader(message).await.map_err(fatal)?;
+        let refused = answer.err().map(|refusal| refusal.to_string()).unwrap_or_default();
+        Ok(Response::new(rpc::TransferLeaderResponse { refused }))
+    }
+
+    async fn witness(
+        &self,
+        request: Request<rpc::WitnessRequest>,
+    ) -> Result<Response<rpc::WitnessResponse>, Status> {
+        self.credentials.admit(&request, Method::Witness)?;
+        let consensus = self.consensus()?;
+        let message = request.into_inner();
+        Ok(Response::new(consensus.detector.testify(&message)))
+    }
+}
