@@ -1,0 +1,445 @@
+//! Commands as bytes. `docs/protocol/commands.md` has the pictures.
+//!
+//! Integers are big-endian. Whatever is variable in size comes with its size before it, so that
+//! decoding never looks further than the bytes at hand, and arbitrary bytes give an error, never a
+//! panic. Message bytes come last and are neither copied in nor copied out.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
+use proto::{InvalidName, QueueId, QueueOffset, v2};
+
+use super::{
+    Ack, Again, Append, Backoff, ChangeInvisible, Command, GroupConfig, Handle, NewMessage, Pick,
+    Pop, PutGroup, PutTopic, Release, Renew, TopicConfig,
+};
+
+/// The first byte of a command. Persisted: never reuse one.
+mod tag {
+    pub(super) const PUT_TOPIC: u8 = 1;
+    pub(super) const PUT_GROUP: u8 = 2;
+    pub(super) const APPEND: u8 = 3;
+    pub(super) const POP: u8 = 4;
+    pub(super) const ACK: u8 = 5;
+    pub(super) const CHANGE_INVISIBLE: u8 = 6;
+    pub(super) const RENEW: u8 = 7;
+    pub(super) const RELEASE: u8 = 8;
+}
+
+/// Bytes that are no command.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    #[error("command ends early")]
+    Short,
+    #[error("{bytes} bytes after the end of the command")]
+    Trailing { bytes: usize },
+    #[error("unknown command tag {tag}")]
+    UnknownTag { tag: u8 },
+    #[error("{field} is not valid UTF-8")]
+    NotText { field: &'static str },
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    #[error("{field} has the unknown value {value}")]
+    UnknownValue { field: &'static str, value: u8 },
+    #[error("an append without messages")]
+    NoMessages,
+}
+
+impl From<TryGetError> for DecodeError {
+    fn from(_: TryGetError) -> Self {
+        Self::Short
+    }
+}
+
+impl Command {
+    /// The command as parts that follow each other: a small header, and the bytes of each message
+    /// as they are.
+    ///
+    /// # Panics
+    /// A list is longer than the `MAX_` constant of its command, or a name than 64 KiB. Both are
+    /// checked where requests come in.
+    #[must_use]
+    pub fn encode(&self) -> Vec<Bytes> {
+        let mut out = BytesMut::with_capacity(128);
+        match self {
+            Self::PutTopic(c) => put_topic(&mut out, c),
+            Self::PutGroup(c) => put_group(&mut out, c),
+            Self::Append(c) => return append(out, c),
+            Self::Pop(c) => pop(&mut out, c),
+            Self::Ack(c) => ack(&mut out, c),
+            Self::ChangeInvisible(c) => change_invisible(&mut out, c),
+            Self::Renew(c) => renew(&mut out, c),
+            Self::Release(c) => release(&mut out, c),
+        }
+        vec![out.freeze()]
+    }
+
+    /// Reads one command that fills `bytes`. Messages are slices of it.
+    ///
+    /// # Errors
+    /// `bytes` are not exactly one command of a known layout.
+    pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+        let mut input = Input(bytes);
+        let command = match input.u8()? {
+            tag::PUT_TOPIC => Self::PutTopic(input.put_topic()?),
+            tag::PUT_GROUP => Self::PutGroup(input.put_group()?),
+            tag::APPEND => Self::Append(input.append()?),
+            tag::POP => Self::Pop(input.pop()?),
+            tag::ACK => Self::Ack(input.ack()?),
+            tag::CHANGE_INVISIBLE => Self::ChangeInvisible(input.change_invisible()?),
+            tag::RENEW => Self::Renew(input.renew()?),
+            tag::RELEASE => Self::Release(input.release()?),
+            tag => return Err(DecodeError::UnknownTag { tag }),
+        };
+        input.end(command)
+    }
+}
+
+/// Reads what [`encode_topic_config`] wrote.
+pub(crate) fn decode_topic_config(bytes: Bytes) -> Result<TopicConfig, DecodeError> {
+    let mut input = Input(bytes);
+    let config = input.topic_config()?;
+    input.end(config)
+}
+
+/// Reads what [`encode_group_config`] wrote.
+pub(crate) fn decode_group_config(bytes: Bytes) -> Result<GroupConfig, DecodeError> {
+    let mut input = Input(bytes);
+    let config = input.group_config()?;
+    input.end(config)
+}
+
+fn put_topic(out: &mut BytesMut, c: &PutTopic) {
+    out.put_u8(tag::PUT_TOPIC);
+    text(out, c.topic.as_str());
+    out.put_u8(c.create_only.into());
+    encode_topic_config(out, &c.config);
+}
+
+/// A topic's settings, the same in a command and in the key-value store.
+pub(crate) fn encode_topic_config(out: &mut BytesMut, c: &TopicConfig) {
+    out.put_u32(c.queues);
+    out.put_u8(enum_byte(c.permission.into()));
+    out.put_u8(count_u8(c.accepts.len()));
+    for accepted in &c.accepts {
+        out.put_u8(enum_byte((*accepted).into()));
+    }
+    out.put_u16(count_u16(c.placement.len()));
+    for (broker, queues) in &c.placement {
+        text(out, broker.as_str());
+        out.put_u32(*queues);
+    }
+    out.put_u64(c.version);
+}
+
+fn put_group(out: &mut BytesMut, c: &PutGroup) {
+    out.put_u8(tag::PUT_GROUP);
+    text(out, c.group.as_str());
+    encode_group_config(out, &c.config);
+}
+
+/// A consumer group's settings, the same in a command and in the key-value store.
+pub(crate) fn encode_group_config(out: &mut BytesMut, c: &GroupConfig) {
+    out.put_u8(c.fifo.into());
+    out.put_u32(c.max_attempts);
+    out.put_u8(count_u8(c.backoff.steps_ms.len()));
+    for step in &c.backoff.steps_ms {
+        out.put_u64(*step);
+    }
+}
+
+fn append(mut out: BytesMut, c: &Append) -> Vec<Bytes> {
+    out.put_u8(tag::APPEND);
+    text(&mut out, c.topic.as_str());
+    out.put_u32(c.queue.0);
+    out.put_u16(count_u16(c.messages.len()));
+    for message in &c.messages {
+        out.put_u32(u32::try_from(message.bytes.len()).expect("a message is below 4 GiB"));
+        out.put_u64(message.tag_hash);
+        out.put_u8(message.dedupe.is_some().into());
+        if let Some(key) = message.dedupe {
+            out.put_u128(key);
+        }
+        out.put_u8(count_u8(message.key_hashes.len()));
+        for hash in &message.key_hashes {
+            out.put_u64(*hash);
+        }
+    }
+    let mut parts = Vec::with_capacity(1 + c.messages.len());
+    parts.push(out.freeze());
+    parts.extend(c.messages.iter().map(|m| m.bytes.clone()));
+    parts
+}
+
+fn pop(out: &mut BytesMut, c: &Pop) {
+    out.put_u8(tag::POP);
+    text(out, c.group.as_str());
+    text(out, c.topic.as_str());
+    text(out, c.client.as_str());
+    out.put_u8(c.auto_renew.into());
+    out.put_u64(c.invisible_ms);
+    out.put_u16(count_u16(c.picks.len()));
+    for pick in &c.picks {
+        out.put_u32(pick.queue.0);
+        out.put_u64(pick.from.0);
+        out.put_u64(pick.to.0);
+        out.put_u16(count_u16(pick.fresh.len()));
+        for offset in &pick.fresh {
+            out.put_u64(offset.0);
+        }
+        out.put_u16(count_u16(pick.again.len()));
+        for again in &pick.again {
+            out.put_u64(again.offset.0);
+            out.put_u64(again.delivery);
+        }
+    }
+}
+
+fn ack(out: &mut BytesMut, c: &Ack) {
+    out.put_u8(tag::ACK);
+    text(out, c.group.as_str());
+    text(out, c.topic.as_str());
+    out.put_u16(count_u16(c.handles.len()));
+    for h in &c.handles {
+        handle(out, h);
+    }
+}
+
+fn change_invisible(out: &mut BytesMut, c: &ChangeInvisible) {
+    out.put_u8(tag::CHANGE_INVISIBLE);
+    text(out, c.group.as_str());
+    text(out, c.topic.as_str());
+    handle(out, &c.handle);
+    out.put_u64(c.invisible_ms);
+}
+
+fn renew(out: &mut BytesMut, c: &Renew) {
+    out.put_u8(tag::RENEW);
+    text(out, c.group.as_str());
+    text(out, c.topic.as_str());
+    out.put_u32(c.queue.0);
+    text(out, c.client.as_str());
+    out.put_u64(c.invisible_ms);
+}
+
+fn release(out: &mut BytesMut, c: &Release) {
+    out.put_u8(tag::RELEASE);
+    text(out, c.client.as_str());
+    text(out, c.group.as_str());
+    out.put_u64(c.after_ms);
+}
+
+fn handle(out: &mut BytesMut, h: &Handle) {
+    out.put_u32(h.queue.0);
+    out.put_u64(h.offset.0);
+    out.put_u64(h.delivery);
+}
+
+fn text(out: &mut BytesMut, text: &str) {
+    out.put_u16(count_u16(text.len()));
+    out.put_slice(text.as_bytes());
+}
+
+fn enum_byte(value: i32) -> u8 {
+    u8::try_from(value).expect("the protocol's enums have small values")
+}
+
+fn count_u8(n: usize) -> u8 {
+    u8::try_from(n).expect("list was bounded where the request came in")
+}
+
+fn count_u16(n: usize) -> u16 {
+    u16::try_from(n).expect("list was bounded where the request came in")
+}
+
+/// What is left of the bytes.
+struct Input(Bytes);
+
+impl Input {
+    /// `done`, if nothing is left.
+    fn end<T>(self, done: T) -> Result<T, DecodeError> {
+        match self.0.len() {
+            0 => Ok(done),
+            bytes => Err(DecodeError::Trailing { bytes }),
+        }
+    }
+
+    fn u8(&mut self) -> Result<u8, DecodeError> {
+        Ok(self.0.try_get_u8()?)
+    }
+
+    fn u32(&mut self) -> Result<u32, DecodeError> {
+        Ok(self.0.try_get_u32()?)
+    }
+
+    fn u64(&mut self) -> Result<u64, DecodeError> {
+        Ok(self.0.try_get_u64()?)
+    }
+
+    fn flag(&mut self, field: &'static str) -> Result<bool, DecodeError> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            value => Err(DecodeError::UnknownValue { field, value }),
+        }
+    }
+
+    fn queue(&mut self) -> Result<QueueId, DecodeError> {
+        Ok(QueueId(self.u32()?))
+    }
+
+    fn offset(&mut self) -> Result<QueueOffset, DecodeError> {
+        Ok(QueueOffset(self.u64()?))
+    }
+
+    /// A name, checked again: the log must not be able to bring in what the edge refuses.
+    fn name<T>(&mut self, field: &'static str) -> Result<T, DecodeError>
+    where
+        T: std::str::FromStr<Err = InvalidName>,
+    {
+        let len = usize::from(self.0.try_get_u16()?);
+        let bytes = self.take(len)?;
+        let text = str::from_utf8(&bytes).map_err(|_| DecodeError::NotText { field })?;
+        Ok(text.parse()?)
+    }
+
+    fn take(&mut self, len: usize) -> Result<Bytes, DecodeError> {
+        if self.0.len() < len {
+            return Err(DecodeError::Short);
+        }
+        Ok(self.0.split_to(len))
+    }
+
+    /// As many items as the `u16` before them says. Room is made for what the bytes at hand could
+    /// hold at most, so that a corrupt count cannot ask for more.
+    fn list<T>(
+        &mut self,
+        item_size: usize,
+        mut item: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        let count = usize::from(self.0.try_get_u16()?);
+        let mut items = Vec::with_capacity(count.min(self.0.len() / item_size));
+        for _ in 0..count {
+            items.push(item(self)?);
+        }
+        Ok(items)
+    }
+
+    fn put_topic(&mut self) -> Result<PutTopic, DecodeError> {
+        let topic = self.name("topic")?;
+        let create_only = self.flag("create_only")?;
+        Ok(PutTopic { topic, create_only, config: self.topic_config()? })
+    }
+
+    fn topic_config(&mut self) -> Result<TopicConfig, DecodeError> {
+        let queues = self.u32()?;
+        let value = self.u8()?;
+        let permission = v2::Permission::try_from(i32::from(value))
+            .map_err(|_| DecodeError::UnknownValue { field: "permission", value })?;
+        let accepts = (0..self.u8()?).map(|_| self.message_type()).collect::<Result<_, _>>()?;
+        let placement = self.list(6, |i| Ok((i.name("broker name")?, i.u32()?)))?;
+        Ok(TopicConfig { queues, permission, accepts, placement, version: self.u64()? })
+    }
+
+    fn message_type(&mut self) -> Result<v2::MessageType, DecodeError> {
+        let value = self.u8()?;
+        v2::MessageType::try_from(i32::from(value))
+            .map_err(|_| DecodeError::UnknownValue { field: "message type", value })
+    }
+
+    fn put_group(&mut self) -> Result<PutGroup, DecodeError> {
+        Ok(PutGroup { group: self.name("consumer group")?, config: self.group_config()? })
+    }
+
+    fn group_config(&mut self) -> Result<GroupConfig, DecodeError> {
+        let fifo = self.flag("fifo")?;
+        let max_attempts = self.u32()?;
+        let steps_ms = (0..self.u8()?).map(|_| self.u64()).collect::<Result<_, _>>()?;
+        Ok(GroupConfig { fifo, max_attempts, backoff: Backoff { steps_ms } })
+    }
+
+    fn append(&mut self) -> Result<Append, DecodeError> {
+        let topic = self.name("topic")?;
+        let queue = self.queue()?;
+        let mut lens = Vec::new();
+        let mut messages = self.list(14, |i| {
+            lens.push(i.u32()? as usize);
+            i.message_header()
+        })?;
+        if messages.is_empty() {
+            return Err(DecodeError::NoMessages);
+        }
+        for (message, len) in messages.iter_mut().zip(lens) {
+            message.bytes = self.take(len)?;
+        }
+        Ok(Append { topic, queue, messages })
+    }
+
+    fn message_header(&mut self) -> Result<NewMessage, DecodeError> {
+        let tag_hash = self.u64()?;
+        let dedupe = match self.flag("dedupe")? {
+            true => Some(self.0.try_get_u128()?),
+            false => None,
+        };
+        let key_hashes = (0..self.u8()?).map(|_| self.u64()).collect::<Result<_, _>>()?;
+        Ok(NewMessage { tag_hash, key_hashes, dedupe, bytes: Bytes::new() })
+    }
+
+    fn pop(&mut self) -> Result<Pop, DecodeError> {
+        Ok(Pop {
+            group: self.name("consumer group")?,
+            topic: self.name("topic")?,
+            client: self.name("client id")?,
+            auto_renew: self.flag("auto_renew")?,
+            invisible_ms: self.u64()?,
+            picks: self.list(24, Self::pick)?,
+        })
+    }
+
+    fn pick(&mut self) -> Result<Pick, DecodeError> {
+        Ok(Pick {
+            queue: self.queue()?,
+            from: self.offset()?,
+            to: self.offset()?,
+            fresh: self.list(8, Self::offset)?,
+            again: self.list(16, |i| Ok(Again { offset: i.offset()?, delivery: i.u64()? }))?,
+        })
+    }
+
+    fn handle(&mut self) -> Result<Handle, DecodeError> {
+        Ok(Handle { queue: self.queue()?, offset: self.offset()?, delivery: self.u64()? })
+    }
+
+    fn ack(&mut self) -> Result<Ack, DecodeError> {
+        Ok(Ack {
+            group: self.name("consumer group")?,
+            topic: self.name("topic")?,
+            handles: self.list(20, Self::handle)?,
+        })
+    }
+
+    fn change_invisible(&mut self) -> Result<ChangeInvisible, DecodeError> {
+        Ok(ChangeInvisible {
+            group: self.name("consumer group")?,
+            topic: self.name("topic")?,
+            handle: self.handle()?,
+            invisible_ms: self.u64()?,
+        })
+    }
+
+    fn renew(&mut self) -> Result<Renew, DecodeError> {
+        Ok(Renew {
+            group: self.name("consumer group")?,
+            topic: self.name("topic")?,
+            queue: self.queue()?,
+            client: self.name("client id")?,
+            invisible_ms: self.u64()?,
+        })
+    }
+
+    fn release(&mut self) -> Result<Release, DecodeError> {
+        Ok(Release {
+            client: self.name("client id")?,
+            group: self.name("consumer group")?,
+            after_ms: self.u64()?,
+        })
+    }
+}

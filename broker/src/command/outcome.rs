@@ -1,0 +1,119 @@
+//! What became of a command, and what the leader should do about it.
+
+use commitlog::position::LogOffset;
+use proto::{ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic};
+
+/// The answer to a command, equal on all replicas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// To `PutTopic`.
+    TopicPut {
+        /// The topic is new.
+        created: bool,
+        /// The version in force now.
+        version: u64,
+    },
+    /// To `Append`: one per message, in order.
+    Appended {
+        /// Log time of the entry that carries the command.
+        stamp: Timestamp,
+        messages: Vec<Placed>,
+    },
+    /// To `Pop`: what was granted; by pick, redeliveries first, then ascending offsets.
+    Popped { granted: Vec<Granted> },
+    /// To `Ack`: one per handle, in order.
+    Acked(Vec<AckOutcome>),
+    /// To `ChangeInvisible`.
+    InvisibleChanged { due: Timestamp },
+    /// To `Renew`.
+    Renewed {
+        /// Deliveries that were extended.
+        count: u32,
+    },
+    /// To `Release`.
+    Released {
+        /// Deliveries that were let go of.
+        count: u32,
+    },
+    /// To `PutGroup`.
+    Done,
+    /// To any command: it changed nothing.
+    Rejected(Rejection),
+}
+
+/// Where a message ended up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    pub queue: QueueId,
+    pub offset: QueueOffset,
+    /// It had been appended before, by an earlier attempt of the same send; this is where.
+    pub repeated: bool,
+}
+
+/// One message handed to the client of a `Pop`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Granted {
+    pub queue: QueueId,
+    pub offset: QueueOffset,
+    /// Where the `v2.Message` lies in the log.
+    pub position: LogOffset,
+    pub len: u32,
+    /// 1 for the first delivery.
+    pub attempt: u32,
+    /// Names this delivery; goes into the receipt handle.
+    pub delivery: u64,
+    /// When it may be delivered again, in log time.
+    pub due: Timestamp,
+}
+
+/// What an ack did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AckOutcome {
+    /// Consumed, now or by an earlier ack.
+    Acked,
+    /// The invisible duration has ended, the message was delivered again since, or it was never
+    /// delivered.
+    InvalidHandle,
+}
+
+/// Why a command changed nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    #[error("no such topic")]
+    TopicNotFound,
+    #[error("the topic has {queues} queues")]
+    QueueNotFound { queues: u32 },
+    #[error("the topic does not permit sending")]
+    TopicNotWritable,
+    #[error("the topic does not permit receiving")]
+    TopicNotReadable,
+    #[error("the topic has version {current} already")]
+    StaleVersion { current: u64 },
+    #[error("the topic has {current} queues; their number can only grow")]
+    QueuesShrink { current: u32 },
+    #[error("more than {max} queues in this broker group")]
+    TooManyQueues { max: u32 },
+    #[error("more than {max} topics in this broker group")]
+    TooManyTopics { max: u32 },
+    #[error("more than {max} consumer groups in this broker group")]
+    TooManyGroups { max: u32 },
+    #[error("no such consumer group")]
+    GroupNotFound,
+    #[error("the receipt handle is not valid any more")]
+    InvalidHandle,
+    #[error("the offsets to hand out are not ascending within their range")]
+    BadPick,
+}
+
+/// Something that happened to the state, for the leader's rim to react to. Followers ignore it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Messages are new in a queue.
+    Appended { topic: Topic, queue: QueueId },
+    /// A delivery of this consumer group ends at `at` unless it is acknowledged.
+    Visible { group: ConsumerGroup, topic: Topic, queue: QueueId, at: Timestamp },
+    /// A topic was created or changed.
+    TopicChanged { topic: Topic },
+    /// A consumer group was created or changed.
+    GroupChanged { group: ConsumerGroup },
+}

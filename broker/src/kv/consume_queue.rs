@@ -1,0 +1,222 @@
+//! Consume queues: what a queue's offsets refer to.
+//!
+//! ```text
+//! key    topic id 4 | queue 4 | last offset of the run 8
+//! value  entry 28 * n:  position 8 | length 4 | tag hash 8 | visible time 8
+//! ```
+//! Entries that were appended together share a record, a run of up to [`RUN_MAX`]. A run's key is
+//! its last offset, so that the first key at or after an offset is the run that holds it. Runs of
+//! a queue follow each other without a gap. How entries are grouped into runs depends on how
+//! commands were batched, and nobody can observe it.
+
+use std::ops::ControlFlow;
+
+use bytes::{Buf, BufMut};
+use commitlog::position::LogOffset;
+use proto::{QueueId, QueueOffset, Timestamp};
+
+use super::{Batch, Error, Family, Kv, TopicId, corrupt};
+
+/// Entries in one record: 3.5 KiB, a block of the store.
+pub const RUN_MAX: usize = 128;
+
+const ENTRY: usize = 28;
+const RECORD: &str = "consume queue";
+
+/// What a queue offset refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Where the message lies in the log.
+    pub position: LogOffset,
+    pub len: u32,
+    /// 0 for a message without a tag.
+    pub tag_hash: u64,
+    /// When the message entered the queue, in log time. Never decreases along a queue.
+    pub visible: Timestamp,
+}
+
+/// Entries with consecutive offsets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    pub first: QueueOffset,
+    pub entries: Vec<Entry>,
+}
+
+impl Run {
+    #[must_use]
+    pub fn get(&self, offset: QueueOffset) -> Option<&Entry> {
+        let place = offset.0.checked_sub(self.first.0)?;
+        self.entries.get(usize::try_from(place).ok()?)
+    }
+}
+
+/// Writes entries that follow each other from `first` on.
+pub fn put<'a>(
+    batch: &mut Batch,
+    topic: TopicId,
+    queue: QueueId,
+    first: QueueOffset,
+    entries: impl Iterator<Item = &'a Entry>,
+) {
+    let mut next = first;
+    let mut value = Vec::new();
+    for entry in entries {
+        put_entry(&mut value, entry);
+        if value.len() == RUN_MAX * ENTRY {
+            batch.put(Family::Queue, &key(topic, queue, next), &value);
+            value.clear();
+        }
+        next = next.next();
+    }
+    if !value.is_empty() {
+        batch.put(Family::Queue, &key(topic, queue, QueueOffset(next.0 - 1)), &value);
+    }
+}
+
+/// Shows the runs of a queue from the one that holds `from` on, until `visit` breaks.
+///
+/// # Errors
+/// The store cannot be read or holds a damaged record.
+pub fn scan(
+    kv: &dyn Kv,
+    topic: TopicId,
+    queue: QueueId,
+    from: QueueOffset,
+    mut visit: impl FnMut(Run) -> ControlFlow<()>,
+) -> Result<(), Error> {
+    let below = key(topic, queue, QueueOffset(u64::MAX));
+    kv.scan(Family::Queue, &key(topic, queue, from), &below, &mut |key, value| {
+        let run = parse(key, value).map_err(|problem| corrupt(RECORD, problem, key))?;
+        Ok(visit(run))
+    })
+}
+
+/// The run that holds `offset`, if there is one.
+///
+/// # Errors
+/// The store cannot be read or holds a damaged record.
+pub fn find(
+    kv: &dyn Kv,
+    topic: TopicId,
+    queue: QueueId,
+    offset: QueueOffset,
+) -> Result<Option<Run>, Error> {
+    let mut found = None;
+    scan(kv, topic, queue, offset, |run| {
+        found = run.get(offset).is_some().then_some(run);
+        ControlFlow::Break(())
+    })?;
+    Ok(found)
+}
+
+fn key(topic: TopicId, queue: QueueId, last: QueueOffset) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..4].copy_from_slice(&topic.0.to_be_bytes());
+    key[4..8].copy_from_slice(&queue.0.to_be_bytes());
+    key[8..].copy_from_slice(&last.0.to_be_bytes());
+    key
+}
+
+fn parse(key: &[u8], value: &[u8]) -> Result<Run, &'static str> {
+    let last = key.get(8..).and_then(|k| k.try_into().ok()).ok_or("key has a wrong length")?;
+    let count = value.len() / ENTRY;
+    if value.is_empty() || !value.len().is_multiple_of(ENTRY) {
+        return Err("value is no sequence of entries");
+    }
+    let first = (u64::from_be_bytes(last) + 1).checked_sub(count as u64);
+    let first = QueueOffset(first.ok_or("more entries than offsets")?);
+    Ok(Run { first, entries: value.chunks_exact(ENTRY).map(parse_entry).collect() })
+}
+
+fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
+    out.put_u64(entry.position.0);
+    out.put_u32(entry.len);
+    out.put_u64(entry.tag_hash);
+    out.put_u64(entry.visible.0);
+}
+
+fn parse_entry(mut bytes: &[u8]) -> Entry {
+    Entry {
+        position: LogOffset(bytes.get_u64()),
+        len: bytes.get_u32(),
+        tag_hash: bytes.get_u64(),
+        visible: Timestamp(bytes.get_u64()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kv::Memory;
+
+    fn entry(n: u64) -> Entry {
+        let len = u32::try_from(n % 1000).unwrap();
+        Entry { position: LogOffset(n), len, tag_hash: n * 3, visible: Timestamp(n + 7) }
+    }
+
+    fn written(runs: &[u64]) -> Memory {
+        let kv = Memory::new();
+        let mut batch = Batch::default();
+        let mut next = 0;
+        for len in runs {
+            let entries: Vec<_> = (next..next + len).map(entry).collect();
+            put(&mut batch, TopicId(1), QueueId(2), QueueOffset(next), entries.iter());
+            next += len;
+        }
+        kv.write(&batch).unwrap();
+        kv
+    }
+
+    proptest! {
+        #[test]
+        fn every_offset_is_found_however_entries_are_grouped(
+            runs in prop::collection::vec(1..300_u64, 1..6),
+        ) {
+            let kv = written(&runs);
+            let max = runs.iter().sum::<u64>();
+            for offset in 0..max {
+                let run = find(&kv, TopicId(1), QueueId(2), QueueOffset(offset)).unwrap().unwrap();
+                prop_assert_eq!(run.get(QueueOffset(offset)), Some(&entry(offset)));
+                prop_assert!(run.entries.len() <= RUN_MAX);
+            }
+            let beyond = find(&kv, TopicId(1), QueueId(2), QueueOffset(max)).unwrap();
+            prop_assert_eq!(beyond, None);
+        }
+
+        #[test]
+        fn arbitrary_bytes_do_no_harm(key: Vec<u8>, value: Vec<u8>) {
+            let _either_way = parse(&key, &value);
+        }
+    }
+
+    #[test]
+    fn a_scan_stays_in_its_queue() {
+        let kv = written(&[3]);
+        let mut batch = Batch::default();
+        put(&mut batch, TopicId(1), QueueId(3), QueueOffset(0), [entry(9)].iter());
+        kv.write(&batch).unwrap();
+
+        let mut seen = vec![];
+        scan(&kv, TopicId(1), QueueId(2), QueueOffset(1), |run| {
+            seen.push(run);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(seen, [Run { first: QueueOffset(0), entries: (0..3).map(entry).collect() }]);
+    }
+
+    #[test]
+    fn golden() {
+        let expected = [0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3];
+        assert_eq!(key(TopicId(1), QueueId(2), QueueOffset(3)), expected);
+        let mut value = vec![];
+        let entry =
+            Entry { position: LogOffset(1), len: 2, tag_hash: 3, visible: Timestamp(4) };
+        put_entry(&mut value, &entry);
+        let mut expected = vec![0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2];
+        expected.extend([0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4]);
+        assert_eq!(value, expected);
+    }
+}

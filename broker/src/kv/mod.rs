@@ -1,0 +1,228 @@
+//! Where derived state is kept: an ordered key-value store, and the schema in it.
+//!
+//! The log is the truth; everything here can be rebuilt from a checkpoint and the log after it.
+//! What one call of `apply` changes is written as one [`Batch`] together with the [`Frontier`]
+//! that says how far it reaches, so that after a crash the store is as of some applied entry, and
+//! the log from there on is applied again.
+//!
+//! | family | records |
+//! |---|---|
+//! | [`Family::State`] | [`frontier`], [`membership`], [`topic`], [`consumer_group`], [`queue_head`], [`progress`], [`in_flight`] |
+//! | [`Family::Queue`] | [`consume_queue`] |
+//! | [`Family::Dedupe`] | [`dedupe`] |
+//! | [`Family::KeyLog`] | [`key_log`] |
+//! | [`Family::Keys`] | [`message_key`] |
+//!
+//! One file per kind of record; `docs/protocol/keys.md` has the pictures. Integers are big-endian,
+//! so that bytes sort as numbers, and must remain so.
+
+pub mod consume_queue;
+pub mod consumer_group;
+pub mod dedupe;
+pub mod frontier;
+mod ids;
+pub mod in_flight;
+pub mod key_log;
+pub mod membership;
+mod memory;
+pub mod message_key;
+pub mod progress;
+pub mod queue_head;
+mod rocks;
+mod text;
+pub mod topic;
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+pub use frontier::Frontier;
+pub use ids::{ConsumerGroupId, TopicId};
+pub use memory::Memory;
+pub use rocks::{Rocks, RocksConfig};
+
+/// An ordered key-value store with named families.
+///
+/// Two implementations: [`Rocks`] on a disk, [`Memory`] for simulation.
+pub trait Kv: fmt::Debug + Send + Sync + 'static {
+    /// The value of `key`, as of the last [`Kv::write`].
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error>;
+
+    /// Shows the records with keys in `from..below` in ascending order, until `visit` breaks.
+    ///
+    /// # Errors
+    /// The store cannot be read, or `visit` failed.
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        below: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Error>,
+    ) -> Result<(), Error>;
+
+    /// Performs the whole batch or nothing. Visible when this returns; durable with the next
+    /// [`Kv::flush`]. After a crash the store holds every batch up to some point and none after.
+    ///
+    /// # Errors
+    /// The store cannot be written. What it holds then is unknown: stop using it.
+    fn write(&self, batch: &Batch) -> Result<(), Error>;
+
+    /// Makes every batch written so far durable, at once or soon.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    fn flush(&self, when: Durable) -> Result<(), Error>;
+
+    /// The records of `family` below `key` are not needed any more. They may disappear now, later
+    /// or never.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    fn trim(&self, family: Family, key: &[u8]) -> Result<(), Error>;
+}
+
+/// When a flush has to be through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durable {
+    /// When the call returns.
+    Now,
+    /// In the background.
+    Soon,
+}
+
+/// Parts of the store that differ in how they are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// Small records that change in place.
+    State,
+    /// Consume queues: each queue grows at its end.
+    Queue,
+    /// Ascending keys; old ones are trimmed.
+    Dedupe,
+    /// Ascending keys; old ones are trimmed.
+    KeyLog,
+    /// Ascending keys.
+    Keys,
+}
+
+impl Family {
+    pub const ALL: [Self; 5] = [Self::State, Self::Queue, Self::Dedupe, Self::KeyLog, Self::Keys];
+
+    /// Persisted.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::State => "state",
+            Self::Queue => "queue",
+            Self::Dedupe => "dedupe",
+            Self::KeyLog => "key-log",
+            Self::Keys => "keys",
+        }
+    }
+
+    const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// First byte of the keys in [`Family::State`]. Persisted: never reuse one.
+mod prefix {
+    pub(super) const FRONTIER: u8 = 0;
+    pub(super) const MEMBERSHIP: u8 = 1;
+    pub(super) const TOPIC: u8 = 2;
+    pub(super) const CONSUMER_GROUP: u8 = 3;
+    pub(super) const QUEUE_HEAD: u8 = 4;
+    pub(super) const PROGRESS: u8 = 5;
+    pub(super) const IN_FLIGHT: u8 = 6;
+}
+
+/// Why the store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{action} key-value store")]
+    Store { action: &'static str, source: rocksdb::Error },
+    #[error("{action} {path}")]
+    Io { action: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("{record} record is damaged: {problem} (key {key})")]
+    Corrupt { record: &'static str, problem: &'static str, key: Hex },
+    #[error("schema version {found} is not the supported {supported}")]
+    Schema { found: u8, supported: u8 },
+}
+
+/// Bytes for an error message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hex(Vec<u8>);
+
+impl fmt::Display for Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+fn corrupt(record: &'static str, problem: &'static str, key: &[u8]) -> Error {
+    Error::Corrupt { record, problem, key: Hex(key.to_vec()) }
+}
+
+/// Changes that happen together, in order.
+#[derive(Debug, Default, Clone)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    changes: Vec<Change>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    family: Family,
+    start: usize,
+    key_len: usize,
+    /// `None` deletes the key.
+    value_len: Option<usize>,
+}
+
+impl Batch {
+    pub fn put(&mut self, family: Family, key: &[u8], value: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value);
+        let change = Change { family, start, key_len: key.len(), value_len: Some(value.len()) };
+        self.changes.push(change);
+    }
+
+    pub fn delete(&mut self, family: Family, key: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        self.changes.push(Change { family, start, key_len: key.len(), value_len: None });
+    }
+
+    /// Bytes of all keys and values.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Forgets the changes and keeps the memory for the next ones, up to a bound.
+    pub fn clear(&mut self) {
+        const KEPT_BYTES: usize = 1 << 20;
+        const KEPT_CHANGES: usize = 1 << 14;
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
+        self.changes.clear();
+        self.changes.shrink_to(KEPT_CHANGES);
+    }
+
+    /// Each change as family, key, and new value.
+    fn changes(&self) -> impl Iterator<Item = (Family, &[u8], Option<&[u8]>)> {
+        self.changes.iter().map(|c| {
+            let (key, rest) = self.bytes[c.start..].split_at(c.key_len);
+            (c.family, key, c.value_len.map(|len| &rest[..len]))
+        })
+    }
+}

@@ -1,0 +1,22 @@
+//! Bounds of one broker group's state. They are part of what a command does, so all replicas must
+//! have the same: changing one changes the meaning of the log.
+
+use std::time::Duration;
+
+/// Topics.
+pub const TOPICS: u32 = 100_000;
+/// Queues of all topics.
+pub const QUEUES: u32 = 1_000_000;
+/// Consumer groups.
+pub const CONSUMER_GROUPS: u32 = 100_000;
+/// Deliveries of one consumer group in one queue that are not acknowledged yet. A queue that has
+/// as many gives out nothing new until some are acknowledged.
+pub const IN_FLIGHT_PER_QUEUE: u32 = 65_536;
+/// The same for the whole broker group. They are kept in memory, at 150 bytes each.
+pub const IN_FLIGHT: usize = 1_000_000;
+/// How long a send is remembered, in log time...
+pub const DEDUPE_WINDOW: Duration = Duration::from_secs(10 * 60);
+/// ...and how many of the latest sends. They are kept in memory, at 40 bytes each.
+pub const DEDUPE_SENDS: u64 = 1 << 20;
+
+const _: () = assert!((IN_FLIGHT_PER_QUEUE as usize) < IN_FLIGHT);

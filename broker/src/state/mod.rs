@@ -1,0 +1,344 @@
+//! The deterministic middle of a broker group: what its replicated log adds up to.
+//!
+//! [`State::apply`] takes committed entries and nothing else: no clock, no randomness, no network.
+//! Maps without an order are only looked up, never walked. So replicas that applied the same
+//! entries answer alike and have equal [`State::digest`]s, however the entries were batched and
+//! whenever a replica was restarted.
+//!
+//! One file per command; what they change is in `topics`, `consumer_groups`, `tails`,
+//! `subscriptions`, `dedupe` and `message_keys`. Everything but consume queues and sealed message
+//! keys is held in memory; everything is written to the store, in one batch per call of `apply`.
+//! Reads for the leader are in `view`.
+
+mod ack;
+mod append;
+mod change_invisible;
+mod clients;
+mod consumer_groups;
+mod dedupe;
+mod digest;
+mod entries;
+mod in_flight;
+pub mod limits;
+mod machine;
+mod message_keys;
+mod pop;
+mod put_group;
+mod put_topic;
+mod release;
+mod renew;
+mod subscriptions;
+mod tails;
+mod topics;
+mod view;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use commitlog::position::{LogId, LogIndex, LogOffset};
+use proto::{QueueId, QueueOffset, Timestamp};
+use raft::{Entry, Payload};
+
+use crate::command::{Command, DecodeError, Effect, Outcome};
+use crate::kv::{self, Batch, Durable, Frontier, Kv, TopicId};
+
+pub use digest::Digest;
+pub use entries::QueueEntry;
+pub use machine::{Machine, SharedState};
+pub use topics::TopicState;
+pub use view::{DueDelivery, Holding, QueueProgress};
+
+use consumer_groups::ConsumerGroups;
+use dedupe::Dedupe;
+use message_keys::{KeyCounters, MessageKeys};
+use subscriptions::Subscriptions;
+use tails::Tails;
+use topics::Topics;
+
+/// After this much the store is flushed, so that no crash leaves more to be applied again: that
+/// must take well under 0.6 s even when the last flush did not get through.
+mod flush_after {
+    /// Messages appended, delivered or acknowledged.
+    pub(super) const WORK: usize = 65_536;
+    /// Bytes of commands, which have to be read again.
+    pub(super) const LOG_BYTES: usize = 64 << 20;
+    /// Bytes written to the store, which are in memory until then.
+    pub(super) const STORE_BYTES: usize = 12 << 20;
+}
+
+/// The state of one broker group as of [`State::applied`].
+#[derive(Debug)]
+pub struct State {
+    kv: Arc<dyn Kv>,
+    applied: Option<LogId>,
+    membership: Option<Bytes>,
+    /// Log time.
+    stamp: Timestamp,
+    topics_version: u64,
+    topics: Topics,
+    groups: ConsumerGroups,
+    tails: Tails,
+    subscriptions: Subscriptions,
+    dedupe: Dedupe,
+    keys: MessageKeys,
+    /// What the current call of `apply` has changed so far.
+    change: Change,
+    /// What was written since the last flush.
+    unflushed: Unflushed,
+}
+
+#[derive(Debug, Default)]
+struct Change {
+    batch: Batch,
+    effects: Vec<Effect>,
+    /// Queues that grew, with their ends before.
+    grown: BTreeMap<(TopicId, QueueId), QueueOffset>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Unflushed {
+    work: usize,
+    log_bytes: usize,
+    store_bytes: usize,
+}
+
+impl Unflushed {
+    fn is_much(self) -> bool {
+        self.work >= flush_after::WORK
+            || self.log_bytes >= flush_after::LOG_BYTES
+            || self.store_bytes >= flush_after::STORE_BYTES
+    }
+}
+
+/// Where and when a command is applied.
+#[derive(Debug, Clone, Copy)]
+struct At {
+    /// Log time.
+    stamp: Timestamp,
+    /// Unique to the command: names the deliveries that it makes.
+    delivery: u64,
+}
+
+/// Why committed entries cannot be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Store(#[from] kv::Error),
+    #[error("command {number} of entry {index} cannot be read")]
+    Command { index: LogIndex, number: usize, source: DecodeError },
+}
+
+/// What came of a call of [`State::apply`].
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// For each entry, one per command.
+    pub outcomes: Vec<Vec<Outcome>>,
+    /// In the order in which they happened.
+    pub effects: Vec<Effect>,
+}
+
+impl State {
+    /// The state that a store holds; that of an empty broker group when the store is empty.
+    ///
+    /// # Errors
+    /// The store cannot be read, is damaged, or was written by a version that this one cannot read.
+    pub fn open(kv: Arc<dyn Kv>) -> Result<Self, kv::Error> {
+        let frontier = Frontier::load(&*kv)?;
+        Ok(Self {
+            applied: frontier.applied,
+            membership: kv::membership::load(&*kv)?,
+            stamp: frontier.stamp,
+            topics_version: frontier.topics_version,
+            topics: Topics::load(&*kv)?,
+            groups: ConsumerGroups::load(&*kv)?,
+            tails: Tails::default(),
+            subscriptions: Subscriptions::load(&*kv)?,
+            dedupe: Dedupe::load(&*kv, &frontier)?,
+            keys: MessageKeys::load(&*kv, &frontier)?,
+            change: Change::default(),
+            unflushed: Unflushed::default(),
+            kv,
+        })
+    }
+
+    /// The last entry applied.
+    #[must_use]
+    pub fn applied(&self) -> Option<LogId> {
+        self.applied
+    }
+
+    /// The last membership applied, as the `raft` crate encoded it.
+    #[must_use]
+    pub fn membership(&self) -> Option<&Bytes> {
+        self.membership.as_ref()
+    }
+
+    /// Log time: the stamp of the last entry applied. The leader's clock is at or past it, or will
+    /// be soon.
+    #[must_use]
+    pub fn log_time(&self) -> Timestamp {
+        self.stamp
+    }
+
+    /// Applies entries that follow [`State::applied`] without a gap.
+    ///
+    /// # Errors
+    /// The store failed, or an entry holds something else than commands. The state must not be
+    /// used any more.
+    ///
+    /// # Panics
+    /// The entries do not follow, or an invariant of the state is broken.
+    pub fn apply(&mut self, entries: Vec<Entry>) -> Result<Applied, Error> {
+        let mut outcomes = Vec::with_capacity(entries.len());
+        for entry in entries {
+            outcomes.push(self.apply_entry(entry)?);
+        }
+        self.write()?;
+        Ok(Applied { outcomes, effects: std::mem::take(&mut self.change.effects) })
+    }
+
+    /// Makes everything applied so far durable, so that a restart has nothing to apply again.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn flush(&mut self) -> Result<(), kv::Error> {
+        self.kv.flush(Durable::Now)?;
+        self.unflushed = Unflushed::default();
+        Ok(())
+    }
+
+    fn apply_entry(&mut self, entry: Entry) -> Result<Vec<Outcome>, Error> {
+        let index = entry.log_id.index;
+        if let Some(applied) = self.applied {
+            assert_eq!(applied.index.next(), index, "entries are applied without a gap");
+            assert!(applied.term <= entry.log_id.term, "terms never decrease along the log");
+        }
+        self.stamp = self.stamp.max(Timestamp(entry.stamp));
+        let outcomes = match entry.payload {
+            Payload::Blank => vec![],
+            Payload::Membership(membership) => {
+                kv::membership::put(&mut self.change.batch, &membership);
+                self.membership = Some(membership);
+                vec![]
+            }
+            Payload::Batch(commands) => self.apply_batch(index, commands)?,
+        };
+        self.applied = Some(entry.log_id);
+        Ok(outcomes)
+    }
+
+    fn apply_batch(
+        &mut self,
+        index: LogIndex,
+        commands: Vec<raft::Command>,
+    ) -> Result<Vec<Outcome>, Error> {
+        let mut outcomes = Vec::with_capacity(commands.len());
+        for (number, command) in commands.into_iter().enumerate() {
+            let at = At { stamp: self.stamp, delivery: delivery_id(index, number) };
+            let len = command.bytes.len();
+            let end = command.position + len as u64;
+            let command = Command::decode(command.bytes)
+                .map_err(|source| Error::Command { index, number, source })?;
+            self.unflushed.log_bytes += len;
+            self.unflushed.work += work(&command);
+            outcomes.push(self.apply_command(at, command, end)?);
+        }
+        self.dedupe.write(&mut self.change.batch, self.stamp);
+        Ok(outcomes)
+    }
+
+    fn apply_command(
+        &mut self,
+        at: At,
+        command: Command,
+        end: LogOffset,
+    ) -> Result<Outcome, kv::Error> {
+        Ok(match command {
+            Command::PutTopic(c) => self.put_topic(c),
+            Command::PutGroup(c) => self.put_group(c),
+            Command::Append(c) => self.append(at, &c, end),
+            Command::Pop(c) => self.pop(at, &c)?,
+            Command::Ack(c) => self.ack(at, &c),
+            Command::ChangeInvisible(c) => self.change_invisible(at, &c),
+            Command::Renew(c) => self.renew(at, &c),
+            Command::Release(c) => self.release(at, &c),
+        })
+    }
+
+    /// Writes what the call of `apply` has changed, all or nothing.
+    fn write(&mut self) -> Result<(), kv::Error> {
+        self.write_grown_queues();
+        let size = self.change.batch.size();
+        self.unflushed.store_bytes += size;
+        let flush = self.unflushed.is_much();
+        let sealed = self.keys.write(&mut self.change.batch, flush);
+        self.frontier().put(&mut self.change.batch);
+        self.kv.write(&self.change.batch)?;
+        self.change.batch.clear();
+
+        self.tails.shrink();
+        if let Some(number) = self.dedupe.forget(self.stamp) {
+            kv::dedupe::trim(&*self.kv, number)?;
+        }
+        if sealed {
+            kv::key_log::trim(&*self.kv, self.keys.counters().sealed)?;
+        }
+        if flush {
+            self.kv.flush(Durable::Soon)?;
+            self.unflushed = Unflushed::default();
+        }
+        Ok(())
+    }
+
+    /// Consume-queue entries reach the store in runs: everything that one call of `apply` appended
+    /// to a queue is one record.
+    fn write_grown_queues(&mut self) {
+        for ((topic, queue), before) in std::mem::take(&mut self.change.grown) {
+            let head = self.topics.get(topic).head(queue).expect("it grew");
+            let tail = self.tails.of(topic, queue).expect("it grew");
+            let fresh = usize::try_from(head.max.0 - before.0).expect("they are in memory");
+            let entries = tail.iter().skip(tail.len() - fresh);
+            kv::consume_queue::put(&mut self.change.batch, topic, queue, before, entries);
+            kv::queue_head::put(&mut self.change.batch, topic, queue, head);
+        }
+    }
+
+    fn frontier(&self) -> Frontier {
+        let (dedupe_next, dedupe_digest) = self.dedupe.counters();
+        let KeyCounters { next, sealed, blocks } = self.keys.counters();
+        Frontier {
+            applied: self.applied,
+            stamp: self.stamp,
+            topics_version: self.topics_version,
+            dedupe_next,
+            dedupe_digest,
+            keys_next: next,
+            keys_sealed: sealed,
+            key_blocks: blocks,
+        }
+    }
+}
+
+/// Every command has its own; all deliveries that a command makes share it.
+fn delivery_id(index: LogIndex, number: usize) -> u64 {
+    const NUMBER_BITS: u32 = 20;
+    let number = number as u64;
+    assert!(number < 1 << NUMBER_BITS, "an entry holds fewer commands than {number}");
+    assert!(index.0 < 1 << (u64::BITS - NUMBER_BITS), "index {index} is out of reach");
+    (index.0 << NUMBER_BITS) | number
+}
+
+/// How many messages a command touches, about.
+fn work(command: &Command) -> usize {
+    match command {
+        Command::Append(c) => c.messages.len(),
+        Command::Pop(c) => c.picks.iter().map(|p| 1 + p.fresh.len() + p.again.len()).sum(),
+        Command::Ack(c) => c.handles.len(),
+        Command::PutTopic(_)
+        | Command::PutGroup(_)
+        | Command::ChangeInvisible(_)
+        | Command::Renew(_)
+        | Command::Release(_) => 1,
+    }
+}
