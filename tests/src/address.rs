@@ -3,8 +3,11 @@
 //! The port of a node that is down stays free: outgoing connections take their ports on 127.0.0.1,
 //! and no other cluster has this address.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Addresses that one cluster has.
+const SIBLINGS: u8 = 16;
 
 /// One address out of 127.0.0.0/8 that no other cluster of this machine's tests uses.
 #[derive(Debug, Clone, Copy)]
@@ -16,11 +19,23 @@ impl Host {
     pub fn reserve() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        // Process ids have up to 22 bits and clusters per process are few: what is left of the
-        // 24 bits below 127 makes collisions unlikely, and the choice of a free port the rest.
-        let [_, high, middle, low] =
-            std::process::id().wrapping_mul(61).wrapping_add(count).to_be_bytes();
-        Self(Ipv4Addr::new(127, 1 + high % 250, middle, 1 + low % 250))
+        // Process ids have up to 22 bits and clusters per process are few. What the 24 bits below
+        // 127 cannot tell apart, the choice of free ports does.
+        let number = std::process::id().wrapping_mul(61).wrapping_add(count);
+        let part = |of: u32, values: u32| u8::try_from(of % values).expect("below 256");
+        let last = 1 + SIBLINGS * part(number, 15);
+        Self(Ipv4Addr::new(127, 1 + part(number / 3840, 250), part(number / 15, 256), last))
+    }
+
+    /// Another address of the same cluster.
+    ///
+    /// # Panics
+    /// When there are not that many.
+    #[must_use]
+    pub fn sibling(self, number: usize) -> Self {
+        let number = u8::try_from(number).ok().filter(|n| *n < SIBLINGS).expect("few siblings");
+        let [a, b, c, d] = self.0.octets();
+        Self(Ipv4Addr::new(a, b, c, d + number))
     }
 
     /// A port on this address that nobody listens on now.
@@ -33,23 +48,26 @@ impl Host {
         probe.local_addr().expect("a bound socket has an address")
     }
 
+    /// The same free port on this address and its next siblings, `count` addresses in all.
+    ///
+    /// # Panics
+    /// When no port is free on all of them.
+    #[must_use]
+    pub fn shared_port(self, count: usize) -> Vec<SocketAddr> {
+        for _ in 0..100 {
+            let port = self.free_port().port();
+            let all = (0..count).map(|n| SocketAddr::from((self.sibling(n).0, port)));
+            let all: Vec<SocketAddr> = all.collect();
+            if all.iter().all(|address| TcpListener::bind(address).is_ok()) {
+                return all;
+            }
+        }
+        panic!("no port is free on {count} addresses");
+    }
+
     /// The address without a port.
     #[must_use]
     pub fn ip(self) -> IpAddr {
         IpAddr::V4(self.0)
     }
-}
-
-/// One free port on both addresses of the name `localhost`, below the range that outgoing
-/// connections use.
-///
-/// # Panics
-/// When there is none, or when this machine has no IPv6 loopback address.
-#[must_use]
-pub fn localhost_port() -> [SocketAddr; 2] {
-    let first = 20_000 + u16::try_from(std::process::id() % 10_000).expect("below ten thousand");
-    (first..32_000)
-        .map(|port| [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()])
-        .find(|both: &[SocketAddr; 2]| both.iter().all(|one| TcpListener::bind(one).is_ok()))
-        .expect("a port that is free on 127.0.0.1 and on ::1; the machine needs an IPv6 loopback")
 }

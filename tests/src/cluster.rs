@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use jepsen::Verdict;
 use proto::{admin, v2};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::address::{self, Host};
+use crate::address::Host;
 use crate::consumer::Consumer;
 use crate::eventually;
 use crate::ledger::Ledger;
@@ -31,6 +32,11 @@ pub const CATCH_UP: Duration = Duration::from_secs(60);
 /// How long reading everything may take.
 pub const DRAIN: Duration = Duration::from_secs(90);
 
+/// The name of all NameServers of a cluster, in the hosts file that [`Cluster::names`] writes.
+pub const NAMESERVERS: &str = "namesrv.raftmq.test";
+/// The name of all brokers.
+pub const BROKERS: &str = "brokers.raftmq.test";
+
 /// What a cluster is made of.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -38,7 +44,7 @@ pub struct Plan {
     nameservers: usize,
     settings: Vec<(String, String)>,
     alone: bool,
-    localhost: bool,
+    shared_ports: bool,
     broker_name: String,
 }
 
@@ -63,10 +69,11 @@ impl Plan {
         self
     }
 
-    /// Puts both NameServers behind the name `localhost`: one port on 127.0.0.1 and on ::1.
+    /// Gives all NameServers one port and all brokers one client port, on addresses of their own,
+    /// so that one name can stand for all of them; see [`Cluster::names`].
     #[must_use]
-    pub fn at_localhost(mut self) -> Self {
-        self.localhost = true;
+    pub fn with_shared_ports(mut self) -> Self {
+        self.shared_ports = true;
         self
     }
 
@@ -117,7 +124,7 @@ impl Cluster {
             nameservers: 1,
             settings: Vec::new(),
             alone: false,
-            localhost: false,
+            shared_ports: false,
             broker_name: "broker-a".to_owned(),
         }
     }
@@ -125,20 +132,22 @@ impl Cluster {
     fn new(plan: Plan, permit: SemaphorePermit<'static>) -> Self {
         let (host, scratch) = (Host::reserve(), Scratch::new());
         let path = |name: String| scratch.path().join(name);
-        let shared = plan.localhost.then(address::localhost_port);
-        let nameservers: Vec<NameServer> = (0..plan.nameservers)
-            .map(|n| {
+        let ports = |count: usize| match plan.shared_ports {
+            true => host.shared_port(count),
+            false => (0..count).map(|_| host.free_port()).collect(),
+        };
+        let nameservers: Vec<NameServer> = ports(plan.nameservers)
+            .into_iter()
+            .enumerate()
+            .map(|(n, address)| {
                 let log = path(format!("namesrv-{n}.log"));
-                let address = shared.map_or_else(|| host.free_port(), |both| both[n]);
                 NameServer::new(n, address, host.free_port(), log)
             })
             .collect();
-        let addresses: Vec<Addresses> = (0..plan.brokers)
-            .map(|_| Addresses {
-                client: host.free_port(),
-                raft: host.free_port(),
-                metrics: host.free_port(),
-            })
+        let brokers = usize::try_from(plan.brokers).expect("few brokers");
+        let addresses: Vec<Addresses> = ports(brokers)
+            .into_iter()
+            .map(|client| Addresses { client, raft: host.free_port(), metrics: host.free_port() })
             .collect();
         let peers = (1..).zip(&addresses).map(|(id, a): (u64, _)| format!("{id}={}", a.raft));
         let mut cluster = Self {
@@ -192,6 +201,25 @@ impl Cluster {
     pub fn access_points(&self) -> Vec<SocketAddr> {
         let nameservers = self.nameservers.iter().map(|n| n.address);
         nameservers.chain(self.nodes.iter().map(|n| n.addresses.client)).collect()
+    }
+
+    /// A hosts file in which [`NAMESERVERS`] stands for all NameServers and [`BROKERS`] for all
+    /// brokers of this cluster.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    #[must_use]
+    pub fn names(&self) -> PathBuf {
+        let mut text = "127.0.0.1 localhost\n".to_owned();
+        for nameserver in &self.nameservers {
+            text.push_str(&format!("{} {NAMESERVERS}\n", nameserver.address.ip()));
+        }
+        for node in &self.nodes {
+            text.push_str(&format!("{} {BROKERS}\n", node.addresses.client.ip()));
+        }
+        let path = self.scratch.path().join("hosts");
+        std::fs::write(&path, text).expect("a hosts file");
+        path
     }
 
     #[must_use]

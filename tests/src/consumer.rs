@@ -1,5 +1,6 @@
 //! A simple consumer that writes down what it received and acked.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,8 +45,11 @@ impl Delivery {
     }
 }
 
+/// Which message of the run this is, if it is one and nothing of it was changed.
+pub type Identify = Arc<dyn Fn(&v2::Message) -> Option<Message> + Send + Sync>;
+
 /// A member of a consumer group, reading one topic.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Consumer {
     rpcs: Vec<Rpc>,
     at: usize,
@@ -53,7 +57,15 @@ pub struct Consumer {
     group: String,
     topic: String,
     filter: String,
+    route: Vec<v2::MessageQueue>,
+    identify: Identify,
     ledger: Arc<Ledger>,
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a consumer of {} in {}", self.topic, self.group)
+    }
 }
 
 impl Consumer {
@@ -74,6 +86,8 @@ impl Consumer {
             group: group.to_owned(),
             topic: topic.to_owned(),
             filter: "*".to_owned(),
+            route: Vec::new(),
+            identify: Arc::new(|message| body::message(&message.body)),
             ledger: Arc::clone(ledger),
         }
     }
@@ -82,6 +96,13 @@ impl Consumer {
     #[must_use]
     pub fn with_filter(mut self, filter: &str) -> Self {
         filter.clone_into(&mut self.filter);
+        self
+    }
+
+    /// Recognises messages by other means than the bodies of the tests.
+    #[must_use]
+    pub fn identifying_by(mut self, identify: Identify) -> Self {
+        self.identify = identify;
         self
     }
 
@@ -101,9 +122,15 @@ impl Consumer {
         let rpc = self.rpcs[self.at % self.rpcs.len()].clone();
         let result = self.receive_at(&rpc, batch, invisible, poll).await;
         if result.is_err() {
-            self.at += 1;
+            self.move_on();
         }
         result
+    }
+
+    /// To the next access point, which may know another route.
+    fn move_on(&mut self) {
+        self.at += 1;
+        self.route.clear();
     }
 
     async fn receive_at(
@@ -114,10 +141,12 @@ impl Consumer {
         poll: Duration,
     ) -> Result<Vec<Delivery>, Failure> {
         let began = self.ledger.now();
-        let mut queues = rpc.query_route(&self.topic).await?;
-        assert!(!queues.is_empty(), "a route is never empty");
+        if self.route.is_empty() {
+            self.route = rpc.query_route(&self.topic).await?;
+            assert!(!self.route.is_empty(), "a route is never empty");
+        }
         self.turn += 1;
-        let queue = queues.swap_remove(self.turn % queues.len());
+        let queue = self.route[self.turn % self.route.len()].clone();
         let broker = queue.broker.as_ref().map(|b| b.name.clone()).unwrap_or_default();
         let request = v2::ReceiveMessageRequest {
             group: Some(resource(&self.group)),
@@ -157,7 +186,7 @@ impl Consumer {
         let offset = properties.queue_offset.and_then(|o| u64::try_from(o).ok());
         let place = Place { queue, offset: offset.expect("a delivery names its offset") };
         let attempt = properties.delivery_attempt.unwrap_or(0).try_into().unwrap_or(0);
-        let message = body::message(&raw.body);
+        let message = (self.identify)(&raw);
         let group = self.group.clone();
         self.ledger.record(
             began,
@@ -195,7 +224,7 @@ impl Consumer {
             }
         }
         if codes.is_err() {
-            self.at += 1;
+            self.move_on();
         }
         codes
     }
@@ -209,11 +238,7 @@ impl Consumer {
         let start = Instant::now();
         let mut last_failure = None;
         loop {
-            let missing = {
-                let received = self.ledger.received(&self.group);
-                let sent = self.ledger.acknowledged();
-                sent.difference(&received).copied().collect::<Vec<_>>()
-            };
+            let missing = self.ledger.missing(&self.group);
             let poll =
                 if missing.is_empty() { Duration::from_secs(5) } else { Duration::from_secs(6) };
             assert!(

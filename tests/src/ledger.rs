@@ -1,7 +1,7 @@
 //! The common book of all clients of one test: one clock, one history.
 
-use std::collections::BTreeSet;
-use std::sync::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 use jepsen::{Action, Event, Fate, History, Message, Verdict};
@@ -10,13 +10,25 @@ use jepsen::{Action, Event, Fate, History, Message, Verdict};
 #[derive(Debug)]
 pub struct Ledger {
     start: Instant,
-    history: Mutex<History>,
+    book: Mutex<Book>,
+}
+
+/// The history, and what is asked of it again and again while it grows.
+#[derive(Debug, Default)]
+struct Book {
+    history: History,
+    acknowledged: HashSet<Message>,
+    received: HashMap<String, HashSet<Message>>,
 }
 
 impl Ledger {
     #[must_use]
     pub fn new() -> Self {
-        Self { start: Instant::now(), history: Mutex::default() }
+        Self { start: Instant::now(), book: Mutex::default() }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().expect("no holder panics")
     }
 
     /// Nanoseconds since the ledger was opened.
@@ -27,8 +39,22 @@ impl Ledger {
 
     /// Enters what began at `began` and has just ended.
     pub fn record(&self, began: u64, action: Action) {
-        let event = Event { began, ended: self.now(), action };
-        self.history.lock().expect("no holder panics").record(event);
+        let mut book = self.book();
+        match &action {
+            Action::Send { message, fate: Fate::Done, .. } => {
+                book.acknowledged.insert(*message);
+            }
+            Action::Receive { group, message, .. } => {
+                book.received.entry(group.clone()).or_default().insert(*message);
+            }
+            Action::Send { .. }
+            | Action::Ack { .. }
+            | Action::Garbage { .. }
+            | Action::Fault { .. } => {}
+        }
+        // Taken under the lock, so that the history is in the order of its ends.
+        let ended = self.now();
+        book.history.record(Event { began, ended, action });
     }
 
     /// Notes a fault for the reader of the history.
@@ -36,38 +62,38 @@ impl Ledger {
         self.record(self.now(), Action::Fault { what: what.into() });
     }
 
-    /// Messages that were acknowledged so far.
+    /// How many messages were acknowledged so far.
     #[must_use]
-    pub fn acknowledged(&self) -> BTreeSet<Message> {
-        let history = self.history.lock().expect("no holder panics");
-        let done = history.events().iter().filter_map(|event| match &event.action {
-            Action::Send { message, fate: Fate::Done, .. } => Some(*message),
-            _ => None,
-        });
-        done.collect()
+    pub fn acknowledged(&self) -> usize {
+        self.book().acknowledged.len()
     }
 
-    /// Messages that `group` received so far.
+    /// How many different messages `group` received so far.
     #[must_use]
-    pub fn received(&self, group: &str) -> BTreeSet<Message> {
-        let history = self.history.lock().expect("no holder panics");
-        let received = history.events().iter().filter_map(|event| match &event.action {
-            Action::Receive { group: g, message, .. } if g == group => Some(*message),
-            _ => None,
-        });
-        received.collect()
+    pub fn received(&self, group: &str) -> usize {
+        self.book().received.get(group).map_or(0, HashSet::len)
+    }
+
+    /// Messages that were acknowledged and that `group` did not receive yet.
+    #[must_use]
+    pub fn missing(&self, group: &str) -> Vec<Message> {
+        let book = self.book();
+        match book.received.get(group) {
+            Some(received) => book.acknowledged.difference(received).copied().collect(),
+            None => book.acknowledged.iter().copied().collect(),
+        }
     }
 
     /// Judges what happened so far; `complete` names the groups that read to the end.
     #[must_use]
     pub fn verdict(&self, complete: &[&str]) -> Verdict {
-        jepsen::check(&self.history.lock().expect("no holder panics"), complete)
+        jepsen::check(&self.book().history, complete)
     }
 
     /// The whole history, for an artefact.
     #[must_use]
     pub fn history(&self) -> History {
-        self.history.lock().expect("no holder panics").clone()
+        self.book().history.clone()
     }
 
     /// # Panics

@@ -167,7 +167,7 @@ pub struct Official {
 
 impl Official {
     /// Starts `mode` with `options`, as `[("topic", "orders"), ...]`. What the library logs goes
-    /// below `directory`, which is its home.
+    /// below `directory`, which is its home. With `names` it finds that file as `/etc/hosts`.
     ///
     /// # Panics
     /// When the client is not installed and cannot be.
@@ -177,8 +177,12 @@ impl Official {
         directory: &Path,
         options: &[(&str, &str)],
         environment: &[(&str, &str)],
+        names: Option<&Path>,
     ) -> Self {
-        let mut command = language.command();
+        let mut command = match names {
+            Some(names) => with_hosts(names, &language.command()),
+            None => language.command(),
+        };
         command.arg(mode);
         for (name, value) in options {
             command.arg(format!("--{name}")).arg(value);
@@ -303,6 +307,22 @@ impl Official {
             history.record(Event { began: 0, ended: 0, action });
         }
     }
+}
+
+/// The same command in a mount name space of its own, in which `names` is `/etc/hosts`. Neither the
+/// machine's file nor anybody's rights are needed for that.
+fn with_hosts(names: &Path, command: &tokio::process::Command) -> tokio::process::Command {
+    let inner = command.as_std();
+    let mut outer = tokio::process::Command::new("unshare");
+    outer.args(["--map-root-user", "--mount", "sh", "-c"]);
+    outer.arg(r#"mount --bind "$0" /etc/hosts && exec "$@""#);
+    outer.arg(names).arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        if let Some(value) = value {
+            outer.env(name, value);
+        }
+    }
+    outer
 }
 
 async fn read(output: tokio::process::ChildStdout, lines: Arc<Mutex<Vec<Line>>>) {

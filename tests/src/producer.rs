@@ -1,5 +1,6 @@
 //! A producer that writes down what became of each message.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// It asks again, with the same message id, until it knows that the message is stored or rejected:
 /// as official clients do, except that it is more patient. It moves to the next access point when
 /// one does not answer.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Producer {
     rpcs: Arc<Vec<Rpc>>,
     topic: String,
@@ -33,8 +34,17 @@ pub struct Producer {
     sender: u32,
     next: Arc<AtomicU32>,
     at: Arc<AtomicU32>,
-    body_size: usize,
+    bodies: Bodies,
     tag: Option<String>,
+}
+
+/// What a message carries.
+pub type Bodies = Arc<dyn Fn(Message) -> Bytes + Send + Sync>;
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "producer {} of {}", self.sender, self.topic)
+    }
 }
 
 impl Producer {
@@ -53,15 +63,21 @@ impl Producer {
             sender,
             next: Arc::default(),
             at: Arc::default(),
-            body_size: 64,
+            bodies: Arc::new(|message| body::of(message, 64)),
             tag: None,
         }
     }
 
     /// Sends bodies of this many bytes from now on.
     #[must_use]
-    pub fn with_bodies_of(mut self, bytes: usize) -> Self {
-        self.body_size = bytes;
+    pub fn with_bodies_of(self, bytes: usize) -> Self {
+        self.with_bodies(Arc::new(move |message| body::of(message, bytes)))
+    }
+
+    /// Sends what `bodies` makes of each message from now on.
+    #[must_use]
+    pub fn with_bodies(mut self, bodies: Bodies) -> Self {
+        self.bodies = bodies;
         self
     }
 
@@ -76,7 +92,7 @@ impl Producer {
     #[must_use]
     pub fn next_message(&self) -> (Message, v2::Message) {
         let number = Message::new(self.sender, self.next.fetch_add(1, Ordering::Relaxed));
-        let mut message = normal_message(&self.topic, number, body::of(number, self.body_size));
+        let mut message = normal_message(&self.topic, number, (self.bodies)(number));
         if let Some(properties) = &mut message.system_properties {
             properties.tag.clone_from(&self.tag);
         }
@@ -187,8 +203,7 @@ fn take_one(left: &AtomicU32) -> bool {
 #[must_use]
 pub fn normal_message(topic: &str, number: Message, body: Bytes) -> v2::Message {
     let properties = v2::SystemProperties {
-        // Version 1 of RocketMQ's ids: 34 upper-case hexadecimal digits.
-        message_id: format!("01{:016X}{:016X}", std::process::id(), number.0),
+        message_id: id_of(number),
         message_type: v2::MessageType::Normal.into(),
         body_encoding: v2::Encoding::Identity.into(),
         born_timestamp: Some(timestamp(wall_now().0)),
@@ -207,4 +222,17 @@ fn timestamp(ms: u64) -> prost_types::Timestamp {
     let seconds = i64::try_from(ms / 1000).expect("a date of this era");
     let nanos = i32::try_from(ms % 1000).expect("below a thousand") * 1_000_000;
     prost_types::Timestamp { seconds, nanos }
+}
+
+/// An id as official clients make them: version 1, 34 upper-case hexadecimal digits.
+#[must_use]
+pub fn id_of(message: Message) -> String {
+    format!("01{:016X}{:016X}", std::process::id(), message.0)
+}
+
+/// The message that [`id_of`] named so, in this process.
+#[must_use]
+pub fn message_of(id: &str) -> Option<Message> {
+    let message = Message(u64::from_str_radix(id.get(18..)?, 16).ok()?);
+    (id_of(message) == id).then_some(message)
 }

@@ -6,11 +6,11 @@
 #![allow(clippy::tests_outside_test_module, reason = "an integration test is one")]
 #![allow(clippy::print_stderr, reason = "measured figures are printed for the reader")]
 
-use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jepsen::{History, Verdict};
-use tests::cluster::ELECTION;
+use tests::cluster::{BROKERS, ELECTION, NAMESERVERS};
 use tests::official::{LANGUAGES, Language, Official};
 use tests::tls::certificate_of;
 use tests::{Cluster, eventually};
@@ -24,13 +24,14 @@ struct Bench<'a> {
     cluster: &'a Cluster,
     access_point: String,
     environment: Vec<(String, String)>,
+    names: Option<PathBuf>,
     tls: bool,
 }
 
 impl<'a> Bench<'a> {
     fn at(cluster: &'a Cluster, access_point: impl ToString) -> Self {
         let access_point = access_point.to_string();
-        Self { cluster, access_point, environment: Vec::new(), tls: false }
+        Self { cluster, access_point, environment: Vec::new(), names: None, tls: false }
     }
 
     fn start(&self, language: Language, mode: &str, options: &[(&str, &str)]) -> Official {
@@ -41,7 +42,8 @@ impl<'a> Bench<'a> {
         all.extend(options);
         let environment: Vec<(&str, &str)> =
             self.environment.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        Official::start(language, mode, self.cluster.scratch.path(), &all, &environment)
+        let (directory, names) = (self.cluster.scratch.path(), self.names.as_deref());
+        Official::start(language, mode, directory, &all, &environment, names)
     }
 
     /// Sends `COUNT` messages, all of which must be acknowledged.
@@ -345,16 +347,15 @@ async fn everything_arrives(producers: &[Official], consumers: &[Official]) {
     assert!(complete.holds(), "{complete}");
 }
 
-/// One name that resolves to two NameServers: clients go on when one dies, and when it is back the
-/// other may die.
-#[tokio::test(flavor = "multi_thread")]
-async fn no_client_notices_the_death_of_one_of_two_nameservers_behind_one_name() {
-    let cluster = Cluster::of(3).nameservers(2).at_localhost().start().await;
-    cluster.topic("orders", 4).await;
-    let port = cluster.nameservers[0].address.port();
-    let addresses: Vec<SocketAddr> = cluster.nameservers.iter().map(|n| n.address).collect();
-    assert_eq!(addresses[0].port(), addresses[1].port(), "one name, one port, two addresses");
-    let bench = Bench::at(&cluster, format!("localhost:{port}"));
+/// What becomes of clients that dial one name with several addresses while one after the other of
+/// the processes behind it is killed and comes back.
+async fn survives_each_in_turn(
+    bench: &Bench<'_>,
+    what: &str,
+    count: usize,
+    kill: impl Fn(usize),
+    restart: impl AsyncFn(usize),
+) {
     let mut producers: Vec<Official> = LANGUAGES
         .map(|language| {
             let options = [("topic", "orders"), ("prefix", language.name()), ("interval-ms", "10")];
@@ -365,32 +366,67 @@ async fn no_client_notices_the_death_of_one_of_two_nameservers_behind_one_name()
     for producer in &mut producers {
         producer.has("sent", 50, PATIENCE).await;
     }
-    for victim in [0, 1] {
+    for victim in 0..count {
         let before: Vec<usize> = producers.iter().map(|p| p.of("sent").len()).collect();
-        cluster.nameservers[victim].kill();
+        kill(victim);
         for (producer, before) in producers.iter_mut().zip(before) {
             producer.has("sent", before + 100, PATIENCE).await;
         }
-        cluster.nameservers[victim].start();
-        eventually("the NameServer knows the topic again", ELECTION, async || {
-            let route = cluster.nameservers[victim].rpc().query_route("orders").await;
-            route.map(|_| ()).map_err(|e| e.to_string())
-        })
-        .await;
+        restart(victim).await;
     }
     for producer in &producers {
         let failed = producer.of("failed");
         eprintln!(
-            "{}: death of each of two NameServers behind one name: write gap {} ms, {} sends, {} failed",
+            "{}: {what}: write gap {} ms, {} sends, {} failed",
             producer.language.name(),
             producer.write_gap_ms(),
             producer.of("sent").len(),
             failed.len()
         );
         // The Rust client has no retries of its own: the call that was under way is lost with the
-        // connection. The others ask again.
-        let excused = if producer.language == Language::Rust { 2 } else { 0 };
+        // connection, and it dials again only after that. The others ask again.
+        let excused = if producer.language == Language::Rust { 2 * count } else { 0 };
         assert!(failed.len() <= excused, "{}: {failed:?}", producer.language.name());
     }
+}
+
+/// One name that resolves to two NameServers: clients go on when one dies, and when it is back the
+/// other may die.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_client_notices_the_death_of_one_of_two_nameservers_behind_one_name() {
+    let cluster = Cluster::of(3).nameservers(2).with_shared_ports().start().await;
+    cluster.topic("orders", 4).await;
+    let port = cluster.nameservers[0].address.port();
+    let mut bench = Bench::at(&cluster, format!("{NAMESERVERS}:{port}"));
+    bench.names = Some(cluster.names());
+    let kill = |victim: usize| cluster.nameservers[victim].kill();
+    let restart = async |victim: usize| {
+        cluster.nameservers[victim].start();
+        eventually("the NameServer knows the topic again", ELECTION, async || {
+            let route = cluster.nameservers[victim].rpc().query_route("orders").await;
+            route.map(|_| ()).map_err(|e| e.to_string())
+        })
+        .await;
+    };
+    survives_each_in_turn(&bench, "each of two NameServers behind one name dies", 2, kill, restart)
+        .await;
+    cluster.finish().await;
+}
+
+/// One name that resolves to all brokers: clients need no NameServer, and any broker may die.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_client_notices_the_death_of_any_broker_behind_one_name() {
+    let cluster = Cluster::of(3).with_shared_ports().start().await;
+    cluster.topic("orders", 4).await;
+    let port = cluster.nodes[0].addresses.client.port();
+    let mut bench = Bench::at(&cluster, format!("{BROKERS}:{port}"));
+    bench.names = Some(cluster.names());
+    let kill = |victim: usize| cluster.nodes[victim].kill();
+    let restart = async |victim: usize| {
+        cluster.nodes[victim].start();
+        caught_up(&cluster, victim).await;
+    };
+    survives_each_in_turn(&bench, "each of three brokers behind one name dies", 3, kill, restart)
+        .await;
     cluster.finish().await;
 }

@@ -1,0 +1,55 @@
+# Everything that this project does to prove itself. Each target works on a fresh Debian or Ubuntu
+# machine with a Rust toolchain: what else it needs, it installs.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+CARGO ?= cargo
+# One profile for building, testing and running: a second one would compile RocksDB's C++ again.
+BUILD := $(CARGO) build --workspace --all-targets
+TARGET = $$($(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+
+export RUST_BACKTRACE ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-clients lint fix check bench jepsen doc build packages packages-clients
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+demo: build ## a file through a cluster whose leader is killed half way (INPUT=FILE, COUNT=N)
+	@MQTEST_BIN_DIR="$(TARGET)/debug" "$(TARGET)/debug/demo"
+
+test: build packages-clients ## everything that proves the project
+	@MQTEST_BIN_DIR="$(TARGET)/debug" $(CARGO) test --workspace --no-fail-fast
+
+test-clients: build ## official clients with large toolchains: Go and Java
+	@MQTEST_BIN_DIR="$(TARGET)/debug" tests/clients/large.sh
+
+lint: packages ## formatting and clippy; never writes
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+fix: ## formats
+	$(CARGO) fmt --all
+
+check: lint test ## what CI runs
+
+bench: build ## load generator, with the echo ceiling of the same run
+	@tests/bench.sh "$(TARGET)/debug"
+
+jepsen: build ## five minutes of random kills, pauses and stops
+	@MQTEST_BIN_DIR="$(TARGET)/debug" MQTEST_FAULT_SECONDS=300 \
+		$(CARGO) test --package tests --test random_faults -- --nocapture
+
+doc: packages ## the API documentation of all crates
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+build: packages ## all programs
+	$(BUILD)
+
+packages:
+	@.ci/packages build
+
+packages-clients: packages
+	@.ci/packages clients
