@@ -23,8 +23,10 @@ demo: build ## a file through a cluster whose leader is killed half way (INPUT=F
 test: build packages-clients ## everything that proves the project
 	@MQTEST_BIN_DIR="$(TARGET)/debug" $(CARGO) test --workspace --no-fail-fast
 
-test-clients: build ## official clients with large toolchains: Go and Java
-	@MQTEST_BIN_DIR="$(TARGET)/debug" tests/clients/large.sh
+test-clients: build ## official clients with large toolchains: Java and Go
+	@.ci/packages large
+	@MQTEST_BIN_DIR="$(TARGET)/debug" \
+		$(CARGO) test --workspace --no-fail-fast --test large_clients -- --nocapture
 
 lint: packages ## formatting and clippy; never writes
 	$(CARGO) fmt --all --check
@@ -40,7 +42,7 @@ bench: build ## load generator, with the echo ceiling of the same run
 
 jepsen: build ## five minutes of random kills, pauses and stops
 	@MQTEST_BIN_DIR="$(TARGET)/debug" MQTEST_FAULT_SECONDS=300 \
-		$(CARGO) test --package tests --test random_faults -- --nocapture
+		$(CARGO) test --workspace --test random_faults -- --nocapture
 
 doc: packages ## the API documentation of all crates
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps

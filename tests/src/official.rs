@@ -16,15 +16,20 @@ use crate::{binaries, eventually};
 /// Interpreters start slowly on a loaded machine.
 const START: Duration = Duration::from_secs(60);
 
-/// The stacks that `make test` runs.
+/// A stack with an official client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
     Python,
     Node,
     Rust,
+    Java,
+    Go,
 }
 
+/// The stacks that `make test` runs.
 pub const LANGUAGES: [Language; 3] = [Language::Python, Language::Node, Language::Rust];
+/// The stacks that `make test-clients` runs: their toolchains are large.
+pub const LARGE: [Language; 2] = [Language::Java, Language::Go];
 
 impl Language {
     #[must_use]
@@ -33,15 +38,17 @@ impl Language {
             Self::Python => "python",
             Self::Node => "node",
             Self::Rust => "rust",
+            Self::Java => "java",
+            Self::Go => "go",
         }
     }
 
-    /// The crate has no push consumer in this version.
+    /// The Rust crate and the Go module have no push consumer in these versions.
     #[must_use]
     pub fn has_push_consumer(self) -> bool {
         match self {
-            Self::Python | Self::Node => true,
-            Self::Rust => false,
+            Self::Python | Self::Node | Self::Java => true,
+            Self::Rust | Self::Go => false,
         }
     }
 
@@ -66,6 +73,14 @@ impl Language {
             Self::Rust => {
                 tokio::process::Command::new(installed.join("debug/official-rust-client"))
             }
+            Self::Java => {
+                let mut command = tokio::process::Command::new("java");
+                let (classes, jars) = (installed.join("classes"), installed.join("dependency/*"));
+                command.arg("-cp").arg(format!("{}:{}", classes.display(), jars.display()));
+                command.arg("Client");
+                command
+            }
+            Self::Go => tokio::process::Command::new(installed.join("client")),
         }
     }
 
@@ -78,11 +93,15 @@ impl Language {
         static PYTHON: OnceLock<PathBuf> = OnceLock::new();
         static NODE: OnceLock<PathBuf> = OnceLock::new();
         static RUST: OnceLock<PathBuf> = OnceLock::new();
+        static JAVA: OnceLock<PathBuf> = OnceLock::new();
+        static GO: OnceLock<PathBuf> = OnceLock::new();
         let directory = binaries::target().join("clients").join(self.name());
         match self {
             Self::Python => PYTHON.get_or_init(|| install_python(&self.sources(), directory)),
             Self::Node => NODE.get_or_init(|| install_node(&self.sources(), directory)),
             Self::Rust => RUST.get_or_init(|| build_rust(&self.sources(), directory)),
+            Self::Java => JAVA.get_or_init(|| build_java(&self.sources(), directory)),
+            Self::Go => GO.get_or_init(|| build_go(&self.sources(), directory)),
         }
     }
 }
@@ -138,6 +157,23 @@ fn build_rust(sources: &Path, directory: PathBuf) -> PathBuf {
     build.args(["build", "--locked", "--quiet"]).current_dir(sources);
     build.env("CARGO_TARGET_DIR", &directory);
     run(&mut build, "the crate registry must be reachable");
+    directory
+}
+
+fn build_java(sources: &Path, directory: PathBuf) -> PathBuf {
+    let mut maven = Command::new("mvn");
+    maven.args(["-q", "-B"]).arg(format!("-Dout={}", directory.display()));
+    maven.args(["compile", "dependency:copy-dependencies"]).current_dir(sources);
+    run(&mut maven, "a JDK of 17 or later and maven are needed; Maven Central must be reachable");
+    directory
+}
+
+fn build_go(sources: &Path, directory: PathBuf) -> PathBuf {
+    fs::create_dir_all(&directory).expect("a directory for the Go client");
+    let mut build = Command::new("go");
+    build.args(["build", "-o"]).arg(directory.join("client")).arg(".").current_dir(sources);
+    build.env("CGO_ENABLED", "0");
+    run(&mut build, "Go of 1.19 or later is needed; the Go module proxy must be reachable");
     directory
 }
 

@@ -77,10 +77,11 @@ fn dependencies(krate: &str) -> BTreeSet<String> {
             inside = section == "dependencies]";
             let named = section.strip_prefix("dependencies.").and_then(|s| s.strip_suffix(']'));
             found.extend(named.map(str::to_owned));
-        } else if inside && let Some((name, _)) = line.split_once(['.', '=', ' ']) {
-            if !line.starts_with('#') {
-                found.insert(name.trim().to_owned());
-            }
+        } else if inside
+            && !line.starts_with('#')
+            && let Some((name, _)) = line.split_once(['.', '=', ' '])
+        {
+            found.insert(name.trim().to_owned());
         }
     }
     found

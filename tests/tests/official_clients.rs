@@ -29,7 +29,7 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn at(cluster: &'a Cluster, access_point: impl ToString) -> Self {
+    fn at(cluster: &'a Cluster, access_point: &impl ToString) -> Self {
         let access_point = access_point.to_string();
         Self { cluster, access_point, environment: Vec::new(), names: None, tls: false }
     }
@@ -91,7 +91,7 @@ fn judge(clients: &[(&Official, &str)], senders: &[&str], groups: &[&str]) -> Ve
 async fn every_client_sends_and_receives() {
     let cluster = Cluster::of(3).nameservers(2).start().await;
     cluster.topic("orders", 4).await;
-    let bench = Bench::at(&cluster, cluster.nameservers[0].address);
+    let bench = Bench::at(&cluster, &cluster.nameservers[0].address);
     let names = LANGUAGES.map(Language::name);
     let mut clients = Vec::new();
     for language in LANGUAGES {
@@ -114,8 +114,8 @@ async fn every_client_sends_and_receives() {
     let verdict = judge(&clients, &names, &groups);
     eprintln!("official clients: {verdict}");
     assert!(verdict.holds(), "{verdict}");
-    assert_eq!(verdict.acknowledged as usize, all);
-    assert_eq!(verdict.received as usize, all * groups.len());
+    assert_eq!(verdict.acknowledged, all as u64);
+    assert_eq!(verdict.received, (all * groups.len()) as u64);
     cluster.finish().await;
 }
 
@@ -124,7 +124,7 @@ async fn every_client_sends_and_receives() {
 async fn every_client_filters_by_tag() {
     let cluster = Cluster::of(3).start().await;
     cluster.topic("orders", 2).await;
-    let bench = Bench::at(&cluster, cluster.nameservers[0].address);
+    let bench = Bench::at(&cluster, &cluster.nameservers[0].address);
     bench.produces(Language::Python, "orders", "python", "red").await;
     bench.produces(Language::Node, "orders", "node", "green").await;
     bench.produces(Language::Rust, "orders", "rust", "blue").await;
@@ -154,7 +154,7 @@ async fn every_client_filters_by_tag() {
 async fn every_client_is_redelivered_what_it_did_not_consume() {
     let cluster = Cluster::of(3).start().await;
     cluster.topic("orders", 2).await;
-    let bench = Bench::at(&cluster, cluster.nameservers[0].address);
+    let bench = Bench::at(&cluster, &cluster.nameservers[0].address);
     bench.produces(Language::Python, "orders", "python", "t").await;
     for language in LANGUAGES {
         let group = format!("{}-simple", language.name());
@@ -191,7 +191,7 @@ async fn every_client_works_through_a_leader_and_through_a_follower() {
     let (leader, _) = cluster.leader().await;
     let follower = cluster.followers().await.remove(0);
     for (role, node) in [("leader", &leader), ("follower", &follower)] {
-        let bench = Bench::at(&cluster, node.addresses.client);
+        let bench = Bench::at(&cluster, &node.addresses.client);
         for language in LANGUAGES {
             let topic = format!("through-{role}-{}", language.name());
             cluster.topic(&topic, 2).await;
@@ -213,7 +213,7 @@ async fn every_client_works_over_tls() {
     std::fs::write(&pem, certificate).expect("a file");
     let pem = pem.display().to_string();
 
-    let mut bench = Bench::at(&cluster, address);
+    let mut bench = Bench::at(&cluster, &address);
     bench.tls = true;
     // Where each stack looks for roots besides the system's.
     let trust = ["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"];
@@ -236,7 +236,7 @@ const KILLS: usize = 20;
 async fn no_client_notices_the_death_of_a_leader_as_more_than_a_pause() {
     let cluster = Cluster::of(3).nameservers(2).alone().start().await;
     cluster.topic("orders", 4).await;
-    let bench = Bench::at(&cluster, cluster.nameservers[0].address);
+    let bench = Bench::at(&cluster, &cluster.nameservers[0].address);
     let mut producers: Vec<Official> = LANGUAGES
         .map(|language| {
             let options = [("topic", "orders"), ("prefix", language.name()), ("interval-ms", "10")];
@@ -397,7 +397,7 @@ async fn no_client_notices_the_death_of_one_of_two_nameservers_behind_one_name()
     let cluster = Cluster::of(3).nameservers(2).with_shared_ports().start().await;
     cluster.topic("orders", 4).await;
     let port = cluster.nameservers[0].address.port();
-    let mut bench = Bench::at(&cluster, format!("{NAMESERVERS}:{port}"));
+    let mut bench = Bench::at(&cluster, &format!("{NAMESERVERS}:{port}"));
     bench.names = Some(cluster.names());
     let kill = |victim: usize| cluster.nameservers[victim].kill();
     let restart = async |victim: usize| {
@@ -419,7 +419,7 @@ async fn no_client_notices_the_death_of_any_broker_behind_one_name() {
     let cluster = Cluster::of(3).with_shared_ports().start().await;
     cluster.topic("orders", 4).await;
     let port = cluster.nodes[0].addresses.client.port();
-    let mut bench = Bench::at(&cluster, format!("{BROKERS}:{port}"));
+    let mut bench = Bench::at(&cluster, &format!("{BROKERS}:{port}"));
     bench.names = Some(cluster.names());
     let kill = |victim: usize| cluster.nodes[victim].kill();
     let restart = async |victim: usize| {

@@ -77,7 +77,7 @@ async fn run() -> Result<bool> {
     let killed = kill_the_leader(&cluster, &show).await;
     let acknowledged = sends.await?;
     let gap = write_gap(&cluster, killed);
-    show.say(format!(
+    show.say(&format!(
         "writes paused for {gap} ms around the kill (at {half} acknowledged); broker {} leads now",
         cluster.leader().await.0.id
     ));
@@ -171,7 +171,7 @@ async fn kill_the_leader(cluster: &Cluster, show: &Show) -> Killed {
     let (leader, status) = cluster.leader().await;
     let killed = Killed { at: cluster.ledger.now(), broker: leader.id };
     leader.kill();
-    show.say(format!(
+    show.say(&format!(
         "half way: broker {}, which leads in term {}, gets SIGKILL",
         leader.id, status.term
     ));

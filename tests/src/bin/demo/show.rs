@@ -58,7 +58,7 @@ impl Show {
     }
 
     /// A line above the bars.
-    pub(crate) fn say(&self, text: String) {
+    pub(crate) fn say(&self, text: &str) {
         // Without a terminal there are no bars, and the line is simply printed.
         self.bars.suspend(|| println!("  {text}"));
     }
