@@ -5,6 +5,8 @@
 //! layout is a new tag.
 
 mod codec;
+#[cfg(test)]
+mod codec_test;
 mod outcome;
 
 use bytes::Bytes;

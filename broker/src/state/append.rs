@@ -83,3 +83,111 @@ impl State {
         offset
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::script::{Script, config, message, put_topic, topic};
+    use super::*;
+    use crate::command::TopicConfig;
+
+    fn placed(offset: u64) -> Placed {
+        Placed { queue: QueueId(0), offset: QueueOffset(offset), repeated: false }
+    }
+
+    fn sent(id: u128, body: &'static str) -> NewMessage {
+        NewMessage { dedupe: Some(id), ..message(body) }
+    }
+
+    fn placed_by(outcome: Outcome) -> Vec<(u32, u64, bool)> {
+        match outcome {
+            Outcome::Appended { messages, .. } => {
+                messages.iter().map(|m| (m.queue.0, m.offset.0, m.repeated)).collect()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn offsets_are_dense_and_entries_say_where_the_bytes_are() {
+        let mut script = Script::with_queues(2);
+        let tagged = NewMessage { tag_hash: 77, ..message("second") };
+        let outcome = script.at(50).appends(0, &[message("first"), tagged]);
+        let messages = vec![placed(0), placed(1)];
+        assert_eq!(outcome, Outcome::Appended { stamp: Timestamp(50), messages });
+        let effect = Effect::Appended { topic: topic(), queue: QueueId(0) };
+        assert_eq!(script.effects, [effect]);
+        script.at(60).appends(0, &[message("third")]);
+
+        // The command is the second entry: it starts at 1000 and ends with its messages.
+        let header = 1 + (2 + 6) + 4 + 2 + 2 * 14;
+        let entries = script.state.scan(&topic(), QueueId(0), QueueOffset(0), 9).unwrap();
+        let facts = entries.iter().map(|e| (e.position.0, e.len, e.tag_hash, e.visible.0));
+        let third = 2000 + header - 14;
+        let expected =
+            [(1000 + header, 5, 0, 50), (1000 + header + 5, 6, 77, 50), (third, 5, 0, 60)];
+        assert_eq!(facts.collect::<Vec<_>>(), expected);
+        assert_eq!(script.restarted().state.scan(&topic(), QueueId(0), QueueOffset(0), 9).unwrap(), entries);
+    }
+
+    #[test]
+    fn what_cannot_be_appended_is_rejected() {
+        let mut script = Script::new();
+        let rejected = Outcome::Rejected;
+        assert_eq!(script.appends(0, &[message("x")]), rejected(Rejection::TopicNotFound));
+        let read_only = TopicConfig { permission: v2::Permission::Read, ..config(2, 1) };
+        script.does(put_topic("orders", read_only));
+        assert_eq!(script.appends(0, &[message("x")]), rejected(Rejection::TopicNotWritable));
+        script.does(put_topic("orders", config(2, 2)));
+        let no_queue = Rejection::QueueNotFound { queues: 2 };
+        assert_eq!(script.appends(2, &[message("x")]), rejected(no_queue));
+        assert_eq!(placed_by(script.appends(1, &[message("x")])), [(1, 0, false)]);
+    }
+
+    #[test]
+    fn a_repeated_send_gets_the_first_answer_and_appends_nothing() {
+        let mut script = Script::with_queues(2);
+        assert_eq!(placed_by(script.appends(0, &[sent(1, "a"), sent(2, "b")])), [(0, 0, false), (0, 1, false)]);
+        // The retry may ask for another queue, and may be grouped in another way.
+        assert_eq!(placed_by(script.appends(1, &[sent(2, "b")])), [(0, 1, true)]);
+        assert!(script.effects.is_empty());
+        let again = script.appends(1, &[sent(1, "a"), sent(3, "c"), sent(3, "c")]);
+        assert_eq!(placed_by(again), [(0, 0, true), (1, 0, false), (1, 0, true)]);
+
+        let mut script = script.restarted();
+        assert_eq!(placed_by(script.appends(0, &[sent(3, "c")])), [(1, 0, true)]);
+        let ends = [0, 1].map(|q| script.state.topic(&topic()).unwrap().offsets(QueueId(q)).unwrap().end);
+        assert_eq!(ends, [QueueOffset(2), QueueOffset(1)]);
+    }
+
+    #[test]
+    fn a_send_is_new_again_after_the_window() {
+        let mut script = Script::with_queues(1);
+        script.at(1000).appends(0, &[sent(1, "a")]);
+        assert_eq!(placed_by(script.at(600_999).appends(0, &[sent(1, "a")])), [(0, 0, true)]);
+        assert_eq!(placed_by(script.at(601_000).appends(0, &[sent(1, "a")])), [(0, 1, false)]);
+        assert_eq!(placed_by(script.at(601_001).appends(0, &[sent(1, "a")])), [(0, 1, true)]);
+    }
+
+    #[test]
+    fn messages_are_found_by_key_and_by_time() {
+        let mut script = Script::with_queues(1);
+        for n in 0..300_u64 {
+            let keyed = NewMessage { key_hashes: vec![n % 7, 1000 + n], ..message("m") };
+            script.at(n / 3 * 10).appends(0, &[keyed]);
+            if n % 100 == 50 {
+                script = script.restarted();
+            }
+        }
+        let state = &script.state;
+        let found = state.find_by_key(&topic(), 1123, 10).unwrap();
+        assert_eq!(found, [(QueueId(0), QueueOffset(123))]);
+        assert_eq!(state.find_by_key(&topic(), 3, 1000).unwrap().len(), 43);
+        assert_eq!(state.find_by_key(&topic(), 3, 5).unwrap().len(), 5);
+        let offset_at = |time| state.offset_at(&topic(), QueueId(0), Timestamp(time)).unwrap();
+        let expected = [(0, 0), (1, 3), (10, 3), (11, 6), (990, 297), (991, 300)];
+        for (time, offset) in expected {
+            assert_eq!(offset_at(time), Some(QueueOffset(offset)), "{time}");
+        }
+        assert_eq!(state.offset_at(&topic(), QueueId(1), Timestamp(0)).unwrap(), None);
+    }
+}

@@ -27,6 +27,8 @@ mod put_group;
 mod put_topic;
 mod release;
 mod renew;
+#[cfg(test)]
+mod script;
 mod subscriptions;
 mod tails;
 mod topics;
@@ -194,7 +196,7 @@ impl State {
         for entry in entries {
             outcomes.push(self.apply_entry(entry)?);
         }
-        self.write()?;
+        self.write(None)?;
         Ok(Applied { outcomes, effects: std::mem::take(&mut self.change.effects) })
     }
 
@@ -203,9 +205,7 @@ impl State {
     /// # Errors
     /// The store failed.
     pub fn flush(&mut self) -> Result<(), kv::Error> {
-        self.kv.flush(Durable::Now)?;
-        self.unflushed = Unflushed::default();
-        Ok(())
+        self.write(Some(Durable::Now))
     }
 
     fn apply_entry(&mut self, entry: Entry) -> Result<Vec<Outcome>, Error> {
@@ -266,13 +266,13 @@ impl State {
         })
     }
 
-    /// Writes what the call of `apply` has changed, all or nothing.
-    fn write(&mut self) -> Result<(), kv::Error> {
+    /// Writes what the call of `apply` has changed, all or nothing; and makes it durable when that
+    /// is asked for, or due.
+    fn write(&mut self, flush: Option<Durable>) -> Result<(), kv::Error> {
         self.write_grown_queues();
-        let size = self.change.batch.size();
-        self.unflushed.store_bytes += size;
-        let flush = self.unflushed.is_much();
-        let sealed = self.keys.write(&mut self.change.batch, flush);
+        self.unflushed.store_bytes += self.change.batch.size();
+        let flush = flush.or(self.unflushed.is_much().then_some(Durable::Soon));
+        let sealed = self.keys.write(&mut self.change.batch, flush.is_some());
         self.frontier().put(&mut self.change.batch);
         self.kv.write(&self.change.batch)?;
         self.change.batch.clear();
@@ -284,8 +284,8 @@ impl State {
         if sealed {
             kv::key_log::trim(&*self.kv, self.keys.counters().sealed)?;
         }
-        if flush {
-            self.kv.flush(Durable::Soon)?;
+        if let Some(when) = flush {
+            self.kv.flush(when)?;
             self.unflushed = Unflushed::default();
         }
         Ok(())

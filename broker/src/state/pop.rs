@@ -157,3 +157,181 @@ impl Receiver {
         Place { group: self.group, topic: self.topic, queue, offset }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::script::{
+        Script, ack, config, group, handle, message, pick, pop, put_topic, topic,
+    };
+    use super::*;
+    use crate::command::{Again, Command, TopicConfig};
+    use crate::state::limits;
+
+    fn offsets(granted: &[Granted]) -> Vec<u64> {
+        granted.iter().map(|g| g.offset.0).collect()
+    }
+
+    fn again(of: &[&Granted]) -> Pick {
+        let again = of.iter().map(|g| Again { offset: g.offset, delivery: g.delivery });
+        Pick { again: again.collect(), ..pick(0, 0..0, &[]) }
+    }
+
+    #[test]
+    fn messages_are_handed_out_with_their_place_and_until_when() {
+        let mut script = Script::with_messages(3);
+        let granted = script.at(100).pops_range(0..2);
+        let entries = script.state.scan(&topic(), QueueId(0), QueueOffset(0), 2).unwrap();
+        for (granted, entry) in granted.iter().zip(&entries) {
+            assert_eq!((granted.position, granted.len), (entry.position, entry.len));
+            assert_eq!((granted.attempt, granted.due), (1, Timestamp(60_100)));
+        }
+        assert_eq!(offsets(&granted), [0, 1]);
+        assert_eq!(script.progress(), (2, 0, 2));
+        let visible = Effect::Visible {
+            group: group(),
+            topic: topic(),
+            queue: QueueId(0),
+            at: Timestamp(60_100),
+        };
+        assert!(script.effects.contains(&visible));
+    }
+
+    #[test]
+    fn of_two_pops_of_the_same_messages_each_gets_what_the_other_left() {
+        let mut script = Script::with_messages(6);
+        assert_eq!(offsets(&script.pops_range(0..3)), [0, 1, 2]);
+        assert_eq!(offsets(&script.pops_range(1..5)), [3, 4]);
+        assert_eq!(offsets(&script.pops_range(0..5)), [0_u64; 0]);
+        assert_eq!(script.progress(), (5, 0, 5));
+    }
+
+    #[test]
+    fn what_was_not_evaluated_is_not_skipped() {
+        let mut script = Script::with_messages(6);
+        assert_eq!(offsets(&script.pops_range(3..5)), [0_u64; 0]);
+        assert_eq!(script.progress(), (0, 0, 0));
+        assert_eq!(offsets(&script.pops_range(0..3)), [0, 1, 2]);
+        assert_eq!(offsets(&script.pops_range(3..5)), [3, 4]);
+    }
+
+    #[test]
+    fn filtered_messages_count_as_consumed() {
+        let mut script = Script::with_messages(6);
+        let granted = script.pops(pop("worker", vec![pick(0, 0..5, &[1, 3])]));
+        assert_eq!(offsets(&granted), [1, 3]);
+        assert_eq!(script.progress(), (5, 1, 2));
+        script.acks(&[handle(&granted[0])]);
+        assert_eq!(script.progress(), (5, 3, 1));
+        assert_eq!(offsets(&script.pops(pop("worker", vec![pick(0, 5..6, &[])]))), [0_u64; 0]);
+        assert_eq!(script.progress(), (6, 3, 1));
+    }
+
+    #[test]
+    fn a_range_past_the_end_of_the_queue_stops_there() {
+        let mut script = Script::with_messages(2);
+        assert_eq!(offsets(&script.pops_range(0..9)), [0, 1]);
+        assert_eq!(script.progress(), (2, 0, 2));
+        script.appends(0, &[message("late")]);
+        assert_eq!(offsets(&script.pops_range(2..9)), [2]);
+    }
+
+    #[test]
+    fn an_ended_delivery_is_repeated_once_and_counted() {
+        let mut script = Script::with_messages(2);
+        let first = script.pops_range(0..2);
+        let repeat = || pop("other", vec![again(&[&first[1], &first[0]])]);
+        assert_eq!(offsets(&script.at(59_999).pops(repeat())), [0_u64; 0]);
+        assert!(script.due().is_empty());
+
+        script.at(60_000);
+        assert_eq!(script.due(), [0, 1]);
+        let second = script.pops(repeat());
+        assert_eq!(offsets(&second), [1, 0]);
+        assert!(second.iter().all(|g| g.attempt == 2 && g.due == Timestamp(120_000)));
+        // The delivery that the leader saw is not the last one any more.
+        assert_eq!(offsets(&script.at(999_999).pops(repeat())), [0_u64; 0]);
+        assert_eq!(script.progress(), (2, 0, 2));
+        let third = script.pops(pop("other", vec![again(&[&second[0]])]));
+        assert_eq!(third[0].attempt, 3);
+    }
+
+    #[test]
+    fn repeated_and_fresh_messages_come_in_one_pop_over_several_queues() {
+        let mut script = Script::with_queues(2);
+        script.appends(0, &[message("a"), message("b")]);
+        script.appends(1, &[message("c")]);
+        let first = script.pops_range(0..1);
+        script.at(60_000);
+        let mixed = Pick { again: again(&[&first[0]]).again, ..pick(0, 1..2, &[1]) };
+        let granted = script.pops(pop("worker", vec![pick(1, 0..1, &[0]), mixed]));
+        let facts: Vec<_> = granted.iter().map(|g| (g.queue.0, g.offset.0, g.attempt)).collect();
+        assert_eq!(facts, [(1, 0, 1), (0, 0, 2), (0, 1, 1)]);
+    }
+
+    #[test]
+    fn a_pop_that_makes_no_sense_changes_nothing() {
+        let mut script = Script::with_messages(9);
+        let cases = [
+            (pick(0, 0..4, &[2, 1]), Rejection::BadPick),
+            (pick(0, 0..4, &[1, 1]), Rejection::BadPick),
+            (pick(0, 0..4, &[4]), Rejection::BadPick),
+            (pick(0, 2..4, &[1]), Rejection::BadPick),
+            (pick(1, 0..4, &[1]), Rejection::QueueNotFound { queues: 1 }),
+        ];
+        for (bad, rejection) in cases {
+            let picks = vec![pick(0, 0..1, &[0]), bad];
+            let outcome = script.does(Command::Pop(pop("worker", picks)));
+            assert_eq!(outcome, Outcome::Rejected(rejection));
+            assert_eq!(script.state.groups().count(), 0);
+        }
+        let elsewhere = Pop { topic: "bills".parse().unwrap(), ..pop("worker", vec![]) };
+        let outcome = script.does(Command::Pop(elsewhere));
+        assert_eq!(outcome, Outcome::Rejected(Rejection::TopicNotFound));
+        let write_only = TopicConfig { permission: v2::Permission::Write, ..config(1, 2) };
+        script.does(put_topic("orders", write_only));
+        let outcome = script.does(Command::Pop(pop("worker", vec![])));
+        assert_eq!(outcome, Outcome::Rejected(Rejection::TopicNotReadable));
+    }
+
+    #[test]
+    fn a_queue_with_too_many_deliveries_waits_for_acks() {
+        let full = u64::from(limits::IN_FLIGHT_PER_QUEUE);
+        let mut script = Script::with_messages(usize::try_from(full).unwrap() - 1);
+        script.appends(0, &vec![message("more"); 3]);
+        let step = 32_767;
+        let held: Vec<_> = (0..full + 2).step_by(step).collect();
+        let mut granted = vec![];
+        for from in held {
+            granted.extend(script.pops_range(from..(from + step as u64).min(full + 2)));
+        }
+        assert_eq!(granted.len() as u64, full);
+        assert_eq!(script.progress(), (full, 0, limits::IN_FLIGHT_PER_QUEUE));
+        assert!(!script.state.has_anything(&group(), &topic(), None, script.now()));
+
+        script.does(ack(&[handle(&granted[9])]));
+        let room = Effect::Visible {
+            group: group(),
+            topic: topic(),
+            queue: QueueId(0),
+            at: script.now(),
+        };
+        assert_eq!(script.effects, [room]);
+        assert!(script.state.has_anything(&group(), &topic(), None, script.now()));
+        assert_eq!(offsets(&script.pops_range(full..full + 2)), [full]);
+    }
+
+    #[test]
+    fn deliveries_survive_a_restart() {
+        let mut script = Script::with_messages(3);
+        let granted = script.pops_range(0..3);
+        script.acks(&[handle(&granted[1])]);
+        let digest = script.state.digest();
+        let mut script = script.restarted();
+        assert_eq!(script.state.digest(), digest);
+        assert_eq!(script.progress(), (3, 0, 2));
+        script.at(60_000);
+        assert_eq!(script.due(), [0, 2]);
+        let second = script.pops(pop("other", vec![again(&[&granted[0]])]));
+        assert_eq!(second[0].attempt, 2);
+    }
+}

@@ -47,3 +47,47 @@ impl State {
         Ok(id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::script::{Script, group, pick, pop};
+    use super::*;
+    use crate::command::{Backoff, Command};
+
+    fn config(max_attempts: u32) -> GroupConfig {
+        GroupConfig { fifo: true, max_attempts, backoff: Backoff { steps_ms: vec![1, 2] } }
+    }
+
+    fn put(max_attempts: u32) -> Command {
+        Command::PutGroup(PutGroup { group: group(), config: config(max_attempts) })
+    }
+
+    #[test]
+    fn a_group_is_created_and_changed_and_survives_a_restart() {
+        let mut script = Script::new();
+        let changed = [Effect::GroupChanged { group: group() }];
+        for (max_attempts, effects) in [(3, &changed[..]), (3, &[]), (4, &changed[..])] {
+            assert_eq!(script.does(put(max_attempts)), Outcome::Done);
+            assert_eq!(script.effects, effects);
+        }
+        let script = script.restarted();
+        assert_eq!(script.state.group(&group()), Some(&config(4)));
+        assert_eq!(script.state.groups().count(), 1);
+    }
+
+    #[test]
+    fn a_group_comes_into_being_with_its_first_pop() {
+        let mut script = Script::with_messages(1);
+        assert_eq!(script.state.group(&group()), None);
+        script.pops(pop("worker", vec![pick(0, 0..1, &[])]));
+        let script = script.restarted();
+        assert_eq!(script.state.group(&group()), Some(&GroupConfig::default()));
+    }
+
+    #[test]
+    fn the_default_backoff_is_the_references() {
+        let steps = Backoff::default().steps_ms;
+        assert_eq!(steps.len(), 16);
+        assert_eq!((steps[0], steps[2], steps[11], steps[15]), (10_000, 60_000, 600_000, 7_200_000));
+    }
+}

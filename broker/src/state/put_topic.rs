@@ -47,3 +47,93 @@ impl State {
         Outcome::TopicPut { created: true, version }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::{QueueId, QueueOffset};
+
+    use super::super::script::{Script, config, message, put_topic, topic};
+    use super::*;
+    use crate::command::{Command, TopicConfig};
+
+    fn put(queues: u32, version: u64) -> Command {
+        put_topic("orders", config(queues, version))
+    }
+
+    fn stale(current: u64) -> Outcome {
+        Outcome::Rejected(Rejection::StaleVersion { current })
+    }
+
+    #[test]
+    fn a_topic_is_created_changed_and_never_goes_back() {
+        let mut script = Script::new();
+        let done = |created, version| Outcome::TopicPut { created, version };
+        let steps = [
+            (put(4, 7), done(true, 7), 1),
+            (put(4, 7), done(false, 7), 1),
+            (put(8, 7), stale(7), 1),
+            (put(8, 6), stale(7), 1),
+            (put(8, 9), done(false, 9), 2),
+            (put(7, 10), Outcome::Rejected(Rejection::QueuesShrink { current: 8 }), 2),
+            (put(8, 10), done(false, 10), 3),
+        ];
+        for (number, (command, expected, version)) in steps.into_iter().enumerate() {
+            let before = script.state.topics_version();
+            assert_eq!(script.does(command), expected, "step {number}");
+            assert_eq!(script.state.topics_version(), version, "step {number}");
+            assert_eq!(script.effects.is_empty(), before == version, "step {number}");
+        }
+        assert_eq!(*script.state.topic(&topic()).unwrap().config(), config(8, 10));
+    }
+
+    #[test]
+    fn creating_on_use_leaves_an_existing_topic_alone() {
+        let mut script = Script::with_queues(4);
+        let create = |config| Command::PutTopic(PutTopic { topic: topic(), config, create_only: true });
+        let outcome = script.does(create(config(16, 99)));
+        assert_eq!(outcome, Outcome::TopicPut { created: false, version: 1 });
+        assert_eq!(script.state.topic(&topic()).unwrap().config().queues, 4);
+    }
+
+    #[test]
+    fn new_queues_are_empty_and_old_ones_keep_their_messages() {
+        let mut script = Script::with_messages(3);
+        script.does(put(3, 2));
+        script.appends(2, &[message("new")]);
+        let script = script.restarted();
+        let ends = (0..4).map(|q| script.state.topic(&topic()).unwrap().offsets(QueueId(q)));
+        let expected = [Some(3), Some(0), Some(1), None]
+            .map(|end| end.map(|end| QueueOffset(0)..QueueOffset(end)));
+        assert_eq!(ends.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn queues_are_bounded_over_all_topics() {
+        let mut script = Script::new();
+        script.does(put_topic("large", config(limits::QUEUES - 2, 1)));
+        let refused = Outcome::Rejected(Rejection::TooManyQueues { max: limits::QUEUES });
+        assert_eq!(script.does(put(3, 1)), refused);
+        assert_eq!(script.does(put(2, 1)), Outcome::TopicPut { created: true, version: 1 });
+        assert_eq!(script.does(put(3, 2)), refused);
+        assert_eq!(script.state.topic(&topic()).unwrap().config().queues, 2);
+    }
+
+    #[test]
+    fn settings_survive_a_restart() {
+        let mut script = Script::new();
+        let custom = TopicConfig {
+            permission: proto::v2::Permission::Read,
+            accepts: vec![proto::v2::MessageType::Fifo, proto::v2::MessageType::Delay],
+            ..config(5, 3)
+        };
+        script.does(put_topic("orders", custom.clone()));
+        script.does(put_topic("bills", config(2, 2)));
+        let digest = script.state.digest();
+        let script = script.restarted();
+        assert_eq!(*script.state.topic(&topic()).unwrap().config(), custom);
+        let names: Vec<_> = script.state.topics().map(|t| t.name().to_string()).collect();
+        assert_eq!(names, ["orders", "bills"]);
+        assert_eq!(script.state.topics_version(), 2);
+        assert_eq!(script.state.digest(), digest);
+    }
+}

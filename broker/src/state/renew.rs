@@ -41,3 +41,91 @@ impl State {
         Outcome::Renewed { count }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::{QueueId, Timestamp};
+
+    use super::super::script::{Script, group, handle, message, pick, pop, renew, topic};
+    use super::*;
+    use crate::command::{AckOutcome, Pop};
+
+    const HOUR: u64 = 3_600_000;
+
+    /// Two queues; the worker holds 0 of the first and 0, 1 of the second, another client 1 of the
+    /// first, and 2 of the first was popped without renewal.
+    fn held() -> Script {
+        let mut script = Script::with_queues(2);
+        script.appends(0, &vec![message("x"); 3]);
+        script.appends(1, &vec![message("y"); 2]);
+        let auto = |client, picks| Pop { auto_renew: true, ..pop(client, picks) };
+        script.pops(auto("worker", vec![pick(0, 0..1, &[0]), pick(1, 0..2, &[0, 1])]));
+        script.pops(auto("other", vec![pick(0, 1..2, &[1])]));
+        script.pops(pop("worker", vec![pick(0, 2..3, &[2])]));
+        script
+    }
+
+    fn holdings(script: &Script, until: u64) -> Vec<(u32, String, u64)> {
+        let found = script.state.holdings(Timestamp(until), 100);
+        found.iter().map(|h| (h.queue.0, h.client.to_string(), h.due.0)).collect()
+    }
+
+    #[test]
+    fn what_one_client_holds_in_one_queue_is_extended() {
+        let mut script = held();
+        assert_eq!(script.at(50_000).does(renew("worker", 0, 60_000)), Outcome::Renewed { count: 1 });
+        let script = &mut script.restarted();
+        script.at(60_000);
+        assert_eq!(script.due().len(), 4);
+        let due = script.state.due(&group(), &topic(), Some(QueueId(0)), script.now(), 9);
+        assert_eq!(due.iter().map(|d| d.offset.0).collect::<Vec<_>>(), [1, 2]);
+        // It is never shortened.
+        assert_eq!(script.does(renew("worker", 0, 1_000)), Outcome::Renewed { count: 0 });
+        assert_eq!(script.does(renew("worker", 1, 60_000)), Outcome::Renewed { count: 2 });
+        assert_eq!(script.does(renew("nobody", 1, 60_000)), Outcome::Renewed { count: 0 });
+    }
+
+    #[test]
+    fn a_delivery_is_not_held_longer_than_three_hours() {
+        let mut script = held();
+        for half_hour in 1..7 {
+            let now = half_hour * HOUR / 2 - 1;
+            script.at(now).does(renew("worker", 0, 40 * 60_000));
+        }
+        assert_eq!(script.state.next_due(&group(), &topic()), Some(Timestamp(60_000)));
+        let first = script.state.due(&group(), &topic(), Some(QueueId(0)), Timestamp(u64::MAX), 9);
+        let mine = first.iter().find(|d| d.offset.0 == 0).unwrap();
+        assert_eq!(mine.due, Timestamp(3 * HOUR));
+        // Nothing is left to propose for it.
+        assert!(!holdings(&script, u64::MAX).contains(&(0, "worker".into(), 3 * HOUR)));
+        let late = script.at(3 * HOUR).does(renew("worker", 0, 60_000));
+        assert_eq!(late, Outcome::Renewed { count: 0 });
+    }
+
+    #[test]
+    fn an_ended_delivery_that_nobody_got_yet_goes_on() {
+        let mut script = Script::with_messages(1);
+        let auto = Pop { auto_renew: true, ..pop("worker", vec![pick(0, 0..1, &[0])]) };
+        let handle = handle(&script.pops(auto)[0]);
+        script.at(70_000);
+        assert_eq!(script.due(), [0]);
+        assert_eq!(script.does(renew("worker", 0, 60_000)), Outcome::Renewed { count: 1 });
+        assert!(script.due().is_empty());
+        assert_eq!(script.acks(&[handle]), [AckOutcome::Acked]);
+    }
+
+    #[test]
+    fn the_leader_is_told_whom_to_renew_for() {
+        let mut script = held();
+        assert_eq!(holdings(&script, 59_999), []);
+        let all = [(0, "worker".into(), 60_000), (0, "other".into(), 60_000), (1, "worker".into(), 60_000)];
+        let mut found = holdings(&script, 60_000);
+        found.sort();
+        let mut expected = all.to_vec();
+        expected.sort();
+        assert_eq!(found, expected);
+        script.at(50_000).does(renew("worker", 1, 60_000));
+        assert_eq!(holdings(&script, 60_000).len(), 2);
+        assert_eq!(script.state.holdings(Timestamp(60_000), 1).len(), 1);
+    }
+}

@@ -1,0 +1,295 @@
+//! The codec: what is encoded is decoded, what is damaged is refused, and bytes never change.
+
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
+use proto::{BrokerName, ClientId, ConsumerGroup, QueueId, QueueOffset, Topic, v2};
+
+use super::*;
+
+fn joined(command: &Command) -> Bytes {
+    let mut bytes = BytesMut::new();
+    command.encode().iter().for_each(|part| bytes.extend_from_slice(part));
+    bytes.freeze()
+}
+
+fn topic() -> impl Strategy<Value = Topic> {
+    "[a-z][a-zA-Z0-9_-]{0,30}".prop_map(|name| name.parse().unwrap())
+}
+
+fn group() -> impl Strategy<Value = ConsumerGroup> {
+    "[a-z][a-zA-Z0-9_-]{0,30}".prop_map(|name| name.parse().unwrap())
+}
+
+fn client() -> impl Strategy<Value = ClientId> {
+    "[a-z0-9@.-]{1,60}".prop_map(|name| name.parse().unwrap())
+}
+
+fn broker() -> impl Strategy<Value = BrokerName> {
+    "[a-z][a-z0-9-]{0,20}".prop_map(|name| name.parse().unwrap())
+}
+
+fn queue() -> impl Strategy<Value = QueueId> {
+    any::<u32>().prop_map(QueueId)
+}
+
+fn offset() -> impl Strategy<Value = QueueOffset> {
+    any::<u64>().prop_map(QueueOffset)
+}
+
+fn few<S: Strategy>(item: S) -> impl Strategy<Value = Vec<S::Value>> {
+    prop::collection::vec(item, 0..5)
+}
+
+fn permission() -> impl Strategy<Value = v2::Permission> {
+    use v2::Permission::{None, Read, ReadWrite, Unspecified, Write};
+    prop::sample::select(vec![Unspecified, None, Read, Write, ReadWrite])
+}
+
+fn message_type() -> impl Strategy<Value = v2::MessageType> {
+    use v2::MessageType::{Delay, Fifo, Normal, Transaction};
+    prop::sample::select(vec![Normal, Fifo, Delay, Transaction])
+}
+
+prop_compose! {
+    fn topic_config()(
+        queues: u32, version: u64, permission in permission(), accepts in few(message_type()),
+        placement in few((broker(), any::<u32>())),
+    ) -> TopicConfig {
+        TopicConfig { queues, permission, accepts, placement, version }
+    }
+}
+
+prop_compose! {
+    fn new_message()(
+        tag_hash: u64, key_hashes in few(any::<u64>()), dedupe: Option<u128>, bytes: Vec<u8>,
+    ) -> NewMessage {
+        NewMessage { tag_hash, key_hashes, dedupe, bytes: bytes.into() }
+    }
+}
+
+prop_compose! {
+    fn pick()(
+        queue in queue(), from in offset(), to in offset(), fresh in few(offset()),
+        again in few((offset(), any::<u64>())),
+    ) -> Pick {
+        let again = again.into_iter().map(|(offset, delivery)| Again { offset, delivery });
+        Pick { queue, from, to, fresh, again: again.collect() }
+    }
+}
+
+prop_compose! {
+    fn handle()(queue in queue(), offset in offset(), delivery: u64) -> Handle {
+        Handle { queue, offset, delivery }
+    }
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    let group_config = (any::<bool>(), any::<u32>(), few(any::<u64>())).prop_map(
+        |(fifo, max_attempts, steps_ms)| GroupConfig {
+            fifo,
+            max_attempts,
+            backoff: Backoff { steps_ms },
+        },
+    );
+    prop_oneof![
+        (topic(), topic_config(), any::<bool>()).prop_map(|(topic, config, create_only)| {
+            Command::PutTopic(PutTopic { topic, config, create_only })
+        }),
+        (group(), group_config)
+            .prop_map(|(group, config)| Command::PutGroup(PutGroup { group, config })),
+        (topic(), queue(), prop::collection::vec(new_message(), 1..5)).prop_map(
+            |(topic, queue, messages)| Command::Append(Append { topic, queue, messages })
+        ),
+        (group(), topic(), client(), any::<bool>(), any::<u64>(), few(pick())).prop_map(
+            |(group, topic, client, auto_renew, invisible_ms, picks)| {
+                Command::Pop(Pop { group, topic, client, auto_renew, invisible_ms, picks })
+            }
+        ),
+        (group(), topic(), few(handle()))
+            .prop_map(|(group, topic, handles)| Command::Ack(Ack { group, topic, handles })),
+        (group(), topic(), handle(), any::<u64>()).prop_map(
+            |(group, topic, handle, invisible_ms)| {
+                Command::ChangeInvisible(ChangeInvisible { group, topic, handle, invisible_ms })
+            }
+        ),
+        (group(), topic(), queue(), client(), any::<u64>()).prop_map(
+            |(group, topic, queue, client, invisible_ms)| {
+                Command::Renew(Renew { group, topic, queue, client, invisible_ms })
+            }
+        ),
+        (client(), group(), any::<u64>()).prop_map(|(client, group, after_ms)| {
+            Command::Release(Release { client, group, after_ms })
+        }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_command_is_decoded_as_it_was_encoded(command in command()) {
+        prop_assert_eq!(Command::decode(joined(&command)), Ok(command));
+    }
+
+    #[test]
+    fn a_command_that_ends_early_is_refused(command in command(), cut: prop::sample::Index) {
+        let bytes = joined(&command);
+        let cut = cut.index(bytes.len());
+        prop_assert!(Command::decode(bytes.slice(..cut)).is_err());
+    }
+
+    #[test]
+    fn bytes_after_a_command_are_refused(command in command(), more in 1..9_usize) {
+        let mut bytes = BytesMut::from(joined(&command));
+        bytes.extend(std::iter::repeat_n(0, more));
+        let refused = Command::decode(bytes.freeze());
+        prop_assert_eq!(refused, Err(DecodeError::Trailing { bytes: more }));
+    }
+
+    #[test]
+    fn arbitrary_bytes_do_no_harm(tag in 0..10_u8, bytes: Vec<u8>) {
+        let _either_way = Command::decode([&[tag], &bytes[..]].concat().into());
+    }
+
+    /// Whatever still decodes means what it says: it encodes to the same bytes.
+    #[test]
+    fn a_flipped_byte_does_no_harm(command in command(), place: prop::sample::Index, flip in 1..=255_u8) {
+        let mut bytes = joined(&command).to_vec();
+        let place = place.index(bytes.len());
+        bytes[place] ^= flip;
+        if let Ok(other) = Command::decode(bytes.clone().into()) {
+            prop_assert_eq!(joined(&other), bytes);
+        }
+    }
+}
+
+#[test]
+fn messages_are_not_copied() {
+    let body = Bytes::from(vec![7; 1000]);
+    let message =
+        NewMessage { tag_hash: 0, key_hashes: vec![], dedupe: None, bytes: body.clone() };
+    let append =
+        Append { topic: "t".parse().unwrap(), queue: QueueId(0), messages: vec![message] };
+    let parts = Command::Append(append.clone()).encode();
+    assert_eq!(parts[1].as_ptr(), body.as_ptr());
+
+    let entry = joined(&Command::Append(append));
+    let Ok(Command::Append(decoded)) = Command::decode(entry.clone()) else {
+        panic!("it is an append");
+    };
+    assert_eq!(decoded.messages[0].bytes.as_ptr(), entry.slice(entry.len() - 1000..).as_ptr());
+}
+
+#[test]
+fn an_append_without_messages_is_refused() {
+    let append = Append { topic: "t".parse().unwrap(), queue: QueueId(0), messages: vec![] };
+    let refused = Command::decode(joined(&Command::Append(append)));
+    assert_eq!(refused, Err(DecodeError::NoMessages));
+}
+
+#[test]
+fn an_unknown_tag_is_named() {
+    let refused = Command::decode(Bytes::from_static(&[99, 1, 2]));
+    assert_eq!(refused, Err(DecodeError::UnknownTag { tag: 99 }));
+}
+
+#[test]
+fn a_name_that_the_edge_refuses_is_refused_in_the_log_too() {
+    let bytes = Bytes::from_static(b"\x08\0\x01c\0\x02a b\0\0\0\0\0\0\0\x01");
+    assert!(matches!(Command::decode(bytes), Err(DecodeError::Name(_))));
+}
+
+/// A changed byte would make logs unreadable that were written before: it needs a new tag.
+#[test]
+fn golden() {
+    let (topic, group): (Topic, ConsumerGroup) = ("t".parse().unwrap(), "g".parse().unwrap());
+    let (client, queue): (ClientId, _) = ("c".parse().unwrap(), QueueId(2));
+    let handle = Handle { queue, offset: QueueOffset(3), delivery: 4 };
+
+    let config = TopicConfig {
+        queues: 8,
+        permission: v2::Permission::ReadWrite,
+        accepts: vec![v2::MessageType::Normal, v2::MessageType::Delay],
+        placement: vec![("b".parse().unwrap(), 8)],
+        version: 9,
+    };
+    check(
+        &Command::PutTopic(PutTopic { topic: topic.clone(), config, create_only: true }),
+        "01 0001 74 01 00000008 04 02 01 03 0001 0001 62 00000008 0000000000000009",
+    );
+    let config =
+        GroupConfig { fifo: true, max_attempts: 3, backoff: Backoff { steps_ms: vec![16] } };
+    check(
+        &Command::PutGroup(PutGroup { group: group.clone(), config }),
+        "02 0001 67 01 00000003 01 0000000000000010",
+    );
+    let first = NewMessage {
+        tag_hash: 5,
+        key_hashes: vec![6],
+        dedupe: Some(7),
+        bytes: Bytes::from_static(b"one"),
+    };
+    let second = NewMessage {
+        tag_hash: 0,
+        key_hashes: vec![],
+        dedupe: None,
+        bytes: Bytes::from_static(b"two!"),
+    };
+    check(
+        &Command::Append(Append { topic: topic.clone(), queue, messages: vec![first, second] }),
+        "03 0001 74 00000002 0002 \
+         00000003 0000000000000005 01 00000000000000000000000000000007 01 0000000000000006 \
+         00000004 0000000000000000 00 00 6f6e65 74776f21",
+    );
+    let pick = Pick {
+        queue,
+        from: QueueOffset(3),
+        to: QueueOffset(5),
+        fresh: vec![QueueOffset(4)],
+        again: vec![Again { offset: QueueOffset(1), delivery: 6 }],
+    };
+    check(
+        &Command::Pop(Pop {
+            group: group.clone(),
+            topic: topic.clone(),
+            client: client.clone(),
+            auto_renew: true,
+            invisible_ms: 7,
+            picks: vec![pick],
+        }),
+        "04 0001 67 0001 74 0001 63 01 0000000000000007 0001 \
+         00000002 0000000000000003 0000000000000005 0001 0000000000000004 \
+         0001 0000000000000001 0000000000000006",
+    );
+    check(
+        &Command::Ack(Ack { group: group.clone(), topic: topic.clone(), handles: vec![handle] }),
+        "05 0001 67 0001 74 0001 00000002 0000000000000003 0000000000000004",
+    );
+    check(
+        &Command::ChangeInvisible(ChangeInvisible {
+            group: group.clone(),
+            topic: topic.clone(),
+            handle,
+            invisible_ms: 5,
+        }),
+        "06 0001 67 0001 74 00000002 0000000000000003 0000000000000004 0000000000000005",
+    );
+    check(
+        &Command::Renew(Renew {
+            group: group.clone(),
+            topic,
+            queue,
+            client: client.clone(),
+            invisible_ms: 5,
+        }),
+        "07 0001 67 0001 74 00000002 0001 63 0000000000000005",
+    );
+    check(
+        &Command::Release(Release { client, group, after_ms: 5 }),
+        "08 0001 63 0001 67 0000000000000005",
+    );
+}
+
+fn check(command: &Command, expected: &str) {
+    let hex: String = joined(command).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, expected.replace(' ', ""), "{command:?}");
+    assert_eq!(Command::decode(joined(command)).as_ref(), Ok(command));
+}

@@ -1,0 +1,194 @@
+//! For tests: a state over a store in memory, and commands in few words.
+//!
+//! The topic is `orders`, the consumer group `audit`, the client `worker`, unless a test says
+//! otherwise. Time is log time.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use commitlog::position::{LogId, LogOffset};
+use proto::{ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic, v2};
+use raft::{Entry, Payload};
+
+use super::State;
+use crate::command::{
+    Ack, AckOutcome, Append, ChangeInvisible, Command, Effect, Granted, Handle, NewMessage,
+    Outcome, Pick, Pop, PutTopic, Release, Renew, TopicConfig,
+};
+use crate::kv::Memory;
+
+pub(super) struct Script {
+    pub(super) state: State,
+    kv: Arc<Memory>,
+    index: u64,
+    now: u64,
+    /// What the last command did for the rim.
+    pub(super) effects: Vec<Effect>,
+}
+
+pub(super) fn topic() -> Topic {
+    "orders".parse().unwrap()
+}
+
+pub(super) fn group() -> ConsumerGroup {
+    "audit".parse().unwrap()
+}
+
+pub(super) fn config(queues: u32, version: u64) -> TopicConfig {
+    TopicConfig {
+        queues,
+        permission: v2::Permission::ReadWrite,
+        accepts: vec![v2::MessageType::Normal],
+        placement: vec![("broker-a".parse().unwrap(), queues)],
+        version,
+    }
+}
+
+/// A message without tag, keys and dedupe id.
+pub(super) fn message(body: &'static str) -> NewMessage {
+    let bytes = Bytes::from_static(body.as_bytes());
+    NewMessage { tag_hash: 0, key_hashes: vec![], dedupe: None, bytes }
+}
+
+pub(super) fn handle(granted: &Granted) -> Handle {
+    Handle { queue: granted.queue, offset: granted.offset, delivery: granted.delivery }
+}
+
+/// A pick of new offsets out of a range.
+pub(super) fn pick(queue: u32, range: std::ops::Range<u64>, fresh: &[u64]) -> Pick {
+    Pick {
+        queue: QueueId(queue),
+        from: QueueOffset(range.start),
+        to: QueueOffset(range.end),
+        fresh: fresh.iter().copied().map(QueueOffset).collect(),
+        again: vec![],
+    }
+}
+
+pub(super) fn pop(client: &str, picks: Vec<Pick>) -> Pop {
+    Pop {
+        group: group(),
+        topic: topic(),
+        client: client.parse().unwrap(),
+        auto_renew: false,
+        invisible_ms: 60_000,
+        picks,
+    }
+}
+
+pub(super) fn ack(handles: &[Handle]) -> Command {
+    Command::Ack(Ack { group: group(), topic: topic(), handles: handles.to_vec() })
+}
+
+pub(super) fn renew(client: &str, queue: u32, invisible_ms: u64) -> Command {
+    let (group, topic, client) = (group(), topic(), client.parse().unwrap());
+    Command::Renew(Renew { group, topic, queue: QueueId(queue), client, invisible_ms })
+}
+
+impl Script {
+    /// An empty broker group at time 0.
+    pub(super) fn new() -> Self {
+        Self::over(Arc::new(Memory::new()))
+    }
+
+    fn over(kv: Arc<Memory>) -> Self {
+        let state = State::open(Arc::clone(&kv) as Arc<dyn crate::kv::Kv>).unwrap();
+        let index = state.applied().map_or(0, |id| id.index.0 + 1);
+        let now = state.log_time().0;
+        Self { state, kv, index, now, effects: vec![] }
+    }
+
+    /// With the topic.
+    pub(super) fn with_queues(queues: u32) -> Self {
+        let mut script = Self::new();
+        script.does(put_topic("orders", config(queues, 1)));
+        script
+    }
+
+    /// With one queue of messages.
+    pub(super) fn with_messages(count: usize) -> Self {
+        let mut script = Self::with_queues(1);
+        script.appends(0, &vec![message("hello"); count]);
+        script
+    }
+
+    /// The same broker group after a planned restart.
+    pub(super) fn restarted(mut self) -> Self {
+        self.state.flush().unwrap();
+        Self::over(Arc::new(self.kv.crashed()))
+    }
+
+    /// Moves log time.
+    pub(super) fn at(&mut self, now: u64) -> &mut Self {
+        self.now = now;
+        self
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        Timestamp(self.now)
+    }
+
+    /// Applies one command in an entry of its own; the entry's commands start at 1000 * index.
+    pub(super) fn does(&mut self, command: Command) -> Outcome {
+        let mut bytes = BytesMut::new();
+        command.encode().iter().for_each(|part| bytes.extend_from_slice(part));
+        let position = LogOffset(self.index * 1000);
+        let payload = Payload::Batch(vec![raft::Command { position, bytes: bytes.freeze() }]);
+        let entry = Entry { log_id: LogId::new(1, self.index), stamp: self.now, payload };
+        self.index += 1;
+        let mut applied = self.state.apply(vec![entry]).unwrap();
+        self.effects = applied.effects;
+        applied.outcomes.remove(0).remove(0)
+    }
+
+    pub(super) fn appends(&mut self, queue: u32, messages: &[NewMessage]) -> Outcome {
+        let (topic, queue, messages) = (topic(), QueueId(queue), messages.to_vec());
+        self.does(Command::Append(Append { topic, queue, messages }))
+    }
+
+    pub(super) fn pops(&mut self, pop: Pop) -> Vec<Granted> {
+        match self.does(Command::Pop(pop)) {
+            Outcome::Popped { granted } => granted,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The worker pops a range of the first queue, all of it wanted.
+    pub(super) fn pops_range(&mut self, range: std::ops::Range<u64>) -> Vec<Granted> {
+        let fresh: Vec<_> = range.clone().collect();
+        self.pops(pop("worker", vec![pick(0, range, &fresh)]))
+    }
+
+    pub(super) fn acks(&mut self, handles: &[Handle]) -> Vec<AckOutcome> {
+        match self.does(ack(handles)) {
+            Outcome::Acked(outcomes) => outcomes,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn changes_invisible(&mut self, handle: Handle, invisible_ms: u64) -> Outcome {
+        let (group, topic) = (group(), topic());
+        self.does(Command::ChangeInvisible(ChangeInvisible { group, topic, handle, invisible_ms }))
+    }
+
+    pub(super) fn releases(&mut self, client: &str, after_ms: u64) -> Outcome {
+        let (client, group) = (client.parse().unwrap(), group());
+        self.does(Command::Release(Release { client, group, after_ms }))
+    }
+
+    /// Offsets that are due for another delivery now.
+    pub(super) fn due(&self) -> Vec<u64> {
+        let due = self.state.due(&group(), &topic(), None, self.now(), usize::MAX);
+        due.iter().map(|due| due.offset.0).collect()
+    }
+
+    /// Next and committed offset of the group in the first queue, and deliveries in flight.
+    pub(super) fn progress(&self) -> (u64, u64, u32) {
+        let progress = self.state.progress(&group(), &topic(), QueueId(0)).unwrap();
+        (progress.next.0, progress.committed.0, progress.in_flight)
+    }
+}
+
+pub(super) fn put_topic(name: &str, config: TopicConfig) -> Command {
+    Command::PutTopic(PutTopic { topic: name.parse().unwrap(), config, create_only: false })
+}
