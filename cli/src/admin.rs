@@ -1,0 +1,124 @@
+//! `mqadmin`: topics, consumer groups, connections and leaders.
+//!
+//! Names and flags are RocketMQ's; the calls go over `raftmq.admin.v1` to any access point.
+
+use std::{future::Future, time::Duration};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use proto::admin::{ClusterStatusRequest, GroupStatus, admin_client::AdminClient};
+use tonic::{Request, Response, Status, transport::Channel};
+
+use crate::{connect, failure::Failure, output::Report};
+
+mod attributes;
+mod backoff;
+mod cluster;
+mod connections;
+mod consumer_group;
+mod topic;
+
+/// No command waits longer for its answer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Parser)]
+#[command(name = "mqadmin", version, about = "Administers a RaftMQ cluster.")]
+pub struct Args {
+    /// NameServers or brokers, any of which will do: HOST:PORT, several with `;` between them.
+    #[arg(
+        short = 'n',
+        long = "namesrvAddr",
+        global = true,
+        env = "NAMESRV_ADDR",
+        default_value = "127.0.0.1:9876"
+    )]
+    pub namesrv: String,
+
+    /// JSON instead of tables.
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Creates a topic or changes one. What is not given stays as it is.
+    #[command(name = "updateTopic")]
+    UpdateTopic(topic::Update),
+    /// Lists the topics.
+    #[command(name = "topicList")]
+    TopicList,
+    /// Shows where each queue of a topic begins and ends.
+    #[command(name = "topicStatus")]
+    TopicStatus(topic::Status),
+    /// Lists the brokers, their replicas and who leads.
+    #[command(name = "clusterList")]
+    ClusterList(cluster::List),
+    /// Creates a consumer group or changes one. What is not given stays as it is.
+    #[command(name = "updateSubGroup")]
+    UpdateSubGroup(consumer_group::Update),
+    /// Shows how far consumer groups have come.
+    #[command(name = "consumerProgress")]
+    ConsumerProgress(consumer_group::Progress),
+    /// Lists a consumer group's connected consumers and what they subscribe to.
+    #[command(name = "consumerConnection")]
+    ConsumerConnection(connections::Consumers),
+    /// Lists the connected producers.
+    #[command(name = "producerConnection")]
+    ProducerConnection(connections::Producers),
+    /// Asks the leader of a broker to hand over to another replica.
+    #[command(name = "transferLeader")]
+    TransferLeader(cluster::Transfer),
+}
+
+/// Carries out one command.
+pub async fn run(args: Args) -> Result<Report> {
+    let (channel, address) = connect::dial(&args.namesrv).await?;
+    let session = Session { client: AdminClient::new(channel), address };
+    match args.command {
+        Command::UpdateTopic(command) => command.run(&session).await,
+        Command::TopicList => topic::list(&session).await,
+        Command::TopicStatus(command) => command.run(&session).await,
+        Command::ClusterList(command) => command.run(&session).await,
+        Command::UpdateSubGroup(command) => command.run(&session).await,
+        Command::ConsumerProgress(command) => command.run(&session).await,
+        Command::ConsumerConnection(command) => command.run(&session).await,
+        Command::ProducerConnection(command) => command.run(&session).await,
+        Command::TransferLeader(command) => command.run(&session).await,
+    }
+}
+
+/// One connection to an access point.
+struct Session {
+    client: AdminClient<Channel>,
+    address: String,
+}
+
+impl Session {
+    /// Makes one call with a deadline.
+    async fn call<Q, A, F>(
+        &self,
+        request: Q,
+        rpc: impl FnOnce(AdminClient<Channel>, Request<Q>) -> F,
+    ) -> Result<A, Failure>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        let mut request = Request::new(request);
+        request.set_timeout(CALL_TIMEOUT);
+        match rpc(self.client.clone(), request).await {
+            Ok(response) => Ok(response.into_inner()),
+            Err(status) => Err(Failure::of_status(&status, &self.address)),
+        }
+    }
+
+    async fn broker_groups(&self) -> Result<Vec<GroupStatus>, Failure> {
+        let answer = self
+            .call(ClusterStatusRequest {}, |mut c, r| async move { c.cluster_status(r).await })
+            .await?;
+        Failure::of(answer.error)?;
+        Ok(answer.groups)
+    }
+}

@@ -1,0 +1,248 @@
+//! updateSubGroup, consumerProgress.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
+use clap::{ArgAction, Args};
+use proto::{
+    ConsumerGroup, Topic,
+    admin::{GroupConfig, GroupProgressRequest, ListGroupsRequest, PutGroupRequest, QueueProgress},
+};
+use serde_json::json;
+
+use super::{Session, backoff, cluster};
+use crate::{
+    failure::Failure,
+    output::{Report, Rows},
+};
+
+/// Retries that a new group gets, as in RocketMQ.
+const DEFAULT_RETRIES: u32 = 16;
+
+#[derive(Debug, Args)]
+pub struct Update {
+    #[arg(short = 'g', long = "groupName")]
+    group: ConsumerGroup,
+    /// Must exist; the group is put on all brokers.
+    #[arg(short = 'c', long = "clusterName")]
+    cluster: Option<String>,
+    /// Whether the group consumes in order.
+    #[arg(short = 'o', long = "consumeMessageOrderly", action = ArgAction::Set)]
+    orderly: Option<bool>,
+    /// How often a message is tried again before it becomes a dead letter [default: 16].
+    #[arg(short = 'r', long = "retryMaxTimes")]
+    retries: Option<u32>,
+    /// When: {"type":"CUSTOMIZED","customizedRetryPolicy":{"next":[1000,5000]}} or
+    /// {"type":"EXPONENTIAL","exponentialRetryPolicy":{"initial":5000,"max":7200000,"multiplier":2}}
+    #[arg(short = 'p', long = "groupRetryPolicy")]
+    retry_policy: Option<String>,
+    /// Only `true`: groups cannot be switched off.
+    #[arg(short = 's', long = "consumeEnable", action = ArgAction::Set, default_value_t = true)]
+    enabled: bool,
+    /// Only `false`: a new group begins with the first message that is kept anyway.
+    #[arg(short = 'm', long = "consumeFromMinEnable", action = ArgAction::Set, default_value_t = false)]
+    from_min: bool,
+    /// Only `false`: broadcasting is each client's own matter.
+    #[arg(short = 'd', long = "consumeBroadcastEnable", action = ArgAction::Set, default_value_t = false)]
+    broadcast: bool,
+}
+
+impl Update {
+    pub(super) async fn run(self, session: &Session) -> Result<Report> {
+        if let Some(cluster) = &self.cluster {
+            cluster::brokers_of(session, cluster).await?;
+        }
+        let known = groups(session).await?;
+        let old = known.iter().find(|group| group.group == self.group.as_str());
+        let config = self.config(old)?;
+        let done = if old.is_some() { "updated" } else { "created" };
+        let json = json!({
+            "done": done,
+            "group": config.group,
+            "fifo": config.fifo,
+            "max_attempts": config.max_attempts,
+            "backoff_ms": config.backoff_ms,
+        });
+        let order = if config.fifo { "in order" } else { "concurrently" };
+        let text = format!(
+            "consumer group {} {done}: consumes {order}, {} attempts",
+            config.group, config.max_attempts
+        );
+        let request = PutGroupRequest { config: Some(config) };
+        let answer = session.call(request, |mut c, r| async move { c.put_group(r).await }).await?;
+        Failure::of(answer.error)?;
+        Ok(Report::new(json).line(text))
+    }
+
+    fn config(&self, old: Option<&GroupConfig>) -> Result<GroupConfig> {
+        if !self.enabled || self.from_min || self.broadcast {
+            bail!("only -s true, -m false and -d false are supported");
+        }
+        let max_attempts = match self.retries {
+            Some(retries) => retries.saturating_add(1),
+            None => old.map_or(DEFAULT_RETRIES + 1, |old| old.max_attempts),
+        };
+        let backoff_ms = match &self.retry_policy {
+            Some(json) => backoff::steps(json)?,
+            None => old.map_or_else(|| backoff::DEFAULT_MS.to_vec(), |old| old.backoff_ms.clone()),
+        };
+        let fifo = self.orderly.unwrap_or_else(|| old.is_some_and(|old| old.fifo));
+        Ok(GroupConfig { group: self.group.to_string(), fifo, max_attempts, backoff_ms })
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Progress {
+    /// Without a group: a line for each.
+    #[arg(short = 'g', long = "groupName")]
+    group: Option<ConsumerGroup>,
+    /// Only this topic.
+    #[arg(short = 't', long = "topic")]
+    topic: Option<Topic>,
+}
+
+impl Progress {
+    pub(super) async fn run(self, session: &Session) -> Result<Report> {
+        match &self.group {
+            Some(group) => self.of_one(session, group).await,
+            None => self.of_all(session).await,
+        }
+    }
+
+    async fn of_one(&self, session: &Session, group: &ConsumerGroup) -> Result<Report> {
+        let queues = self.queues(session, group.as_str()).await?;
+        let header =
+            ["topic", "broker", "queue", "max offset", "next", "committed", "in flight", "lag"];
+        let mut rows = Rows::new(header);
+        let mut json = Vec::new();
+        for queue in &queues {
+            rows.push([
+                queue.topic.clone(),
+                queue.broker_name.clone(),
+                queue.queue_id.to_string(),
+                queue.max_offset.to_string(),
+                queue.next_offset.to_string(),
+                queue.committed_offset.to_string(),
+                queue.in_flight.to_string(),
+                lag(queue).to_string(),
+            ]);
+            json.push(json!({
+                "topic": queue.topic,
+                "broker": queue.broker_name,
+                "queue": queue.queue_id,
+                "max_offset": queue.max_offset,
+                "next_offset": queue.next_offset,
+                "committed_offset": queue.committed_offset,
+                "in_flight": queue.in_flight,
+                "lag": lag(queue),
+            }));
+        }
+        let total: u64 = queues.iter().map(lag).sum();
+        let json = json!({ "group": group.as_str(), "lag": total, "queues": json });
+        Ok(Report::new(json).rows(rows).line(format!("lag in all: {total}")))
+    }
+
+    async fn of_all(&self, session: &Session) -> Result<Report> {
+        let mut rows = Rows::new(["group", "in order", "attempts", "topics", "in flight", "lag"]);
+        let mut json = Vec::new();
+        let sorted: BTreeMap<_, _> =
+            groups(session).await?.into_iter().map(|group| (group.group.clone(), group)).collect();
+        for (name, group) in sorted {
+            let queues = self.queues(session, &name).await?;
+            let mut topics: Vec<_> = queues.iter().map(|queue| queue.topic.as_str()).collect();
+            topics.sort_unstable();
+            topics.dedup();
+            let in_flight: u64 = queues.iter().map(|queue| queue.in_flight).sum();
+            let lag: u64 = queues.iter().map(lag).sum();
+            json.push(json!({
+                "group": name,
+                "fifo": group.fifo,
+                "max_attempts": group.max_attempts,
+                "topics": topics,
+                "in_flight": in_flight,
+                "lag": lag,
+            }));
+            rows.push([
+                name,
+                group.fifo.to_string(),
+                group.max_attempts.to_string(),
+                topics.join(", "),
+                in_flight.to_string(),
+                lag.to_string(),
+            ]);
+        }
+        Ok(Report::new(json!({ "groups": json })).rows(rows))
+    }
+
+    /// The group's queues, in order.
+    async fn queues(&self, session: &Session, group: &str) -> Result<Vec<QueueProgress>> {
+        let topic = self.topic.as_ref().map(Topic::to_string).unwrap_or_default();
+        let request = GroupProgressRequest { group: group.to_owned(), topic };
+        let answer =
+            session.call(request, |mut c, r| async move { c.group_progress(r).await }).await?;
+        Failure::of(answer.error)?;
+        let mut queues = answer.queues;
+        let place = |q: &QueueProgress| (q.topic.clone(), q.broker_name.clone(), q.queue_id);
+        queues.sort_by_key(place);
+        Ok(queues)
+    }
+}
+
+/// Messages that the group has yet to finish, those in flight included.
+fn lag(queue: &QueueProgress) -> u64 {
+    queue.max_offset.saturating_sub(queue.committed_offset)
+}
+
+async fn groups(session: &Session) -> Result<Vec<GroupConfig>, Failure> {
+    let answer = session
+        .call(ListGroupsRequest {}, |mut c, r| async move { c.list_groups(r).await })
+        .await?;
+    Failure::of(answer.error)?;
+    Ok(answer.groups)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn update(flags: &str) -> Update {
+        #[derive(clap::Parser)]
+        struct Only {
+            #[command(flatten)]
+            update: Update,
+        }
+        let flags = std::iter::once("updateSubGroup").chain(flags.split_whitespace());
+        <Only as clap::Parser>::parse_from(flags).update
+    }
+
+    #[test]
+    fn the_flags_of_the_official_tests_are_understood() {
+        let config = update("-g g -c DefaultCluster -s true -o true -m false -d false");
+        let config = config.config(None).unwrap();
+        assert!(config.fifo);
+        assert_eq!(config.max_attempts, 17);
+        assert_eq!(config.backoff_ms, backoff::DEFAULT_MS);
+    }
+
+    #[test]
+    fn what_is_not_given_stays() {
+        let old =
+            GroupConfig { group: "g".into(), fifo: true, max_attempts: 3, backoff_ms: vec![7] };
+        assert_eq!(update("-g g").config(Some(&old)).unwrap(), old);
+        let changed = update("-g g -o false -r 4").config(Some(&old)).unwrap();
+        assert_eq!(changed, GroupConfig { fifo: false, max_attempts: 5, ..old });
+    }
+
+    #[test]
+    fn what_is_not_supported_is_said() {
+        for bad in ["-g g -s false", "-g g -m true", "-g g -d true", "-g g -p {}"] {
+            assert!(update(bad).config(None).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_flight_counts_as_lag() {
+        let queue = QueueProgress { max_offset: 10, committed_offset: 4, ..Default::default() };
+        assert_eq!(lag(&queue), 6);
+    }
+}

@@ -1,0 +1,110 @@
+//! What a command has to say: for people as text and tables, for programs as JSON.
+
+use std::io::{self, Write};
+
+use comfy_table::{Table, presets};
+use serde_json::Value;
+
+/// The result of one command.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    parts: Vec<Part>,
+    json: Value,
+}
+
+#[derive(Clone, Debug)]
+enum Part {
+    Line(String),
+    Rows(Rows),
+}
+
+/// A table.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    header: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Rows {
+    pub fn new<const N: usize>(header: [&'static str; N]) -> Self {
+        Self { header: header.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a row of as many cells as the header has.
+    pub fn push<const N: usize>(&mut self, cells: [String; N]) {
+        assert_eq!(N, self.header.len(), "a row has a cell for each column");
+        self.rows.push(cells.into());
+    }
+}
+
+impl Report {
+    /// A report that programs see as this.
+    pub fn new(json: Value) -> Self {
+        Self { parts: Vec::new(), json }
+    }
+
+    #[must_use]
+    pub fn line(mut self, text: impl Into<String>) -> Self {
+        self.parts.push(Part::Line(text.into()));
+        self
+    }
+
+    #[must_use]
+    pub fn rows(mut self, rows: Rows) -> Self {
+        self.parts.push(Part::Rows(rows));
+        self
+    }
+
+    pub fn write(&self, as_json: bool, out: &mut dyn Write) -> io::Result<()> {
+        if as_json {
+            return writeln!(out, "{:#}", self.json);
+        }
+        for part in &self.parts {
+            match part {
+                Part::Line(text) => writeln!(out, "{text}")?,
+                Part::Rows(rows) => writeln!(out, "{}", table(rows).trim_fmt())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn table(rows: &Rows) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(rows.header.clone());
+    for row in &rows.rows {
+        table.add_row(row);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let mut rows = Rows::new(["topic", "queues"]);
+        rows.push(["orders".into(), "8".into()]);
+        Report::new(serde_json::json!({ "topic": "orders" })).line("one topic").rows(rows)
+    }
+
+    fn written(as_json: bool) -> String {
+        let mut out = Vec::new();
+        report().write(as_json, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn people_see_text_and_tables() {
+        let text = written(false);
+        assert!(text.starts_with("one topic\n"), "{text}");
+        assert!(text.contains("orders"), "{text}");
+    }
+
+    #[test]
+    fn programs_see_json_and_nothing_else() {
+        let json: Value = serde_json::from_str(&written(true)).unwrap();
+        assert_eq!(json["topic"], "orders");
+    }
+}

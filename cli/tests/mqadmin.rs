@@ -1,0 +1,328 @@
+//! The `mqadmin` program against a server that remembers what it was asked.
+
+use std::{
+    net::SocketAddr,
+    process::{Command, Output},
+    sync::{Arc, Mutex},
+};
+
+use proto::admin::{
+    self,
+    admin_server::{Admin, AdminServer},
+    error::Fate,
+};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status, transport::Server};
+
+/// What the server holds, and how it is to refuse.
+#[derive(Debug, Default)]
+struct State {
+    topics: Vec<admin::TopicInfo>,
+    groups: Vec<admin::GroupConfig>,
+    asked: Vec<admin::PutTopicRequest>,
+    refuse: Option<admin::Error>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Fake(Arc<Mutex<State>>);
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl Admin for Fake {
+    async fn put_topic(
+        &self,
+        request: Request<admin::PutTopicRequest>,
+    ) -> Answer<admin::PutTopicResponse> {
+        let mut state = self.0.lock().unwrap();
+        if let Some(error) = state.refuse.clone() {
+            let refusal = admin::PutTopicResponse { error: Some(error), ..Default::default() };
+            return Ok(Response::new(refusal));
+        }
+        let request = request.into_inner();
+        state.asked.push(request.clone());
+        let config = request.config.unwrap();
+        let place =
+            |name: &String| admin::Placement { broker_name: name.clone(), queues: config.queues };
+        let placement: Vec<_> = request.broker_names.iter().map(place).collect();
+        state.topics.push(admin::TopicInfo {
+            config: Some(config),
+            placement: placement.clone(),
+            version: 1,
+        });
+        let answer = admin::PutTopicResponse { error: None, version: 1, placement };
+        Ok(Response::new(answer))
+    }
+
+    async fn list_topics(
+        &self,
+        _: Request<admin::ListTopicsRequest>,
+    ) -> Answer<admin::ListTopicsResponse> {
+        let topics = self.0.lock().unwrap().topics.clone();
+        Ok(Response::new(admin::ListTopicsResponse { error: None, topics }))
+    }
+
+    async fn describe_topic(
+        &self,
+        request: Request<admin::DescribeTopicRequest>,
+    ) -> Answer<admin::DescribeTopicResponse> {
+        let name = request.into_inner().topic;
+        let queue = |queue_id| admin::QueueInfo {
+            broker_name: "broker-a".into(),
+            queue_id,
+            min_offset: 5,
+            max_offset: 12,
+        };
+        let known = self
+            .0
+            .lock()
+            .unwrap()
+            .topics
+            .iter()
+            .cloned()
+            .find(|topic| topic.config.as_ref().is_some_and(|config| config.topic == name));
+        let error = known.is_none().then(|| admin::Error {
+            fate: Fate::Rejected as i32,
+            message: format!("topic {name} does not exist"),
+        });
+        let queues = vec![queue(1), queue(0)];
+        Ok(Response::new(admin::DescribeTopicResponse { error, topic: known, queues }))
+    }
+
+    async fn put_group(
+        &self,
+        request: Request<admin::PutGroupRequest>,
+    ) -> Answer<admin::PutGroupResponse> {
+        self.0.lock().unwrap().groups.push(request.into_inner().config.unwrap());
+        Ok(Response::new(admin::PutGroupResponse { error: None }))
+    }
+
+    async fn list_groups(
+        &self,
+        _: Request<admin::ListGroupsRequest>,
+    ) -> Answer<admin::ListGroupsResponse> {
+        let groups = self.0.lock().unwrap().groups.clone();
+        Ok(Response::new(admin::ListGroupsResponse { error: None, groups }))
+    }
+
+    async fn group_progress(
+        &self,
+        request: Request<admin::GroupProgressRequest>,
+    ) -> Answer<admin::GroupProgressResponse> {
+        assert!(!request.into_inner().group.is_empty());
+        let queue = admin::QueueProgress {
+            topic: "orders".into(),
+            broker_name: "broker-a".into(),
+            queue_id: 0,
+            max_offset: 12,
+            next_offset: 10,
+            committed_offset: 7,
+            in_flight: 3,
+        };
+        Ok(Response::new(admin::GroupProgressResponse { error: None, queues: vec![queue] }))
+    }
+
+    async fn list_connections(
+        &self,
+        _: Request<admin::ListConnectionsRequest>,
+    ) -> Answer<admin::ListConnectionsResponse> {
+        let client = |client_type, group: &str, topics: &[(&str, &str)]| admin::Connection {
+            client_id: format!("client-{client_type}"),
+            client_type,
+            group: group.into(),
+            topics: topics.iter().map(|&(t, f)| (t.to_owned(), f.to_owned())).collect(),
+            ..Default::default()
+        };
+        Ok(Response::new(admin::ListConnectionsResponse {
+            error: None,
+            connections: vec![
+                client(1, "", &[("orders", "")]),
+                client(3, "billing", &[("orders", "a || b")]),
+            ],
+            conflicts: vec!["billing: two filters".into()],
+        }))
+    }
+
+    async fn cluster_status(
+        &self,
+        _: Request<admin::ClusterStatusRequest>,
+    ) -> Answer<admin::ClusterStatusResponse> {
+        let node = |node_id| admin::NodeStatus {
+            node_id,
+            raft_address: format!("127.0.0.1:4091{node_id}"),
+            client_address: format!("127.0.0.1:808{node_id}"),
+            voter: true,
+        };
+        let group = admin::GroupStatus {
+            cluster: "DefaultCluster".into(),
+            broker_name: "broker-a".into(),
+            term: 4,
+            leader_id: 2,
+            members: vec![node(1), node(2), node(3)],
+            flush: "sync".into(),
+            ..Default::default()
+        };
+        Ok(Response::new(admin::ClusterStatusResponse { error: None, groups: vec![group] }))
+    }
+
+    async fn digest(&self, _: Request<admin::DigestRequest>) -> Answer<admin::DigestResponse> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<admin::TransferLeaderRequest>,
+    ) -> Answer<admin::TransferLeaderResponse> {
+        let leader_id = request.into_inner().node_id;
+        Ok(Response::new(admin::TransferLeaderResponse { error: None, leader_id }))
+    }
+}
+
+/// A running server, and the program pointed at it.
+struct Cluster {
+    fake: Fake,
+    address: SocketAddr,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Cluster {
+    fn start() -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.unwrap();
+        let fake = Fake::default();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = Server::builder()
+            .add_service(AdminServer::new(fake.clone()))
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        runtime.spawn(server);
+        Self { fake, address, _runtime: runtime }
+    }
+
+    fn mqadmin(&self, flags: &str) -> Output {
+        mqadmin(&format!("{flags} -n {}", self.address))
+    }
+
+    fn json(&self, flags: &str) -> Value {
+        let output = self.mqadmin(&format!("{flags} --json"));
+        assert!(output.status.success(), "{flags}: {}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+fn mqadmin(flags: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mqadmin"))
+        .args(flags.split_whitespace())
+        .env_remove("NAMESRV_ADDR")
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_topic_is_created_and_listed() {
+    let cluster = Cluster::start();
+    let made =
+        cluster.mqadmin("updateTopic -t orders -c DefaultCluster -r 4 -w 4 -a +message.type=FIFO");
+    assert!(made.status.success(), "{}", stderr(&made));
+    assert!(stdout(&made).contains("topic orders created"), "{}", stdout(&made));
+    let asked = cluster.fake.0.lock().unwrap().asked[0].clone();
+    assert_eq!(asked.broker_names, ["broker-a"]);
+    assert_eq!(asked.config.unwrap().queues, 4);
+
+    let list = cluster.json("topicList");
+    assert_eq!(list["topics"][0]["name"], "orders");
+    assert_eq!(list["topics"][0]["message_type"], "FIFO");
+    assert!(stdout(&cluster.mqadmin("topicList")).contains("broker-a:4"));
+}
+
+#[test]
+fn a_broker_may_be_named_by_the_address_of_a_replica() {
+    let cluster = Cluster::start();
+    assert!(cluster.mqadmin("updateTopic -t orders -b 127.0.0.1:8083").status.success());
+    assert_eq!(cluster.fake.0.lock().unwrap().asked[0].broker_names, ["broker-a"]);
+    let unknown = cluster.mqadmin("updateTopic -t orders -b broker-z");
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(stderr(&unknown).contains("broker-a"), "{}", stderr(&unknown));
+}
+
+#[test]
+fn a_topics_queues_are_listed_in_order() {
+    let cluster = Cluster::start();
+    assert!(cluster.mqadmin("updateTopic -t orders").status.success());
+    let status = cluster.json("topicStatus -t orders");
+    assert_eq!(status["queues"][0]["queue"], 0);
+    assert_eq!(status["queues"][1]["max_offset"], 12);
+    let missing = cluster.mqadmin("topicStatus -t audit");
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(stderr(&missing).contains("topic audit does not exist"), "{}", stderr(&missing));
+}
+
+#[test]
+fn the_cluster_and_its_leaders_are_listed() {
+    let cluster = Cluster::start();
+    let list = cluster.json("clusterList");
+    assert_eq!(list["brokers"][0]["leader_id"], 2);
+    assert_eq!(list["brokers"][0]["members"][1]["role"], "leader");
+    let moved = cluster.json("transferLeader -b broker-a -i 3");
+    assert_eq!(moved["leader_id"], 3);
+}
+
+#[test]
+fn a_consumer_group_is_put_and_its_progress_shown() {
+    let cluster = Cluster::start();
+    let put = "updateSubGroup -g billing -c DefaultCluster -s true -o true -m false -d false";
+    assert!(cluster.json(put)["fifo"].as_bool().unwrap());
+    assert_eq!(cluster.json("consumerProgress -g billing")["lag"], 5);
+    assert_eq!(cluster.json("consumerProgress")["groups"][0]["group"], "billing");
+}
+
+#[test]
+fn connections_are_listed_with_their_conflicts() {
+    let cluster = Cluster::start();
+    let consumers = cluster.json("consumerConnection -g billing");
+    assert_eq!(consumers["connections"][0]["topics"]["orders"], "a || b");
+    assert_eq!(consumers["conflicts"][0], "billing: two filters");
+    let producers = cluster.json("producerConnection -t orders");
+    assert_eq!(producers["connections"].as_array().unwrap().len(), 1);
+    assert_eq!(cluster.json("producerConnection -t other")["connections"], Value::Array(vec![]));
+}
+
+#[test]
+fn the_exit_code_tells_how_it_ended() {
+    let cluster = Cluster::start();
+    for (fate, code) in [(Fate::Rejected, 1), (Fate::NotDone, 3), (Fate::Unknown, 4)] {
+        let error = admin::Error { fate: fate as i32, message: "because".into() };
+        cluster.fake.0.lock().unwrap().refuse = Some(error);
+        let refused = cluster.mqadmin("updateTopic -t orders");
+        assert_eq!(refused.status.code(), Some(code));
+        assert!(stderr(&refused).contains("because"), "{}", stderr(&refused));
+    }
+}
+
+#[test]
+fn mistakes_are_said_in_words() {
+    let nobody = mqadmin("topicList -n 127.0.0.1:1");
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(
+        stderr(&nobody).contains("is a NameServer or a broker listening"),
+        "{}",
+        stderr(&nobody)
+    );
+    let bad_name = mqadmin("updateTopic -t a.b");
+    assert_eq!(bad_name.status.code(), Some(2));
+    assert!(stderr(&bad_name).contains("which is not allowed"), "{}", stderr(&bad_name));
+    let cluster = Cluster::start();
+    let unknown = cluster.mqadmin("updateTopic -t a -c NoSuchCluster");
+    assert!(stderr(&unknown).contains("DefaultCluster"), "{}", stderr(&unknown));
+}
