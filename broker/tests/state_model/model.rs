@@ -1,0 +1,280 @@
+//! What a broker group must do, in the plainest way: lists, walked from end to end.
+
+use std::collections::BTreeMap;
+
+use broker::command::{
+    Ack, AckOutcome, Append, ChangeInvisible, Command, Granted, GroupConfig, Handle, Outcome,
+    Placed, Pop, PutGroup, PutTopic, Rejection, Release, Renew, TopicConfig,
+};
+use broker::state::QueueEntry;
+use commitlog::position::LogOffset;
+use proto::{ClientId, ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic, v2};
+
+/// Where, when and as what a command is applied.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct At {
+    pub(crate) stamp: u64,
+    pub(crate) delivery: u64,
+    /// Where the command ends in the log.
+    pub(crate) end: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) due: u64,
+    pub(crate) since: u64,
+    pub(crate) delivery: u64,
+    pub(crate) attempt: u32,
+    pub(crate) client: ClientId,
+    pub(crate) auto_renew: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct TopicModel {
+    pub(crate) config: TopicConfig,
+    pub(crate) queues: Vec<Vec<QueueEntry>>,
+}
+
+#[derive(Debug, Clone)]
+struct Sent {
+    id: u128,
+    topic: Topic,
+    placed: Placed,
+    stamp: u64,
+}
+
+pub(crate) type Place = (ConsumerGroup, Topic, QueueId);
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Model {
+    pub(crate) topics: BTreeMap<Topic, TopicModel>,
+    pub(crate) groups: BTreeMap<ConsumerGroup, GroupConfig>,
+    pub(crate) next: BTreeMap<Place, u64>,
+    pub(crate) held: BTreeMap<(Place, u64), Held>,
+    /// Key hash, topic, queue, offset.
+    pub(crate) keys: Vec<(u64, Topic, QueueId, QueueOffset)>,
+    sent: Vec<Sent>,
+}
+
+const WINDOW_MS: u64 = 10 * 60 * 1000;
+const RENEW_MS: u64 = 3 * 60 * 60 * 1000;
+
+impl Model {
+    pub(crate) fn apply(&mut self, at: At, command: &Command) -> Outcome {
+        let result = match command {
+            Command::PutTopic(c) => self.put_topic(c),
+            Command::PutGroup(PutGroup { group, config }) => {
+                self.groups.insert(group.clone(), config.clone());
+                Ok(Outcome::Done)
+            }
+            Command::Append(c) => self.append(at, c),
+            Command::Pop(c) => self.pop(at, c),
+            Command::Ack(c) => self.ack(at, c),
+            Command::ChangeInvisible(c) => self.change_invisible(at, c),
+            Command::Renew(c) => self.renew(at, c),
+            Command::Release(c) => self.release(at, c),
+        };
+        result.unwrap_or_else(Outcome::Rejected)
+    }
+
+    pub(crate) fn next_of(&self, place: &Place) -> u64 {
+        self.next.get(place).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn held_in<'a>(
+        &'a self,
+        place: &'a Place,
+    ) -> impl Iterator<Item = (u64, &'a Held)> + 'a {
+        self.held.iter().filter(move |((p, _), _)| p == place).map(|((_, o), h)| (*o, h))
+    }
+
+    fn put_topic(&mut self, c: &PutTopic) -> Result<Outcome, Rejection> {
+        let Some(known) = self.topics.get_mut(&c.topic) else {
+            let queues = vec![vec![]; c.config.queues as usize];
+            self.topics.insert(c.topic.clone(), TopicModel { config: c.config.clone(), queues });
+            return Ok(Outcome::TopicPut { created: true, version: c.config.version });
+        };
+        let current = &known.config;
+        if !c.create_only && *current != c.config {
+            if c.config.version <= current.version {
+                return Err(Rejection::StaleVersion { current: current.version });
+            }
+            if c.config.queues < current.queues {
+                return Err(Rejection::QueuesShrink { current: current.queues });
+            }
+            known.config = c.config.clone();
+            known.queues.resize(c.config.queues as usize, vec![]);
+        }
+        Ok(Outcome::TopicPut { created: false, version: known.config.version })
+    }
+
+    fn append(&mut self, at: At, c: &Append) -> Result<Outcome, Rejection> {
+        let topic = self.topics.get_mut(&c.topic).ok_or(Rejection::TopicNotFound)?;
+        if !matches!(topic.config.permission, v2::Permission::Write | v2::Permission::ReadWrite) {
+            return Err(Rejection::TopicNotWritable);
+        }
+        let queues = topic.config.queues;
+        let queue = topic.queues.get_mut(c.queue.0 as usize);
+        let queue = queue.ok_or(Rejection::QueueNotFound { queues })?;
+        let mut messages = vec![];
+        for (number, message) in c.messages.iter().enumerate() {
+            let earlier = self.sent.iter().rev().find(|s| Some(s.id) == message.dedupe);
+            let earlier = earlier.filter(|s| s.topic == c.topic && at.stamp < s.stamp + WINDOW_MS);
+            if let Some(earlier) = earlier {
+                messages.push(Placed { repeated: true, ..earlier.placed });
+                continue;
+            }
+            let rest: usize = c.messages[number..].iter().map(|m| m.bytes.len()).sum();
+            let offset = QueueOffset(queue.len() as u64);
+            queue.push(QueueEntry {
+                offset,
+                position: LogOffset(at.end - rest as u64),
+                len: u32::try_from(message.bytes.len()).unwrap(),
+                tag_hash: message.tag_hash,
+                visible: Timestamp(at.stamp),
+            });
+            for hash in &message.key_hashes {
+                self.keys.push((*hash, c.topic.clone(), c.queue, offset));
+            }
+            let placed = Placed { queue: c.queue, offset, repeated: false };
+            if let Some(id) = message.dedupe {
+                self.sent.push(Sent { id, topic: c.topic.clone(), placed, stamp: at.stamp });
+            }
+            messages.push(placed);
+        }
+        Ok(Outcome::Appended { stamp: Timestamp(at.stamp), messages })
+    }
+
+    fn pop(&mut self, at: At, c: &Pop) -> Result<Outcome, Rejection> {
+        let topic = self.topics.get(&c.topic).ok_or(Rejection::TopicNotFound)?.clone();
+        if !matches!(topic.config.permission, v2::Permission::Read | v2::Permission::ReadWrite) {
+            return Err(Rejection::TopicNotReadable);
+        }
+        for pick in &c.picks {
+            if pick.queue.0 >= topic.config.queues {
+                return Err(Rejection::QueueNotFound { queues: topic.config.queues });
+            }
+            let outside = pick.fresh.iter().any(|o| *o < pick.from || pick.to <= *o);
+            if outside || !pick.fresh.windows(2).all(|pair| pair[0] < pair[1]) {
+                return Err(Rejection::BadPick);
+            }
+        }
+        self.groups.entry(c.group.clone()).or_default();
+        let mut granted = vec![];
+        for pick in &c.picks {
+            let queue = &topic.queues[pick.queue.0 as usize];
+            let place = (c.group.clone(), c.topic.clone(), pick.queue);
+            let mut hand_out = vec![];
+            for again in &pick.again {
+                // In turn: a delivery that is repeated twice in one pick is repeated once.
+                let key = (place.clone(), again.offset.0);
+                let held = self.held.get(&key);
+                let ended = held.filter(|h| h.delivery == again.delivery && h.due <= at.stamp);
+                if let Some(attempt) = ended.map(|h| h.attempt + 1) {
+                    self.held.insert(key, holder(at, c, attempt));
+                    hand_out.push((again.offset, attempt));
+                }
+            }
+            let next = self.next_of(&place);
+            let end = pick.to.0.min(queue.len() as u64);
+            if pick.from.0 <= next && next < end {
+                self.next.insert(place.clone(), end);
+                for offset in pick.fresh.iter().filter(|o| next <= o.0 && o.0 < end) {
+                    self.held.insert((place.clone(), offset.0), holder(at, c, 1));
+                    hand_out.push((*offset, 1));
+                }
+            }
+            for (offset, attempt) in hand_out {
+                let entry = &queue[usize::try_from(offset.0).unwrap()];
+                granted.push(Granted {
+                    queue: pick.queue,
+                    offset,
+                    position: entry.position,
+                    len: entry.len,
+                    attempt,
+                    delivery: at.delivery,
+                    due: Timestamp(at.stamp + c.invisible_ms),
+                });
+            }
+        }
+        Ok(Outcome::Popped { granted })
+    }
+
+    fn known(&self, group: &ConsumerGroup, topic: &Topic) -> Result<(), Rejection> {
+        self.topics.get(topic).ok_or(Rejection::TopicNotFound)?;
+        self.groups.get(group).ok_or(Rejection::GroupNotFound)?;
+        Ok(())
+    }
+
+    fn valid(&self, at: At, place: &Place, handle: &Handle) -> bool {
+        let held = self.held.get(&(place.clone(), handle.offset.0));
+        held.is_some_and(|h| h.delivery == handle.delivery && at.stamp < h.due)
+    }
+
+    fn ack(&mut self, at: At, c: &Ack) -> Result<Outcome, Rejection> {
+        self.known(&c.group, &c.topic)?;
+        let mut outcomes = vec![];
+        for handle in &c.handles {
+            let place = (c.group.clone(), c.topic.clone(), handle.queue);
+            let key = (place.clone(), handle.offset.0);
+            let valid = self.valid(at, &place, handle);
+            let done = !self.held.contains_key(&key) && handle.offset.0 < self.next_of(&place);
+            if valid {
+                self.held.remove(&key);
+            }
+            let good = valid || done;
+            outcomes.push(if good { AckOutcome::Acked } else { AckOutcome::InvalidHandle });
+        }
+        Ok(Outcome::Acked(outcomes))
+    }
+
+    fn change_invisible(&mut self, at: At, c: &ChangeInvisible) -> Result<Outcome, Rejection> {
+        self.known(&c.group, &c.topic)?;
+        let place = (c.group.clone(), c.topic.clone(), c.handle.queue);
+        if !self.valid(at, &place, &c.handle) {
+            return Err(Rejection::InvalidHandle);
+        }
+        let held = self.held.get_mut(&(place, c.handle.offset.0)).unwrap();
+        held.due = at.stamp + c.invisible_ms;
+        held.auto_renew = false;
+        Ok(Outcome::InvisibleChanged { due: Timestamp(held.due) })
+    }
+
+    fn renew(&mut self, at: At, c: &Renew) -> Result<Outcome, Rejection> {
+        self.known(&c.group, &c.topic)?;
+        let place = (c.group.clone(), c.topic.clone(), c.queue);
+        let mut count = 0;
+        for ((at_place, _), held) in &mut self.held {
+            if *at_place == place && held.client == c.client && held.auto_renew {
+                let due = (at.stamp + c.invisible_ms).min(held.since + RENEW_MS);
+                count += u32::from(held.due < due);
+                held.due = held.due.max(due);
+            }
+        }
+        Ok(Outcome::Renewed { count })
+    }
+
+    fn release(&mut self, at: At, c: &Release) -> Result<Outcome, Rejection> {
+        self.groups.get(&c.group).ok_or(Rejection::GroupNotFound)?;
+        let mut count = 0;
+        for (((group, ..), _), held) in &mut self.held {
+            if *group == c.group && held.client == c.client && held.auto_renew {
+                held.due = held.due.min(at.stamp + c.after_ms);
+                held.auto_renew = false;
+                count += 1;
+            }
+        }
+        Ok(Outcome::Released { count })
+    }
+}
+
+fn holder(at: At, c: &Pop, attempt: u32) -> Held {
+    Held {
+        due: at.stamp + c.invisible_ms,
+        since: at.stamp,
+        delivery: at.delivery,
+        attempt,
+        client: c.client.clone(),
+        auto_renew: c.auto_renew,
+    }
+}

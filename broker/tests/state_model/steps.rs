@@ -1,0 +1,303 @@
+//! Random steps, and the log that they become.
+//!
+//! Steps name things by small numbers, so that they meet. Handles and offsets are taken from what
+//! the model holds at that point, most of the time.
+
+use broker::command::{
+    Ack, Again, Append, Backoff, ChangeInvisible, Command, GroupConfig, Handle, NewMessage,
+    Outcome, Pick, Pop, PutGroup, PutTopic, Release, Renew, TopicConfig,
+};
+use bytes::{Bytes, BytesMut};
+use commitlog::position::{LogId, LogOffset};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proto::{ClientId, ConsumerGroup, QueueId, QueueOffset, Topic, v2};
+use raft::{Entry, Payload};
+
+use crate::model::{At, Model, Place};
+
+pub(crate) const TOPICS: [&str; 3] = ["orders", "bills", "returns"];
+pub(crate) const GROUPS: [&str; 3] = ["audit", "billing", "report"];
+pub(crate) const QUEUES: u32 = 4;
+const CLIENTS: [&str; 3] = ["alpha", "beta", "gamma"];
+
+pub(crate) fn topic(n: usize) -> Topic {
+    TOPICS[n].parse().unwrap()
+}
+
+pub(crate) fn group(n: usize) -> ConsumerGroup {
+    GROUPS[n].parse().unwrap()
+}
+
+fn client(n: usize) -> ClientId {
+    CLIENTS[n].parse().unwrap()
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    PutTopic { topic: usize, queues: u32, version: u64, permission: v2::Permission, create_only: bool },
+    PutGroup { group: usize, max_attempts: u32 },
+    Append { topic: usize, queue: u32, messages: Vec<MessageStep> },
+    Pop { group: usize, topic: usize, client: usize, auto_renew: bool, invisible_ms: u64, picks: Vec<PickStep> },
+    Ack { group: usize, topic: usize, handles: Vec<HandleStep> },
+    ChangeInvisible { group: usize, topic: usize, handle: HandleStep, invisible_ms: u64 },
+    Renew { group: usize, topic: usize, queue: u32, client: usize, invisible_ms: u64 },
+    Release { group: usize, client: usize, after_ms: u64 },
+    /// Log time goes on before the next entry.
+    Wait { ms: u64 },
+    /// A new leader's mark, or a membership, instead of commands.
+    Blank { membership: bool },
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct MessageStep {
+    tag_hash: u64,
+    key_hashes: Vec<u64>,
+    dedupe: Option<u8>,
+    len: usize,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct PickStep {
+    queue: u32,
+    /// Begins this far before or after the group's progress.
+    from: i8,
+    len: u64,
+    /// Which offsets pass the filter.
+    wanted: u16,
+    again: Vec<HandleStep>,
+}
+
+/// One of the deliveries in flight, or an invented one.
+#[derive(Debug, Clone)]
+pub(crate) struct HandleStep {
+    which: Index,
+    wrong: bool,
+}
+
+fn handle_step() -> impl Strategy<Value = HandleStep> {
+    (any::<Index>(), prop::bool::weighted(0.1)).prop_map(|(which, wrong)| HandleStep { which, wrong })
+}
+
+fn message_step() -> impl Strategy<Value = MessageStep> {
+    let keys = prop::collection::vec(0..5_u64, 0..3);
+    (0..3_u64, keys, any::<Option<u8>>(), 0..40_usize).prop_map(
+        |(tag_hash, key_hashes, dedupe, len)| MessageStep {
+            tag_hash,
+            key_hashes,
+            dedupe: dedupe.map(|id| id % 24),
+            len,
+        },
+    )
+}
+
+fn pick_step() -> impl Strategy<Value = PickStep> {
+    let again = prop::collection::vec(handle_step(), 0..3);
+    (0..QUEUES, -2..3_i8, 0..9_u64, any::<u16>(), again)
+        .prop_map(|(queue, from, len, wanted, again)| PickStep { queue, from, len, wanted, again })
+}
+
+fn permission() -> impl Strategy<Value = v2::Permission> {
+    let rare = prop::sample::select(vec![v2::Permission::Read, v2::Permission::Write]);
+    prop_oneof![8 => Just(v2::Permission::ReadWrite), 1 => rare]
+}
+
+pub(crate) fn step() -> impl Strategy<Value = Step> {
+    let (topics, groups, clients) = (0..TOPICS.len(), 0..GROUPS.len(), 0..CLIENTS.len());
+    let ms = || prop::sample::select(vec![0_u64, 10, 100, 60_000]);
+    prop_oneof![
+        2 => (topics.clone(), 1..=QUEUES, 1..6_u64, permission(), any::<bool>()).prop_map(
+            |(topic, queues, version, permission, create_only)| Step::PutTopic {
+                topic, queues, version, permission, create_only,
+            }
+        ),
+        1 => (groups.clone(), 0..9_u32)
+            .prop_map(|(group, max_attempts)| Step::PutGroup { group, max_attempts }),
+        6 => (topics.clone(), 0..QUEUES, prop::collection::vec(message_step(), 1..6))
+            .prop_map(|(topic, queue, messages)| Step::Append { topic, queue, messages }),
+        6 => (
+            groups.clone(), topics.clone(), clients.clone(), any::<bool>(), ms(),
+            prop::collection::vec(pick_step(), 0..4),
+        ).prop_map(|(group, topic, client, auto_renew, invisible_ms, picks)| Step::Pop {
+            group, topic, client, auto_renew, invisible_ms, picks,
+        }),
+        3 => (groups.clone(), topics.clone(), prop::collection::vec(handle_step(), 0..5))
+            .prop_map(|(group, topic, handles)| Step::Ack { group, topic, handles }),
+        2 => (groups.clone(), topics.clone(), handle_step(), ms()).prop_map(
+            |(group, topic, handle, invisible_ms)| Step::ChangeInvisible {
+                group, topic, handle, invisible_ms,
+            }
+        ),
+        2 => (groups.clone(), topics.clone(), 0..QUEUES, clients.clone(), ms()).prop_map(
+            |(group, topic, queue, client, invisible_ms)| Step::Renew {
+                group, topic, queue, client, invisible_ms,
+            }
+        ),
+        1 => (groups, clients, ms())
+            .prop_map(|(group, client, after_ms)| Step::Release { group, client, after_ms }),
+        4 => prop::sample::select(vec![1_u64, 10, 50, 60_000, 600_000, 4_000_000])
+            .prop_map(|ms| Step::Wait { ms }),
+        1 => any::<bool>().prop_map(|membership| Step::Blank { membership }),
+    ]
+}
+
+/// Entries, and what the model says about them.
+#[derive(Debug, Clone)]
+pub(crate) struct Log {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) outcomes: Vec<Vec<Outcome>>,
+    /// The model after the last entry.
+    pub(crate) model: Model,
+    pub(crate) stamp: u64,
+}
+
+impl Log {
+    pub(crate) fn of(entries: &[Vec<Step>]) -> Self {
+        let mut log = Self {
+            entries: vec![],
+            outcomes: vec![],
+            model: Model::default(),
+            stamp: 1_000_000,
+        };
+        // Most logs should get somewhere.
+        for topic in 0..2 {
+            let step = Step::PutTopic {
+                topic, queues: 2, version: 1, permission: v2::Permission::ReadWrite, create_only: false,
+            };
+            log.push(&[step]);
+        }
+        entries.iter().for_each(|steps| log.push(steps));
+        log
+    }
+
+    fn push(&mut self, steps: &[Step]) {
+        let index = self.entries.len() as u64;
+        let mut commands = vec![];
+        let mut outcomes = vec![];
+        let mut position = index * 1_000_000;
+        for step in steps {
+            match step {
+                Step::Wait { ms } => self.stamp += ms,
+                Step::Blank { membership } => return self.push_blank(index, *membership),
+                _ => {}
+            }
+        }
+        for step in steps {
+            let Some(command) = resolve(step, &self.model) else { continue };
+            let mut bytes = BytesMut::new();
+            command.encode().iter().for_each(|part| bytes.extend_from_slice(part));
+            let end = position + bytes.len() as u64;
+            let at = At { stamp: self.stamp, delivery: (index << 20) | commands.len() as u64, end };
+            outcomes.push(self.model.apply(at, &command));
+            commands.push(raft::Command { position: LogOffset(position), bytes: bytes.freeze() });
+            position = end;
+        }
+        self.push_entry(index, Payload::Batch(commands), outcomes);
+    }
+
+    fn push_blank(&mut self, index: u64, membership: bool) {
+        let payload = match membership {
+            true => Payload::Membership(Bytes::from(index.to_string())),
+            false => Payload::Blank,
+        };
+        self.push_entry(index, payload, vec![]);
+    }
+
+    fn push_entry(&mut self, index: u64, payload: Payload, outcomes: Vec<Outcome>) {
+        let log_id = LogId::new(1 + index / 10, index);
+        self.entries.push(Entry { log_id, stamp: self.stamp, payload });
+        self.outcomes.push(outcomes);
+    }
+}
+
+/// The command that a step means now; none when it only moves time.
+fn resolve(step: &Step, model: &Model) -> Option<Command> {
+    Some(match step.clone() {
+        Step::Wait { .. } | Step::Blank { .. } => return None,
+        Step::PutTopic { topic: t, queues, version, permission, create_only } => {
+            let config = TopicConfig {
+                queues,
+                permission,
+                accepts: vec![v2::MessageType::Normal],
+                placement: vec![("broker-a".parse().unwrap(), queues)],
+                version,
+            };
+            Command::PutTopic(PutTopic { topic: topic(t), config, create_only })
+        }
+        Step::PutGroup { group: g, max_attempts } => {
+            let config = GroupConfig { fifo: false, max_attempts, backoff: Backoff::default() };
+            Command::PutGroup(PutGroup { group: group(g), config })
+        }
+        Step::Append { topic: t, queue, messages } => Command::Append(Append {
+            topic: topic(t),
+            queue: QueueId(queue),
+            messages: messages.iter().map(new_message).collect(),
+        }),
+        Step::Pop { group: g, topic: t, client: c, auto_renew, invisible_ms, picks } => {
+            let place = |queue| (group(g), topic(t), QueueId(queue));
+            let picks = picks.iter().map(|step| pick(step, model, &place(step.queue))).collect();
+            let (group, topic, client) = (group(g), topic(t), client(c));
+            Command::Pop(Pop { group, topic, client, auto_renew, invisible_ms, picks })
+        }
+        Step::Ack { group: g, topic: t, handles } => {
+            let handles = handles.iter().map(|step| handle(step, model, &group(g), &topic(t)));
+            let handles = handles.collect();
+            Command::Ack(Ack { group: group(g), topic: topic(t), handles })
+        }
+        Step::ChangeInvisible { group: g, topic: t, handle: step, invisible_ms } => {
+            let handle = handle(&step, model, &group(g), &topic(t));
+            let (group, topic) = (group(g), topic(t));
+            Command::ChangeInvisible(ChangeInvisible { group, topic, handle, invisible_ms })
+        }
+        Step::Renew { group: g, topic: t, queue, client: c, invisible_ms } => {
+            let (group, topic, client) = (group(g), topic(t), client(c));
+            Command::Renew(Renew { group, topic, queue: QueueId(queue), client, invisible_ms })
+        }
+        Step::Release { group: g, client: c, after_ms } => {
+            Command::Release(Release { client: client(c), group: group(g), after_ms })
+        }
+    })
+}
+
+fn new_message(step: &MessageStep) -> NewMessage {
+    NewMessage {
+        tag_hash: step.tag_hash,
+        key_hashes: step.key_hashes.clone(),
+        dedupe: step.dedupe.map(u128::from),
+        bytes: Bytes::from(vec![b'x'; step.len]),
+    }
+}
+
+fn pick(step: &PickStep, model: &Model, place: &Place) -> Pick {
+    let next = model.next_of(place);
+    let from = next.saturating_add_signed(step.from.into());
+    let to = from + step.len;
+    let wanted = (from..to).filter(|offset| step.wanted >> (offset - from) & 1 == 1);
+    let again = step.again.iter().map(|step| {
+        let Handle { offset, delivery, .. } = handle_in(step, model, place);
+        Again { offset, delivery }
+    });
+    Pick {
+        queue: place.2,
+        from: QueueOffset(from),
+        to: QueueOffset(to),
+        fresh: wanted.map(QueueOffset).collect(),
+        again: again.collect(),
+    }
+}
+
+fn handle(step: &HandleStep, model: &Model, group: &ConsumerGroup, topic: &Topic) -> Handle {
+    let queue = QueueId(u32::try_from(step.which.index(QUEUES as usize)).unwrap());
+    handle_in(step, model, &(group.clone(), topic.clone(), queue))
+}
+
+fn handle_in(step: &HandleStep, model: &Model, place: &Place) -> Handle {
+    let held: Vec<_> = model.held_in(place).collect();
+    let queue = place.2;
+    if held.is_empty() || step.wrong {
+        let offset = QueueOffset(step.which.index(6) as u64);
+        return Handle { queue, offset, delivery: step.which.index(40) as u64 };
+    }
+    let (offset, held) = held[step.which.index(held.len())];
+    Handle { queue, offset: QueueOffset(offset), delivery: held.delivery }
+}
