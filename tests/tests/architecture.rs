@@ -211,6 +211,19 @@ fn only_the_key_value_store_knows_rocksdb() {
 }
 
 #[test]
+fn only_the_commit_log_maps_files() {
+    assert_eq!(outside(code_with("memmap2::"), &["commitlog/"]), []);
+}
+
+#[test]
+fn the_commit_log_knows_neither_raft_nor_messages_nor_async() {
+    let used = dependencies("commitlog");
+    for stranger in ["tokio", "openraft", "prost", "tonic", "serde", "proto", "futures"] {
+        assert!(!used.contains(stranger), "commitlog depends on {stranger}");
+    }
+}
+
+#[test]
 fn only_one_place_reads_the_wall_clock() {
     let allowed = ["proto/src/clock.rs", "tests/clients/"];
     assert_eq!(outside(code_with("SystemTime::now"), &allowed), []);

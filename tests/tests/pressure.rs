@@ -91,7 +91,7 @@ async fn offline_consumers_do_not_slow_producers_and_catch_up_while_sends_go_on(
     let took = start.elapsed();
     stop.store(true, Ordering::Relaxed);
     let meanwhile = sends.await.expect("the sender ends");
-    eprintln!("{} messages drained in {took:?} while {meanwhile} were sent", backlog);
+    eprintln!("{backlog} messages drained in {took:?} while {meanwhile} were sent");
     assert!(meanwhile > 50, "only {meanwhile} sends went through beside the consumers");
     cluster.finish_with_everything_received("orders", &["offline"]).await;
 }
