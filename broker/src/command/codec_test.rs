@@ -105,8 +105,11 @@ fn command() -> impl Strategy<Value = Command> {
                 Command::Pop(Pop { group, topic, client, auto_renew, invisible_ms, picks })
             }
         ),
-        (group(), topic(), few(handle()))
-            .prop_map(|(group, topic, handles)| Command::Ack(Ack { group, topic, handles })),
+        (group(), topic(), few(handle())).prop_map(|(group, topic, handles)| Command::Ack(Ack {
+            group,
+            topic,
+            handles
+        })),
         (group(), topic(), handle(), any::<u64>()).prop_map(
             |(group, topic, handle, invisible_ms)| {
                 Command::ChangeInvisible(ChangeInvisible { group, topic, handle, invisible_ms })
@@ -164,10 +167,8 @@ proptest! {
 #[test]
 fn messages_are_not_copied() {
     let body = Bytes::from(vec![7; 1000]);
-    let message =
-        NewMessage { tag_hash: 0, key_hashes: vec![], dedupe: None, bytes: body.clone() };
-    let append =
-        Append { topic: "t".parse().unwrap(), queue: QueueId(0), messages: vec![message] };
+    let message = NewMessage { tag_hash: 0, key_hashes: vec![], dedupe: None, bytes: body.clone() };
+    let append = Append { topic: "t".parse().unwrap(), queue: QueueId(0), messages: vec![message] };
     let parts = Command::Append(append.clone()).encode();
     assert_eq!(parts[1].as_ptr(), body.as_ptr());
 

@@ -212,8 +212,7 @@ mod tests {
         let expected = [0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3];
         assert_eq!(key(TopicId(1), QueueId(2), QueueOffset(3)), expected);
         let mut value = vec![];
-        let entry =
-            Entry { position: LogOffset(1), len: 2, tag_hash: 3, visible: Timestamp(4) };
+        let entry = Entry { position: LogOffset(1), len: 2, tag_hash: 3, visible: Timestamp(4) };
         put_entry(&mut value, &entry);
         let mut expected = vec![0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2];
         expected.extend([0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4]);

@@ -132,7 +132,8 @@ mod tests {
     #[test]
     fn golden() {
         let applied = Some(LogId { term: Term(2), index: LogIndex(7) });
-        let frontier = Frontier { applied, stamp: Timestamp(9), key_blocks: 3, ..Frontier::default() };
+        let frontier =
+            Frontier { applied, stamp: Timestamp(9), key_blocks: 3, ..Frontier::default() };
         let mut expected = vec![1, 1];
         for number in [2_u64, 7, 9, 0, 0, 0, 0, 0, 3] {
             expected.extend(number.to_be_bytes());

@@ -126,8 +126,7 @@ mod tests {
     #[test]
     fn golden() {
         let mut batch = Batch::default();
-        let keyed =
-            Keyed { topic: TopicId(2), hash: 3, queue: QueueId(4), offset: QueueOffset(5) };
+        let keyed = Keyed { topic: TopicId(2), hash: 3, queue: QueueId(4), offset: QueueOffset(5) };
         put(&mut batch, 1, &[keyed]);
         let (family, key, value) = batch.changes().next().unwrap();
         assert_eq!(family, Family::Keys);

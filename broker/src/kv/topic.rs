@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn golden() {
-        let expected = b"\0\x06orders\0\0\0\x08\x04\x01\x01\0\x01\0\x08broker-a\0\0\0\x08\0\0\0\0\0\0\0\x03";
+        let expected =
+            b"\0\x06orders\0\0\0\x08\x04\x01\x01\0\x01\0\x08broker-a\0\0\0\x08\0\0\0\0\0\0\0\x03";
         assert_eq!(value(&"orders".parse().unwrap(), &config(8, 3)), expected);
         assert_eq!(key(TopicId(258)), [2, 0, 0, 1, 2]);
     }

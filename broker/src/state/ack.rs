@@ -71,7 +71,8 @@ mod tests {
     fn acks_come_in_any_order_and_can_be_repeated() {
         let mut script = Script::with_messages(4);
         let handles: Vec<_> = script.pops_range(0..4).iter().map(handle).collect();
-        let steps = [(2, (4, 0, 3)), (0, (4, 1, 2)), (0, (4, 1, 2)), (1, (4, 3, 1)), (3, (4, 4, 0))];
+        let steps =
+            [(2, (4, 0, 3)), (0, (4, 1, 2)), (0, (4, 1, 2)), (1, (4, 3, 1)), (3, (4, 4, 0))];
         for (which, progress) in steps {
             assert_eq!(script.acks(&[handles[which]]), [Acked]);
             assert_eq!(script.progress(), progress);

@@ -126,7 +126,10 @@ mod tests {
         let expected =
             [(1000 + header, 5, 0, 50), (1000 + header + 5, 6, 77, 50), (third, 5, 0, 60)];
         assert_eq!(facts.collect::<Vec<_>>(), expected);
-        assert_eq!(script.restarted().state.scan(&topic(), QueueId(0), QueueOffset(0), 9).unwrap(), entries);
+        assert_eq!(
+            script.restarted().state.scan(&topic(), QueueId(0), QueueOffset(0), 9).unwrap(),
+            entries
+        );
     }
 
     #[test]
@@ -146,7 +149,10 @@ mod tests {
     #[test]
     fn a_repeated_send_gets_the_first_answer_and_appends_nothing() {
         let mut script = Script::with_queues(2);
-        assert_eq!(placed_by(script.appends(0, &[sent(1, "a"), sent(2, "b")])), [(0, 0, false), (0, 1, false)]);
+        assert_eq!(
+            placed_by(script.appends(0, &[sent(1, "a"), sent(2, "b")])),
+            [(0, 0, false), (0, 1, false)]
+        );
         // The retry may ask for another queue, and may be grouped in another way.
         assert_eq!(placed_by(script.appends(1, &[sent(2, "b")])), [(0, 1, true)]);
         assert!(script.effects.is_empty());
@@ -155,7 +161,8 @@ mod tests {
 
         let mut script = script.restarted();
         assert_eq!(placed_by(script.appends(0, &[sent(3, "c")])), [(1, 0, true)]);
-        let ends = [0, 1].map(|q| script.state.topic(&topic()).unwrap().offsets(QueueId(q)).unwrap().end);
+        let ends =
+            [0, 1].map(|q| script.state.topic(&topic()).unwrap().offsets(QueueId(q)).unwrap().end);
         assert_eq!(ends, [QueueOffset(2), QueueOffset(1)]);
     }
 

@@ -46,7 +46,7 @@ mod tests {
 
     use super::super::script::{Script, group, handle, pick, pop, renew, topic};
     use super::*;
-    use crate::command::{Again, AckOutcome, Command, Handle, Pick, Pop};
+    use crate::command::{AckOutcome, Again, Command, Handle, Pick, Pop};
 
     fn changed(due: u64) -> Outcome {
         Outcome::InvisibleChanged { due: Timestamp(due) }

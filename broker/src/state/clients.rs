@@ -8,7 +8,6 @@ use proto::ClientId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ClientSlot(u32);
 
-
 #[derive(Debug)]
 struct Client {
     id: ClientId,

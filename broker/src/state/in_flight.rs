@@ -53,9 +53,7 @@ impl InFlight {
     }
 
     /// By queue and offset.
-    pub(super) fn records(
-        &self,
-    ) -> impl Iterator<Item = ((QueueId, QueueOffset), &Record)> {
+    pub(super) fn records(&self) -> impl Iterator<Item = ((QueueId, QueueOffset), &Record)> {
         self.records.iter().map(|(place, record)| (*place, record))
     }
 
@@ -76,9 +74,9 @@ impl InFlight {
         until: Timestamp,
     ) -> impl Iterator<Item = (QueueId, QueueOffset, &Record)> {
         let ended = ..=(until, QueueId(u32::MAX), QueueOffset(u64::MAX));
-        self.due.range(ended).map(|(_, queue, offset)| {
-            (*queue, *offset, &self.records[&(*queue, *offset)])
-        })
+        self.due
+            .range(ended)
+            .map(|(_, queue, offset)| (*queue, *offset, &self.records[&(*queue, *offset)]))
     }
 
     /// Renewed deliveries of a client, by queue and offset.

@@ -238,8 +238,11 @@ impl State {
             let at = At { stamp: self.stamp, delivery: delivery_id(index, number) };
             let len = command.bytes.len();
             let end = command.position + len as u64;
-            let command = Command::decode(command.bytes)
-                .map_err(|source| Error::Command { index, number, source })?;
+            let command = Command::decode(command.bytes).map_err(|source| Error::Command {
+                index,
+                number,
+                source,
+            })?;
             self.unflushed.log_bytes += len;
             self.unflushed.work += work(&command);
             outcomes.push(self.apply_command(at, command, end)?);

@@ -309,12 +309,8 @@ mod tests {
         assert!(!script.state.has_anything(&group(), &topic(), None, script.now()));
 
         script.does(ack(&[handle(&granted[9])]));
-        let room = Effect::Visible {
-            group: group(),
-            topic: topic(),
-            queue: QueueId(0),
-            at: script.now(),
-        };
+        let room =
+            Effect::Visible { group: group(), topic: topic(), queue: QueueId(0), at: script.now() };
         assert_eq!(script.effects, [room]);
         assert!(script.state.has_anything(&group(), &topic(), None, script.now()));
         assert_eq!(offsets(&script.pops_range(full..full + 2)), [full]);

@@ -88,6 +88,9 @@ mod tests {
     fn the_default_backoff_is_the_references() {
         let steps = Backoff::default().steps_ms;
         assert_eq!(steps.len(), 16);
-        assert_eq!((steps[0], steps[2], steps[11], steps[15]), (10_000, 60_000, 600_000, 7_200_000));
+        assert_eq!(
+            (steps[0], steps[2], steps[11], steps[15]),
+            (10_000, 60_000, 600_000, 7_200_000)
+        );
     }
 }

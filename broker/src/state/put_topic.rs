@@ -89,7 +89,8 @@ mod tests {
     #[test]
     fn creating_on_use_leaves_an_existing_topic_alone() {
         let mut script = Script::with_queues(4);
-        let create = |config| Command::PutTopic(PutTopic { topic: topic(), config, create_only: true });
+        let create =
+            |config| Command::PutTopic(PutTopic { topic: topic(), config, create_only: true });
         let outcome = script.does(create(config(16, 99)));
         assert_eq!(outcome, Outcome::TopicPut { created: false, version: 1 });
         assert_eq!(script.state.topic(&topic()).unwrap().config().queues, 4);

@@ -73,7 +73,10 @@ mod tests {
     #[test]
     fn what_one_client_holds_in_one_queue_is_extended() {
         let mut script = held();
-        assert_eq!(script.at(50_000).does(renew("worker", 0, 60_000)), Outcome::Renewed { count: 1 });
+        assert_eq!(
+            script.at(50_000).does(renew("worker", 0, 60_000)),
+            Outcome::Renewed { count: 1 }
+        );
         let script = &mut script.restarted();
         script.at(60_000);
         assert_eq!(script.due().len(), 4);
@@ -118,7 +121,11 @@ mod tests {
     fn the_leader_is_told_whom_to_renew_for() {
         let mut script = held();
         assert_eq!(holdings(&script, 59_999), []);
-        let all = [(0, "worker".into(), 60_000), (0, "other".into(), 60_000), (1, "worker".into(), 60_000)];
+        let all = [
+            (0, "worker".into(), 60_000),
+            (0, "other".into(), 60_000),
+            (1, "worker".into(), 60_000),
+        ];
         let mut found = holdings(&script, 60_000);
         found.sort();
         let mut expected = all.to_vec();

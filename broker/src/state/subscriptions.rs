@@ -106,9 +106,7 @@ impl Subscriptions {
     }
 
     /// By consumer group and topic.
-    pub(super) fn iter(
-        &self,
-    ) -> impl Iterator<Item = ((ConsumerGroupId, TopicId), &Subscription)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = ((ConsumerGroupId, TopicId), &Subscription)> {
         self.map.iter().map(|(key, subscription)| (*key, subscription))
     }
 
@@ -127,9 +125,9 @@ impl Subscriptions {
         until: Timestamp,
     ) -> impl Iterator<Item = ((ConsumerGroupId, TopicId), &Subscription)> {
         let ended = ..=(until, ConsumerGroupId(u32::MAX), TopicId(u32::MAX));
-        self.next_due.range(ended).map(|(_, group, topic)| {
-            ((*group, *topic), &self.map[&(*group, *topic)])
-        })
+        self.next_due
+            .range(ended)
+            .map(|(_, group, topic)| ((*group, *topic), &self.map[&(*group, *topic)]))
     }
 
     /// The earliest end of a delivery.

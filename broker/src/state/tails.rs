@@ -77,7 +77,10 @@ mod tests {
         tails.shrink();
         assert!(tails.of(topic, quiet).is_none());
         let kept = tails.of(topic, busy).unwrap();
-        assert_eq!((kept.len(), kept.front(), kept.back()), (KEPT, Some(&entry(10)), Some(&entry(KEPT + 9))));
+        assert_eq!(
+            (kept.len(), kept.front(), kept.back()),
+            (KEPT, Some(&entry(10)), Some(&entry(KEPT + 9)))
+        );
 
         tails.push(topic, quiet, entry(1));
         tails.shrink();

@@ -262,9 +262,9 @@ impl State {
 
     /// Every consumer group and topic with a delivery that has ended at `now`.
     pub fn all_due(&self, now: Timestamp) -> impl Iterator<Item = (&ConsumerGroup, &Topic)> {
-        self.subscriptions.due(now).map(|((group, topic), _)| {
-            (self.groups.name(group), self.topics.get(topic).name())
-        })
+        self.subscriptions
+            .due(now)
+            .map(|((group, topic), _)| (self.groups.name(group), self.topics.get(topic).name()))
     }
 
     /// The earliest end of any delivery in flight.

@@ -1,0 +1,214 @@
+//! Everything an operator can set, in one place, checked before anything starts.
+//!
+//! Layers, later ones win: built-in defaults, the `--dev` preset, the file (`--config`,
+//! `RAFTMQ_CONFIG`), the environment (`NAMESRV_ADDR`, then `RAFTMQ_…`), `--set KEY=VALUE`, flags.
+//! A key that nobody knows is an error in each of them.
+
+mod args;
+mod error;
+mod keys;
+mod load;
+mod print;
+mod units;
+mod validate;
+
+pub use args::Args;
+pub use error::ConfigError;
+pub use load::load;
+pub use print::print;
+pub use units::{Addresses, Peers, Size};
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// Queues of a topic that comes into being by its first use.
+const AUTO_CREATED_QUEUES: u32 = 8;
+
+/// The broker's settings. `keys.rs` documents each; a test holds the two together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the documentation users read is in keys.rs, one line a key")]
+pub struct Config {
+    pub cluster: String,
+    pub broker_name: String,
+    pub node_id: u64,
+    pub raft_peers: Peers,
+    pub raft_secret_file: PathBuf,
+    pub dev: bool,
+    pub listen: String,
+    pub advertise: String,
+    pub namesrv: Addresses,
+    pub metrics: String,
+    pub data_dir: PathBuf,
+    pub flush: Flush,
+    pub workers: usize,
+    pub auto_create_topics: bool,
+    pub auto_create_queues: u32,
+    pub route: RouteConfig,
+    pub raft: RaftConfig,
+    pub log: LogConfig,
+    pub tls: TlsFiles,
+    pub limits: Limits,
+    pub shutdown: ShutdownConfig,
+    pub tracing: TracingConfig,
+}
+
+/// When a message counts as written on a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Flush {
+    /// After fsync. The default, and the only safe choice.
+    Sync,
+    /// After the write call: a power loss on a quorum loses acknowledged messages.
+    Async,
+}
+
+/// What a route answer names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RouteMode {
+    /// The address that the client dialled.
+    AccessPoint,
+    /// Producers spread over the replicas.
+    Split,
+    /// The leader's advertised address.
+    Direct,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the documentation users read is in keys.rs, one line a key")]
+pub struct RouteConfig {
+    pub mode: RouteMode,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the documentation users read is in keys.rs, one line a key")]
+pub struct RaftConfig {
+    #[serde(with = "humantime_serde")]
+    pub heartbeat_interval: Duration,
+    #[serde(with = "humantime_serde")]
+    pub election_timeout_min: Duration,
+    #[serde(with = "humantime_serde")]
+    pub election_timeout_max: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the documentation users read is in keys.rs, one line a key")]
+pub struct LogConfig {
+    pub segment_size: Size,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the documentation users read is in keys.rs, one line a key")]
+pub struct TlsFiles {
+    pub certificate_file: PathBuf,
+    pub key_file: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the documentation users read is in keys.rs, one line a key")]
+pub struct Limits {
+    pub connections: usize,
+    pub long_polls: usize,
+    pub send_bytes: Size,
+    pub receive_bytes: Size,
+    pub clients: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the documentation users read is in keys.rs, one line a key")]
+pub struct ShutdownConfig {
+    #[serde(with = "humantime_serde")]
+    pub forward_for: Duration,
+    #[serde(with = "humantime_serde")]
+    pub finish_within: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the documentation users read is in keys.rs, one line a key")]
+pub struct TracingConfig {
+    pub filter: String,
+    pub format: TracingFormat,
+}
+
+/// How log lines look on stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TracingFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            cluster: "DefaultCluster".into(),
+            broker_name: String::new(),
+            node_id: 0,
+            raft_peers: Peers::default(),
+            raft_secret_file: PathBuf::new(),
+            dev: false,
+            listen: "127.0.0.1:8081".into(),
+            advertise: String::new(),
+            namesrv: Addresses::default(),
+            metrics: String::new(),
+            data_dir: "./data".into(),
+            flush: Flush::Sync,
+            workers: 2,
+            auto_create_topics: false,
+            auto_create_queues: AUTO_CREATED_QUEUES,
+            route: RouteConfig { mode: RouteMode::AccessPoint },
+            raft: RaftConfig {
+                heartbeat_interval: Duration::from_millis(200),
+                election_timeout_min: Duration::from_millis(600),
+                election_timeout_max: Duration::from_millis(1000),
+            },
+            log: LogConfig { segment_size: Size::mib(256) },
+            tls: TlsFiles { certificate_file: PathBuf::new(), key_file: PathBuf::new() },
+            limits: Limits {
+                connections: 10_000,
+                long_polls: 20_000,
+                send_bytes: Size::mib(64),
+                receive_bytes: Size::mib(256),
+                clients: 100_000,
+            },
+            shutdown: ShutdownConfig {
+                forward_for: Duration::from_millis(500),
+                finish_within: Duration::from_secs(3),
+            },
+            tracing: TracingConfig {
+                filter: "info,openraft=warn".into(),
+                format: TracingFormat::Text,
+            },
+        }
+    }
+}
+
+impl Config {
+    /// The preset of `--dev`: a group of one that needs nothing else.
+    pub fn dev() -> Self {
+        Config {
+            dev: true,
+            broker_name: "broker-a".into(),
+            node_id: 1,
+            raft_peers: Peers::one(1, "127.0.0.1:40911"),
+            auto_create_topics: true,
+            ..Config::default()
+        }
+    }
+
+    /// The address that others are told to reach this node at.
+    pub fn advertised(&self) -> &str {
+        if self.advertise.is_empty() { &self.listen } else { &self.advertise }
+    }
+}

@@ -1,0 +1,199 @@
+//! Relations between settings, each refused with the values that break it.
+
+use std::net::SocketAddr;
+
+use proto::BrokerName;
+
+use super::{Config, ConfigError, units::check_address};
+
+/// Fewer heartbeats than this within an election timeout, and one lost packet costs an election.
+const HEARTBEATS_PER_ELECTION: u32 = 2;
+const MOST_WORKERS: usize = 1024;
+const MOST_QUEUES: u32 = 1024;
+
+impl Config {
+    /// Checks what a single field's type cannot say.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.check_identity()?;
+        self.check_addresses()?;
+        self.check_timing()?;
+        self.check_bounds()
+    }
+
+    fn check_identity(&self) -> Result<(), ConfigError> {
+        if self.raft_peers.0.is_empty() {
+            let hint = "give --raft-peers 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT, or --dev for a \
+                        broker of one";
+            return Err(ConfigError::Missing { key: "raft_peers", hint });
+        }
+        if self.broker_name.is_empty() {
+            let hint = "give --broker-name, equal on all replicas of the group";
+            return Err(ConfigError::Missing { key: "broker_name", hint });
+        }
+        if let Err(error) = self.broker_name.parse::<BrokerName>() {
+            return Err(invalid("broker_name", &self.broker_name, error.to_string()));
+        }
+        if self.cluster.is_empty() {
+            return Err(ConfigError::Missing { key: "cluster", hint: "give --cluster NAME" });
+        }
+        if self.node_id == 0 {
+            let hint = "give --node-id, this replica's number in --raft-peers";
+            return Err(ConfigError::Missing { key: "node_id", hint });
+        }
+        if !self.raft_peers.0.contains_key(&self.node_id) {
+            return Err(ConfigError::Conflict {
+                left: "node_id",
+                left_value: self.node_id.to_string(),
+                right: "raft_peers",
+                right_value: self.raft_peers.clone().into(),
+                why: "the list of peers includes this node",
+            });
+        }
+        if self.dev && self.raft_peers.0.len() > 1 {
+            return Err(ConfigError::Conflict {
+                left: "dev",
+                left_value: "true".into(),
+                right: "raft_peers",
+                right_value: self.raft_peers.clone().into(),
+                why: "a development broker is a group of one",
+            });
+        }
+        Ok(())
+    }
+
+    fn check_addresses(&self) -> Result<(), ConfigError> {
+        check_address(&self.listen).map_err(|why| invalid("listen", &self.listen, why))?;
+        if !self.advertise.is_empty() {
+            check_address(&self.advertise)
+                .map_err(|why| invalid("advertise", &self.advertise, why))?;
+        }
+        let tls = &self.tls;
+        let (has_certificate, has_key) =
+            (!tls.certificate_file.as_os_str().is_empty(), !tls.key_file.as_os_str().is_empty());
+        if has_certificate != has_key {
+            return Err(ConfigError::Conflict {
+                left: "tls.certificate_file",
+                left_value: tls.certificate_file.display().to_string(),
+                right: "tls.key_file",
+                right_value: tls.key_file.display().to_string(),
+                why: "a certificate is of no use without its key",
+            });
+        }
+        if !self.metrics.is_empty() {
+            check_address(&self.metrics).map_err(|why| invalid("metrics", &self.metrics, why))?;
+        }
+        let everywhere =
+            self.listen.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_unspecified());
+        if everywhere && self.advertise.is_empty() {
+            return Err(ConfigError::Conflict {
+                left: "listen",
+                left_value: self.listen.clone(),
+                right: "advertise",
+                right_value: String::new(),
+                why: "a node that listens on every interface must say which address others use",
+            });
+        }
+        Ok(())
+    }
+
+    fn check_timing(&self) -> Result<(), ConfigError> {
+        let raft = &self.raft;
+        if raft.heartbeat_interval.is_zero() {
+            return Err(invalid("raft.heartbeat_interval", "0", "must be longer".into()));
+        }
+        if raft.heartbeat_interval * HEARTBEATS_PER_ELECTION > raft.election_timeout_min {
+            return Err(ConfigError::Conflict {
+                left: "raft.heartbeat_interval",
+                left_value: format!("{:?}", raft.heartbeat_interval),
+                right: "raft.election_timeout_min",
+                right_value: format!("{:?}", raft.election_timeout_min),
+                why: "an election timeout holds at least two heartbeats",
+            });
+        }
+        if raft.election_timeout_min >= raft.election_timeout_max {
+            return Err(ConfigError::Conflict {
+                left: "raft.election_timeout_min",
+                left_value: format!("{:?}", raft.election_timeout_min),
+                right: "raft.election_timeout_max",
+                right_value: format!("{:?}", raft.election_timeout_max),
+                why: "the timeouts of two nodes must be able to differ",
+            });
+        }
+        Ok(())
+    }
+
+    fn check_bounds(&self) -> Result<(), ConfigError> {
+        if !(1..=MOST_WORKERS).contains(&self.workers) {
+            let why = format!("must be 1 to {MOST_WORKERS}");
+            return Err(invalid("workers", &self.workers.to_string(), why));
+        }
+        if !(1..=MOST_QUEUES).contains(&self.auto_create_queues) {
+            let why = format!("must be 1 to {MOST_QUEUES}");
+            return Err(invalid("auto_create_queues", &self.auto_create_queues.to_string(), why));
+        }
+        let limits = [
+            ("limits.connections", self.limits.connections),
+            ("limits.long_polls", self.limits.long_polls),
+            ("limits.clients", self.limits.clients),
+        ];
+        for (key, value) in limits {
+            if value == 0 {
+                return Err(invalid(key, "0", "nothing could be served".into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn invalid(key: &'static str, value: &str, why: String) -> ConfigError {
+    ConfigError::Invalid { key, value: value.to_owned(), why }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{Peers, RaftConfig};
+
+    fn refused(config: &Config) -> String {
+        config.validate().expect_err("a refusal").to_string()
+    }
+
+    #[test]
+    fn a_node_belongs_to_its_own_list_of_peers() {
+        let config = Config { node_id: 9, ..Config::dev() };
+        assert!(refused(&config).contains("node_id = \"9\""));
+    }
+
+    #[test]
+    fn without_peers_the_text_says_what_to_give() {
+        let config = Config { raft_peers: Peers::default(), ..Config::dev() };
+        assert!(refused(&config).contains("--raft-peers"));
+        assert!(refused(&Config::default()).contains("--dev"));
+    }
+
+    #[test]
+    fn an_election_holds_heartbeats_and_has_a_spread() {
+        let raft = RaftConfig {
+            heartbeat_interval: Duration::from_millis(400),
+            election_timeout_min: Duration::from_millis(600),
+            election_timeout_max: Duration::from_millis(900),
+        };
+        assert!(refused(&Config { raft, ..Config::dev() }).contains("two heartbeats"));
+        let raft = RaftConfig {
+            heartbeat_interval: Duration::from_millis(100),
+            election_timeout_min: Duration::from_millis(900),
+            election_timeout_max: Duration::from_millis(900),
+        };
+        assert!(refused(&Config { raft, ..Config::dev() }).contains("differ"));
+    }
+
+    #[test]
+    fn listening_everywhere_needs_an_address_to_tell() {
+        let config = Config { listen: "0.0.0.0:8081".into(), ..Config::dev() };
+        assert!(refused(&config).contains("advertise"));
+        let config = Config { advertise: "broker:8081".into(), ..config };
+        assert!(config.validate().is_ok());
+    }
+}

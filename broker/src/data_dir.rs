@@ -1,0 +1,97 @@
+//! The data directory: created, and held by one process at a time.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io,
+    path::{Path, PathBuf},
+};
+
+/// Held as long as the process uses the directory; the kernel lets go when the process ends.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// The directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// Another process holds it.
+    #[error("data directory {path} is in use by another broker")]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The operating system refuses.
+    #[error("{action} {path}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+const LOCK_FILE: &str = "lock";
+
+impl DataDir {
+    /// Creates the directory if need be and locks it.
+    pub fn lock(path: &Path) -> Result<DataDir, DataDirError> {
+        let failed = |action, path: &Path| {
+            let path = path.to_owned();
+            move |source| DataDirError::Io { action, path, source }
+        };
+        std::fs::create_dir_all(path).map_err(failed("create data directory", path))?;
+        let lock_path = path.join(LOCK_FILE);
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(failed("open lock file", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(DataDir { path: path.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(DataDirError::InUse { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => {
+                Err(DataDirError::Io { action: "lock", path: lock_path, source })
+            }
+        }
+    }
+
+    /// The replicated log.
+    pub fn raft(&self) -> PathBuf {
+        self.path.join("raft")
+    }
+
+    /// What is derived from the log.
+    pub fn state(&self) -> PathBuf {
+        self.path.join("state")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_serves_one_process_at_a_time() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a").join("b");
+        let held = DataDir::lock(&path).expect("free");
+        let error = DataDir::lock(&path).expect_err("held").to_string();
+        assert!(error.contains("in use"), "{error}");
+        drop(held);
+        DataDir::lock(&path).expect("free again");
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("file");
+        std::fs::write(&path, b"x").expect("write");
+        let error = DataDir::lock(&path).expect_err("no directory").to_string();
+        assert!(error.contains("create data directory") && error.contains("file"), "{error}");
+    }
+}

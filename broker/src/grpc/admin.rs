@@ -1,0 +1,332 @@
+//! Administration of this broker group, on this node alone: sending calls to the right leaders is
+//! the gateway's part.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use proto::{
+    BrokerName, ConsumerGroup, Topic,
+    admin::{
+        ClusterStatusRequest, ClusterStatusResponse, Connection, DescribeTopicRequest,
+        DescribeTopicResponse, DigestRequest, DigestResponse, Error as WireError, GroupConfig,
+        GroupProgressRequest, GroupProgressResponse, GroupStatus, ListConnectionsRequest,
+        ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse, ListTopicsRequest,
+        ListTopicsResponse, NodeStatus, Placement, PutGroupRequest, PutGroupResponse,
+        PutTopicRequest, PutTopicResponse, QueueInfo, QueueProgress, TopicConfig, TopicInfo,
+        TransferLeaderRequest, TransferLeaderResponse, admin_server::Admin,
+        error::Fate as WireFate,
+    },
+    v2::{MessageType, Permission},
+};
+use raft::NodeId;
+use tonic::{Request, Response, Status};
+
+use super::{local::miss, status};
+use crate::{
+    Error, Fate, command,
+    ops::{Broker, GroupSpec, TopicSpec},
+    sessions::Client,
+};
+
+/// An administrator waits longer than a producer, but not for ever.
+const CALL_WAIT: Duration = Duration::from_secs(10);
+
+/// This node's administration.
+#[derive(Debug, Clone)]
+pub struct LocalAdmin {
+    broker: Arc<Broker>,
+    cluster: String,
+    /// How writes are flushed, for the record.
+    flush: &'static str,
+}
+
+impl LocalAdmin {
+    /// Administers `broker`, a member of `cluster`.
+    pub fn new(broker: Arc<Broker>, cluster: String, flush: &'static str) -> Self {
+        LocalAdmin { broker, cluster, flush }
+    }
+
+    /// Only the leader can answer: others say so to the node that asked.
+    fn leading(&self) -> Result<(), Status> {
+        self.broker.leading().map_err(|error| gateway::status::refusal(&miss(&error)))
+    }
+}
+
+/// What the caller is told of a failure. `Err` for what another node may do better.
+fn told(error: &Error) -> Result<WireError, Status> {
+    if let Err(missed) = status::answer(error) {
+        return Err(gateway::status::refusal(&missed));
+    }
+    let fate = match error.fate() {
+        Fate::Rejected => WireFate::Rejected,
+        Fate::NotDone => WireFate::NotDone,
+        Fate::Unknown => WireFate::Unknown,
+    };
+    Ok(WireError { fate: fate.into(), message: error.to_string() })
+}
+
+fn deadline() -> Instant {
+    Instant::now() + CALL_WAIT
+}
+
+fn placement_of(wire: &[Placement]) -> Result<Vec<(BrokerName, u32)>, Error> {
+    wire.iter().map(|part| Ok((part.broker_name.parse()?, part.queues))).collect()
+}
+
+fn placement_to(placement: &[(BrokerName, u32)]) -> Vec<Placement> {
+    let part = |(name, queues): &(BrokerName, u32)| Placement {
+        broker_name: name.to_string(),
+        queues: *queues,
+    };
+    placement.iter().map(part).collect()
+}
+
+fn spec_of(request: PutTopicRequest) -> Result<TopicSpec, Error> {
+    let config = request.config.unwrap_or_default();
+    let bad = |field, why| Error::BadSetting { field, why };
+    let kind = |kind: &i32| {
+        MessageType::try_from(*kind).map_err(|_| bad("accepts", "holds an unknown message type"))
+    };
+    Ok(TopicSpec {
+        topic: config.topic.parse()?,
+        queues: config.queues,
+        permission: Permission::try_from(config.permission)
+            .map_err(|_| bad("permission", "is unknown"))?,
+        accepts: config.accepts.iter().map(kind).collect::<Result<_, _>>()?,
+        create_only: request.create_only,
+        version: request.version,
+        placement: placement_of(&request.placement)?,
+    })
+}
+
+fn topic_info(topic: &Topic, config: &command::TopicConfig) -> TopicInfo {
+    TopicInfo {
+        config: Some(TopicConfig {
+            topic: topic.to_string(),
+            queues: config.queues,
+            permission: config.permission.into(),
+            accepts: config.accepts.iter().map(|kind| (*kind).into()).collect(),
+        }),
+        placement: placement_to(&config.placement),
+        version: config.version,
+    }
+}
+
+fn connection(id: &proto::ClientId, client: &Client, now: Instant) -> Connection {
+    let topics = client.topics.iter().map(|(topic, filter)| {
+        (topic.to_string(), filter.as_ref().map(ToString::to_string).unwrap_or_default())
+    });
+    let silent = now.saturating_duration_since(client.last_seen);
+    Connection {
+        client_id: id.to_string(),
+        client_type: client.kind.into(),
+        language: client.language.clone(),
+        version: client.version.clone(),
+        address: client.address.clone(),
+        group: client.group.as_ref().map(ToString::to_string).unwrap_or_default(),
+        topics: topics.collect(),
+        last_seen_ms_ago: proto::clock::millis(silent),
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for LocalAdmin {
+    async fn put_topic(
+        &self,
+        request: Request<PutTopicRequest>,
+    ) -> Result<Response<PutTopicResponse>, Status> {
+        self.leading()?;
+        let outcome = async {
+            let spec = spec_of(request.into_inner())?;
+            self.broker.put_topic(spec, deadline()).await
+        };
+        Ok(Response::new(match outcome.await {
+            Ok(config) => PutTopicResponse {
+                error: None,
+                version: config.version,
+                placement: placement_to(&config.placement),
+            },
+            Err(error) => PutTopicResponse { error: Some(told(&error)?), ..Default::default() },
+        }))
+    }
+
+    async fn list_topics(
+        &self,
+        _: Request<ListTopicsRequest>,
+    ) -> Result<Response<ListTopicsResponse>, Status> {
+        self.leading()?;
+        Ok(Response::new(match self.broker.list_topics(deadline()).await {
+            Ok(topics) => ListTopicsResponse {
+                error: None,
+                topics: topics.iter().map(|(topic, config)| topic_info(topic, config)).collect(),
+            },
+            Err(error) => ListTopicsResponse { error: Some(told(&error)?), ..Default::default() },
+        }))
+    }
+
+    async fn describe_topic(
+        &self,
+        request: Request<DescribeTopicRequest>,
+    ) -> Result<Response<DescribeTopicResponse>, Status> {
+        self.leading()?;
+        let outcome = async {
+            let topic: Topic = request.into_inner().topic.parse()?;
+            let (config, queues) = self.broker.describe_topic(&topic, deadline()).await?;
+            let queue = |range: crate::ops::QueueRange| QueueInfo {
+                broker_name: self.broker.name().to_string(),
+                queue_id: range.queue.0,
+                min_offset: range.min.0,
+                max_offset: range.max.0,
+            };
+            Ok(DescribeTopicResponse {
+                error: None,
+                topic: Some(topic_info(&topic, &config)),
+                queues: queues.into_iter().map(queue).collect(),
+            })
+        };
+        Ok(Response::new(match outcome.await {
+            Ok(response) => response,
+            Err(error) => {
+                DescribeTopicResponse { error: Some(told(&error)?), ..Default::default() }
+            }
+        }))
+    }
+
+    async fn put_group(
+        &self,
+        request: Request<PutGroupRequest>,
+    ) -> Result<Response<PutGroupResponse>, Status> {
+        self.leading()?;
+        let outcome = async {
+            let config = request.into_inner().config.unwrap_or_default();
+            let spec = GroupSpec {
+                group: config.group.parse()?,
+                fifo: config.fifo,
+                max_attempts: config.max_attempts,
+                backoff_ms: config.backoff_ms,
+            };
+            self.broker.put_group(spec, deadline()).await
+        };
+        let error = match outcome.await {
+            Ok(()) => None,
+            Err(error) => Some(told(&error)?),
+        };
+        Ok(Response::new(PutGroupResponse { error }))
+    }
+
+    async fn list_groups(
+        &self,
+        _: Request<ListGroupsRequest>,
+    ) -> Result<Response<ListGroupsResponse>, Status> {
+        self.leading()?;
+        let group = |(group, config): (ConsumerGroup, command::GroupConfig)| GroupConfig {
+            group: group.to_string(),
+            fifo: config.fifo,
+            max_attempts: config.max_attempts,
+            backoff_ms: config.backoff.steps_ms,
+        };
+        Ok(Response::new(match self.broker.list_groups(deadline()).await {
+            Ok(groups) => {
+                ListGroupsResponse { error: None, groups: groups.into_iter().map(group).collect() }
+            }
+            Err(error) => ListGroupsResponse { error: Some(told(&error)?), ..Default::default() },
+        }))
+    }
+
+    async fn group_progress(
+        &self,
+        request: Request<GroupProgressRequest>,
+    ) -> Result<Response<GroupProgressResponse>, Status> {
+        self.leading()?;
+        let outcome = async {
+            let GroupProgressRequest { group, topic } = request.into_inner();
+            let group: ConsumerGroup = group.parse()?;
+            let topic = (!topic.is_empty()).then(|| topic.parse::<Topic>()).transpose()?;
+            self.broker.group_progress(&group, topic.as_ref(), deadline()).await
+        };
+        let queue = |at: crate::ops::QueueProgress| QueueProgress {
+            topic: at.topic.to_string(),
+            broker_name: self.broker.name().to_string(),
+            queue_id: at.progress.queue.0,
+            max_offset: at.progress.max.0,
+            next_offset: at.progress.next.0,
+            committed_offset: at.progress.committed.0,
+            in_flight: at.progress.in_flight.into(),
+        };
+        Ok(Response::new(match outcome.await {
+            Ok(queues) => GroupProgressResponse {
+                error: None,
+                queues: queues.into_iter().map(queue).collect(),
+            },
+            Err(error) => {
+                GroupProgressResponse { error: Some(told(&error)?), ..Default::default() }
+            }
+        }))
+    }
+
+    async fn list_connections(
+        &self,
+        _: Request<ListConnectionsRequest>,
+    ) -> Result<Response<ListConnectionsResponse>, Status> {
+        self.leading()?;
+        let now = Instant::now();
+        let clients = self.broker.clients();
+        let mut connections: Vec<Connection> =
+            clients.iter().map(|(id, client)| connection(id, client, now)).collect();
+        connections.sort_by(|a, b| a.client_id.cmp(&b.client_id));
+        let conflicts = clients.conflicts().iter().map(ToString::to_string).collect();
+        Ok(Response::new(ListConnectionsResponse { error: None, connections, conflicts }))
+    }
+
+    async fn cluster_status(
+        &self,
+        _: Request<ClusterStatusRequest>,
+    ) -> Result<Response<ClusterStatusResponse>, Status> {
+        let status = self.broker.group.status();
+        let member = |member: &raft::Member| NodeStatus {
+            node_id: member.node_id.0,
+            raft_address: member.raft_addr.clone(),
+            client_address: member.client_addr.clone(),
+            voter: member.voter,
+        };
+        let group = GroupStatus {
+            cluster: self.cluster.clone(),
+            broker_name: self.broker.name().to_string(),
+            group_id: status.group_id.map(|id| id.to_string()).unwrap_or_default(),
+            term: status.term.0,
+            leader_id: status.leader.map_or(0, |node| node.0),
+            members: status.members.iter().map(member).collect(),
+            flush: self.flush.to_owned(),
+        };
+        Ok(Response::new(ClusterStatusResponse { error: None, groups: vec![group] }))
+    }
+
+    async fn digest(&self, _: Request<DigestRequest>) -> Result<Response<DigestResponse>, Status> {
+        let (applied_index, digest) = self.broker.view().digest();
+        Ok(Response::new(DigestResponse {
+            broker_name: self.broker.name().to_string(),
+            node_id: self.broker.group.status().node_id.0,
+            applied_index,
+            digest,
+        }))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<TransferLeaderRequest>,
+    ) -> Result<Response<TransferLeaderResponse>, Status> {
+        self.leading()?;
+        let wanted = request.into_inner().node_id;
+        let to = (wanted > 0).then_some(NodeId(wanted));
+        Ok(Response::new(match self.broker.group.transfer_leader(to).await {
+            Ok(leader) => TransferLeaderResponse { error: None, leader_id: leader.0 },
+            Err(error) => {
+                let fate = WireFate::NotDone.into();
+                let error = Some(WireError { fate, message: error.to_string() });
+                TransferLeaderResponse { error, leader_id: 0 }
+            }
+        }))
+    }
+}

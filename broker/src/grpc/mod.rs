@@ -1,0 +1,14 @@
+//! The edge: translation between the wire and the operations, one file an RPC.
+
+mod ack_message;
+mod admin;
+mod change_invisible_duration;
+mod local;
+mod receive_message;
+mod send_message;
+mod sessions;
+pub mod status;
+
+pub use admin::LocalAdmin;
+pub use local::Edge;
+pub use sessions::SessionService;

@@ -1,0 +1,223 @@
+//! ReceiveMessage: answers at once with a stream, waits in it, and takes back what nobody reads.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll as Ready},
+    time::Instant,
+};
+
+use futures::Stream;
+use gateway::{Caller, Miss, ReceiveStream, status::refusal};
+use proto::{
+    ConsumerGroup, QueueId, TagFilter, Topic,
+    clock::{self, wall_now},
+    limits,
+    v2::{self, ReceiveMessageRequest, ReceiveMessageResponse, receive_message_response::Content},
+};
+use tokio::sync::oneshot;
+use tonic::Status;
+
+use super::{local::Edge, status};
+use crate::{
+    Error,
+    command::Handle,
+    metrics::Rpc,
+    ops::{Broker, Delivery, Poll, invisible_duration, polling_time},
+};
+
+impl Edge {
+    pub(super) fn receive(
+        &self,
+        caller: &Caller,
+        request: ReceiveMessageRequest,
+    ) -> Result<ReceiveStream, Miss> {
+        if let Err(error) = self.broker.leading() {
+            return Err(super::local::miss(&error));
+        }
+        let start = Instant::now();
+        let poll = match parse(caller, request, start) {
+            Ok(poll) => poll,
+            Err(error) => {
+                let status = status::of(&error);
+                self.broker.metrics.answered(Rpc::Receive, status.code, start.elapsed());
+                return Ok(Box::pin(Answer::told(status)));
+            }
+        };
+        let (result, answer) = oneshot::channel();
+        tokio::spawn(serve(Arc::clone(&self.broker), poll, result));
+        Ok(Box::pin(Answer { state: State::Waiting(answer) }))
+    }
+}
+
+fn parse(caller: &Caller, request: ReceiveMessageRequest, now: Instant) -> Result<Poll, Error> {
+    let client = caller.client_id.clone().ok_or(Error::NoClientId)?;
+    let group = ConsumerGroup::from_resource(request.group.as_ref())?;
+    let queue = request.message_queue.unwrap_or_default();
+    let topic = Topic::from_resource(queue.topic.as_ref())?;
+    let filter = TagFilter::from_expression(request.filter_expression.as_ref())?;
+    let asked = request.invisible_duration.as_ref().map(|d| clock::duration(d).unwrap_or_default());
+    let invisible = invisible_duration(request.auto_renew, asked)?;
+    let asked =
+        request.long_polling_timeout.as_ref().map(|d| clock::duration(d).unwrap_or_default());
+    let wait = polling_time(asked, caller.remaining(now))?;
+    Ok(Poll {
+        client,
+        group,
+        topic,
+        queue: QueueId::try_from(queue.id).ok(),
+        filter,
+        batch: usize::try_from(request.batch_size).unwrap_or(0).clamp(1, limits::RECEIVE_BATCH),
+        invisible,
+        auto_renew: request.auto_renew,
+        wait_until: now + wait,
+        deadline: caller.deadline,
+    })
+}
+
+type Outcome = Result<Batch, Error>;
+
+/// Waits, pops and hands over. A client that goes away while it waits takes nothing along.
+async fn serve(broker: Arc<Broker>, poll: Poll, mut result: oneshot::Sender<Outcome>) {
+    let start = Instant::now();
+    let outcome = loop {
+        let found = tokio::select! {
+            () = result.closed() => return,
+            found = broker.find(&poll) => found,
+        };
+        match found {
+            Ok(None) => break Ok(Delivery::default()),
+            Err(error) => break Err(error),
+            Ok(Some(taking)) => match broker.take(&poll, taking).await {
+                Ok(delivery) if delivery.messages.is_empty() => {
+                    if Instant::now() >= poll.wait_until {
+                        break Ok(delivery);
+                    }
+                }
+                other => break other,
+            },
+        }
+    };
+    let status = match &outcome {
+        Ok(delivery) if delivery.messages.is_empty() => status::no_new_message(),
+        Ok(_) => status::ok(),
+        Err(error) => status::of(error),
+    };
+    broker.metrics.answered(Rpc::Receive, status.code, start.elapsed());
+    let outcome = outcome.map(|delivery| Batch::new(broker, poll, delivery));
+    // Whoever does not want it any more drops it, and that gives the messages back.
+    let _ = result.send(outcome);
+}
+
+/// Messages on their way to a client. If it is dropped before all were written, they are given
+/// back.
+struct Batch {
+    broker: Arc<Broker>,
+    poll: Poll,
+    rest: VecDeque<ReceiveMessageResponse>,
+    unread: Vec<Handle>,
+    _delivery: Delivery,
+}
+
+impl Batch {
+    fn new(broker: Arc<Broker>, poll: Poll, mut delivery: Delivery) -> Self {
+        let messages = std::mem::take(&mut delivery.messages);
+        let unread: Vec<Handle> = messages.iter().map(|message| message.handle).collect();
+        let status = if messages.is_empty() { status::no_new_message() } else { status::ok() };
+        let mut rest = VecDeque::with_capacity(messages.len() + 2);
+        rest.push_back(item(Content::Status(status)));
+        rest.extend(messages.into_iter().map(|m| item(Content::Message(m.message))));
+        rest.push_back(item(Content::DeliveryTimestamp(wall_now().into())));
+        Batch { broker, poll, rest, unread, _delivery: delivery }
+    }
+
+    fn next(&mut self) -> Option<ReceiveMessageResponse> {
+        let next = self.rest.pop_front();
+        if next.is_none() {
+            self.unread.clear();
+        }
+        next
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        let unread = std::mem::take(&mut self.unread);
+        self.broker.give_back(&self.poll, unread);
+    }
+}
+
+fn item(content: Content) -> ReceiveMessageResponse {
+    ReceiveMessageResponse { content: Some(content) }
+}
+
+/// The stream that the client reads: status, messages, time of delivery.
+struct Answer {
+    state: State,
+}
+
+enum State {
+    Waiting(oneshot::Receiver<Outcome>),
+    Writing(Batch),
+    Telling(VecDeque<ReceiveMessageResponse>),
+    Done,
+}
+
+impl Answer {
+    fn told(status: v2::Status) -> Self {
+        Answer { state: State::telling(status) }
+    }
+}
+
+impl State {
+    fn telling(status: v2::Status) -> Self {
+        let now = item(Content::DeliveryTimestamp(wall_now().into()));
+        State::Telling(VecDeque::from([item(Content::Status(status)), now]))
+    }
+}
+
+impl Stream for Answer {
+    type Item = Result<ReceiveMessageResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Ready<Option<Self::Item>> {
+        loop {
+            let next = match &mut self.state {
+                State::Waiting(outcome) => match Pin::new(outcome).poll_outcome(context) {
+                    Ready::Pending => return Ready::Pending,
+                    Ready::Ready(Ok(batch)) => State::Writing(batch),
+                    Ready::Ready(Err(error)) => match status::answer(&error) {
+                        Ok(status) => State::telling(status),
+                        // Nothing was told yet: the gateway asks whoever leads now.
+                        Err(miss) => {
+                            self.state = State::Done;
+                            return Ready::Ready(Some(Err(refusal(&miss))));
+                        }
+                    },
+                },
+                State::Writing(batch) => match batch.next() {
+                    Some(item) => return Ready::Ready(Some(Ok(item))),
+                    None => State::Done,
+                },
+                State::Telling(items) => match items.pop_front() {
+                    Some(item) => return Ready::Ready(Some(Ok(item))),
+                    None => State::Done,
+                },
+                State::Done => return Ready::Ready(None),
+            };
+            self.state = next;
+        }
+    }
+}
+
+trait PollOutcome {
+    fn poll_outcome(self: Pin<&mut Self>, context: &mut Context<'_>) -> Ready<Outcome>;
+}
+
+impl PollOutcome for oneshot::Receiver<Outcome> {
+    /// A server that vanished is one that stops.
+    fn poll_outcome(self: Pin<&mut Self>, context: &mut Context<'_>) -> Ready<Outcome> {
+        self.poll(context).map(|result| result.unwrap_or(Err(Error::Stopped)))
+    }
+}

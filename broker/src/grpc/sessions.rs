@@ -1,0 +1,181 @@
+//! What access points tell this leader about their clients, and what they are told.
+
+use std::{pin::Pin, sync::Arc, time::Instant};
+
+use futures::Stream;
+use proto::{
+    ClientId, ConsumerGroup, Topic, hop,
+    session::{
+        DescribeGroupRequest, DescribeTopicRequest, DescribeTopicResponse, Down, Gone,
+        GroupSettings, Placement, Up, down, sessions_server::Sessions, up,
+    },
+};
+use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{debug, warn};
+
+use super::local::miss;
+use crate::{
+    Error,
+    ops::{Broker, LONGEST_LOOK_UP},
+};
+
+/// Messages on their way to an access point that does not read.
+const DOWN_MAX: usize = 64;
+
+/// Serves access points, this node's own included.
+#[derive(Debug, Clone)]
+pub struct SessionService {
+    broker: Arc<Broker>,
+}
+
+impl SessionService {
+    /// Serves for `broker`.
+    pub fn new(broker: Arc<Broker>) -> Self {
+        SessionService { broker }
+    }
+}
+
+/// Access points are nodes: they are told the fate, not a RocketMQ code.
+fn refuse(error: &Error) -> Status {
+    gateway::status::refusal(&miss(error))
+}
+
+/// A name that no node of ours would send.
+fn bad_name(error: &proto::InvalidName) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+#[tonic::async_trait]
+impl Sessions for SessionService {
+    type OpenStream = Pin<Box<dyn Stream<Item = Result<Down, Status>> + Send>>;
+
+    async fn open(
+        &self,
+        request: Request<Streaming<Up>>,
+    ) -> Result<Response<Self::OpenStream>, Status> {
+        self.broker.leading().map_err(|error| refuse(&error))?;
+        let (down, outgoing) = mpsc::channel(DOWN_MAX);
+        tokio::spawn(converse(Arc::clone(&self.broker), request.into_inner(), down));
+        Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
+    }
+
+    async fn describe_group(
+        &self,
+        request: Request<DescribeGroupRequest>,
+    ) -> Result<Response<GroupSettings>, Status> {
+        self.broker.leading().map_err(|error| refuse(&error))?;
+        let group: ConsumerGroup = request.into_inner().group.parse().map_err(|e| bad_name(&e))?;
+        Ok(Response::new(self.broker.group_settings(&group)))
+    }
+
+    async fn describe_topic(
+        &self,
+        request: Request<DescribeTopicRequest>,
+    ) -> Result<Response<DescribeTopicResponse>, Status> {
+        self.broker.leading().map_err(|error| refuse(&error))?;
+        let DescribeTopicRequest { topic, create } = request.into_inner();
+        let topic: Topic = topic.parse().map_err(|error| bad_name(&error))?;
+        let deadline = Instant::now() + LONGEST_LOOK_UP;
+        let found = if create {
+            self.broker.find_topic(&topic, deadline).await
+        } else {
+            self.broker.look_up_topic(&topic, deadline).await
+        };
+        let config = match found {
+            Ok(Some(config)) => config,
+            Ok(None) => return Ok(Response::new(DescribeTopicResponse::default())),
+            Err(error) => return Err(refuse(&error)),
+        };
+        let placement = |(name, queues): (proto::BrokerName, u32)| Placement {
+            broker_name: name.to_string(),
+            queues,
+        };
+        Ok(Response::new(DescribeTopicResponse {
+            exists: true,
+            permission: config.permission.into(),
+            accepts: config.accepts.iter().map(|kind| (*kind).into()).collect(),
+            placement: config.placement.into_iter().map(placement).collect(),
+            version: config.version,
+        }))
+    }
+}
+
+/// One access point, until it goes or another node leads.
+async fn converse(
+    broker: Arc<Broker>,
+    mut incoming: Streaming<Up>,
+    down: mpsc::Sender<Result<Down, Status>>,
+) {
+    let mut role = broker.role();
+    let mut changes = broker.group_changes();
+    loop {
+        tokio::select! {
+            said = incoming.message() => match said {
+                Ok(Some(up)) => hear(&broker, up),
+                Ok(None) => return,
+                Err(error) => {
+                    debug!(%error, "session with an access point broke");
+                    return;
+                }
+            },
+            changed = changes.recv() => match changed {
+                Ok(group) => {
+                    let settings = broker.group_settings(&group);
+                    let event = Down { event: Some(down::Event::Settings(settings)) };
+                    // An access point that does not read so much is better off with a new session.
+                    if down.try_send(Ok(event)).is_err() {
+                        return;
+                    }
+                }
+                Err(RecvError::Lagged(_)) => return,
+                Err(RecvError::Closed) => return,
+            },
+            Ok(now) = role.wait_for(|role| !role.is_leader()) => {
+                drop(now);
+                let leader = match broker.leading() {
+                    Err(Error::NotLeader { leader }) => leader,
+                    _ => None,
+                };
+                let end = hop::not_done("not the leader any more", leader.as_deref());
+                // It may have gone itself.
+                let _ = down.try_send(Err(end));
+                return;
+            }
+            () = down.closed() => return,
+        }
+    }
+}
+
+fn hear(broker: &Arc<Broker>, up: Up) {
+    let now = Instant::now();
+    match up.event {
+        Some(up::Event::Hello(hello)) => {
+            debug!(access_point = %hello.access_point, "session opened");
+        }
+        Some(up::Event::Client(client)) => {
+            for conflict in broker.clients().announce(&client, now) {
+                warn!(%conflict, "conflicting subscriptions");
+            }
+        }
+        Some(up::Event::Alive(alive)) => {
+            let mut clients = broker.clients();
+            for id in alive.client_ids.iter().filter_map(|id| id.parse::<ClientId>().ok()) {
+                clients.seen(&id, now);
+            }
+        }
+        Some(up::Event::Gone(gone)) => depart(broker, &gone, now),
+        None => (),
+    }
+}
+
+fn depart(broker: &Arc<Broker>, gone: &Gone, now: Instant) {
+    let Ok(id) = gone.client_id.parse::<ClientId>() else { return };
+    let departed = broker.clients().gone(&id, gone.terminated, now);
+    let known = departed.and_then(|departed| departed.group);
+    let said = gone.terminated.then(|| gone.group.parse().ok()).flatten();
+    if let Some(group) = known.or(said) {
+        broker.release(id, group);
+    }
+}

@@ -1,0 +1,247 @@
+//! What is counted and timed, one function an event.
+
+use std::{
+    fmt,
+    sync::{Mutex, atomic::AtomicI64},
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+/// RPCs that are timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rpc {
+    /// SendMessage.
+    Send,
+    /// ReceiveMessage; the time of a wait for messages is part of it.
+    Receive,
+    /// AckMessage.
+    Ack,
+    /// ChangeInvisibleDuration.
+    ChangeInvisible,
+}
+
+impl Rpc {
+    fn name(self) -> &'static str {
+        match self {
+            Rpc::Send => "send",
+            Rpc::Receive => "receive",
+            Rpc::Ack => "ack",
+            Rpc::ChangeInvisible => "change_invisible",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Call {
+    rpc: &'static str,
+    code: i32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    rpc: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RoleLabel {
+    role: &'static str,
+}
+
+/// Positions and counts that are read when a page is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Sample {
+    /// Role's name.
+    pub role: &'static str,
+    /// Raft term.
+    pub term: u64,
+    /// Last purged index.
+    pub purged: u64,
+    /// Last applied index.
+    pub applied: u64,
+    /// Last committed index.
+    pub committed: u64,
+    /// Last index.
+    pub last: u64,
+    /// Receive calls that wait.
+    pub long_polls: usize,
+    /// Clients registered.
+    pub clients: usize,
+    /// Bytes of sends in progress.
+    pub send_bytes: usize,
+}
+
+/// The node's metrics. Cheap to update from many threads.
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    calls: Family<Call, Counter>,
+    seconds: Family<Labels, Histogram, fn() -> Histogram>,
+    sent_messages: Counter,
+    sent_bytes: Counter,
+    delivered_messages: Counter,
+    delivered_bytes: Counter,
+    redelivered_messages: Counter,
+    acked_messages: Counter,
+    undeliverable_messages: Counter,
+    role: Family<RoleLabel, Gauge>,
+    gauges: Vec<(fn(&Sample) -> u64, Gauge<i64, AtomicI64>)>,
+}
+
+/// 0.25 ms to 16 s in powers of two: finer than a disk's sync, longer than most long polls.
+fn latency_buckets() -> Histogram {
+    Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(0.000_25, 2.0, 17))
+}
+
+const ROLES: [&str; 4] = ["leader", "follower", "learner", "candidate"];
+
+fn count(value: usize) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
+}
+
+/// Name, help and source of each plain gauge.
+const GAUGES: [(&str, &str, fn(&Sample) -> u64); 8] = [
+    ("raft_term", "Raft term", |s| s.term),
+    ("raft_purged_index", "Last index purged from the log", |s| s.purged),
+    ("raft_applied_index", "Last index applied to the state", |s| s.applied),
+    ("raft_committed_index", "Last index known to be committed", |s| s.committed),
+    ("raft_last_index", "Last index in the log", |s| s.last),
+    ("long_polls", "Receive calls that wait for messages", |s| count(s.long_polls)),
+    ("clients", "Clients registered with this node", |s| count(s.clients)),
+    ("send_bytes_in_progress", "Bytes of sends in progress", |s| count(s.send_bytes)),
+];
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics::new()
+    }
+}
+
+impl Metrics {
+    /// All zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("raftmq");
+        let calls = Family::default();
+        registry.register("calls", "RPCs answered, by RocketMQ status code", calls.clone());
+        let seconds: Family<Labels, Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(latency_buckets);
+        registry.register("call_seconds", "Time until the answer", seconds.clone());
+        let mut counter = |name: &str, help: &str| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let sent_messages = counter("sent_messages", "Messages stored");
+        let sent_bytes = counter("sent_bytes", "Bytes of messages stored, as received");
+        let delivered_messages = counter("delivered_messages", "Messages handed to consumers");
+        let delivered_bytes = counter("delivered_bytes", "Bytes of messages handed to consumers");
+        let redelivered_messages = counter("redelivered_messages", "Deliveries after the first");
+        let acked_messages = counter("acked_messages", "Deliveries acknowledged");
+        let undeliverable_messages =
+            counter("undelivered_messages", "Deliveries given back: the consumer was gone");
+        let role = Family::<RoleLabel, Gauge>::default();
+        registry.register("raft_role", "1 for the role of this node", role.clone());
+        let gauges = GAUGES
+            .iter()
+            .map(|(name, help, source)| {
+                let gauge = Gauge::<i64, AtomicI64>::default();
+                registry.register(*name, *help, gauge.clone());
+                (*source, gauge)
+            })
+            .collect();
+        Metrics {
+            registry: Mutex::new(registry),
+            calls,
+            seconds,
+            sent_messages,
+            sent_bytes,
+            delivered_messages,
+            delivered_bytes,
+            redelivered_messages,
+            acked_messages,
+            undeliverable_messages,
+            role,
+            gauges,
+        }
+    }
+
+    /// An RPC was answered with this payload status code (0: handed back to the gateway).
+    pub fn answered(&self, rpc: Rpc, code: i32, took: Duration) {
+        self.calls.get_or_create(&Call { rpc: rpc.name(), code }).inc();
+        self.seconds.get_or_create(&Labels { rpc: rpc.name() }).observe(took.as_secs_f64());
+    }
+
+    /// Messages were stored.
+    pub fn sent(&self, messages: usize, bytes: usize) {
+        self.sent_messages.inc_by(count(messages));
+        self.sent_bytes.inc_by(count(bytes));
+    }
+
+    /// A message was handed to a consumer for the `attempt`th time.
+    pub fn delivered(&self, bytes: usize, attempt: u32) {
+        self.delivered_messages.inc();
+        self.delivered_bytes.inc_by(count(bytes));
+        if attempt > 1 {
+            self.redelivered_messages.inc();
+        }
+    }
+
+    /// Deliveries were acknowledged.
+    pub fn acked(&self, deliveries: usize) {
+        self.acked_messages.inc_by(count(deliveries));
+    }
+
+    /// Deliveries could not be written to the consumer.
+    pub fn undelivered(&self, deliveries: usize) {
+        self.undeliverable_messages.inc_by(count(deliveries));
+    }
+
+    /// Prometheus text with `sample` as of now.
+    pub fn text(&self, sample: &Sample) -> String {
+        for role in ROLES {
+            let gauge = self.role.get_or_create(&RoleLabel { role });
+            gauge.set(i64::from(role == sample.role));
+        }
+        for (source, gauge) in &self.gauges {
+            gauge.set(i64::try_from(source(sample)).unwrap_or(i64::MAX));
+        }
+        let mut page = String::new();
+        let registry = self.registry.lock().expect("no holder panics");
+        text::encode(&mut page, &registry).expect("a String takes any text");
+        page
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_names_what_was_counted() {
+        let metrics = Metrics::new();
+        metrics.answered(Rpc::Send, 20_000, Duration::from_millis(3));
+        metrics.sent(2, 2048);
+        metrics.delivered(1024, 2);
+        let page = metrics.text(&Sample { role: "leader", term: 7, ..Sample::default() });
+        for line in [
+            "raftmq_calls_total{rpc=\"send\",code=\"20000\"} 1",
+            "raftmq_sent_messages_total 2",
+            "raftmq_sent_bytes_total 2048",
+            "raftmq_redelivered_messages_total 1",
+            "raftmq_raft_role{role=\"leader\"} 1",
+            "raftmq_raft_role{role=\"follower\"} 0",
+            "raftmq_raft_term 7",
+        ] {
+            assert!(page.contains(line), "{line} is missing in\n{page}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What administrators do to this broker group.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use proto::{
+    BrokerName, ConsumerGroup, QueueId, QueueOffset, Topic,
+    clock::wall_now,
+    v2::{MessageType, Permission},
+};
+
+use super::{Broker, unexpected};
+use crate::{
+    Error,
+    command::{Backoff, Command, GroupConfig, Outcome, PutGroup, PutTopic, TopicConfig},
+    state::QueueProgress as Progress,
+};
+
+/// Attempts of a group that does not say.
+const MOST_ATTEMPTS: u32 = 1000;
+const MOST_BACKOFF_STEPS: usize = 1000;
+
+/// A topic as it is asked for.
+#[derive(Debug, Clone)]
+pub struct TopicSpec {
+    /// Its name.
+    pub topic: Topic,
+    /// In this broker group.
+    pub queues: u32,
+    /// Never unspecified.
+    pub permission: Permission,
+    /// Which messages it takes. Not empty.
+    pub accepts: Vec<MessageType>,
+    /// Leave an existing one alone.
+    pub create_only: bool,
+    /// The same in all broker groups; 0 has this group choose one.
+    pub version: u64,
+    /// Over all broker groups; empty for this one alone.
+    pub placement: Vec<(BrokerName, u32)>,
+}
+
+/// A consumer group as it is asked for.
+#[derive(Debug, Clone)]
+pub struct GroupSpec {
+    /// Its name.
+    pub group: ConsumerGroup,
+    /// Deliver in order.
+    pub fifo: bool,
+    /// 0 for the default.
+    pub max_attempts: u32,
+    /// Milliseconds before each further attempt; empty for the default.
+    pub backoff_ms: Vec<u64>,
+}
+
+/// A queue and what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueRange {
+    /// Which.
+    pub queue: QueueId,
+    /// Its first offset.
+    pub min: QueueOffset,
+    /// The offset of its next message.
+    pub max: QueueOffset,
+}
+
+/// Where a consumer group stands in a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueProgress {
+    /// Whose queue.
+    pub topic: Topic,
+    /// Positions.
+    pub progress: Progress,
+}
+
+impl Broker {
+    /// Creates or changes a topic; its version and placement as they are afterwards.
+    pub async fn put_topic(
+        &self,
+        spec: TopicSpec,
+        deadline: Instant,
+    ) -> Result<TopicConfig, Error> {
+        self.leading()?;
+        let config = self.topic_config(&spec)?;
+        let topic = spec.topic;
+        let create_only = spec.create_only;
+        let put = PutTopic { topic: topic.clone(), config, create_only };
+        match self.propose(&Command::PutTopic(put), deadline).await? {
+            Outcome::TopicPut { created, version } => {
+                tracing::info!(%topic, version, created, "topic set");
+            }
+            other => unexpected(&other),
+        }
+        self.view.topic(&topic).ok_or(Error::TopicNotFound(topic))
+    }
+
+    fn topic_config(&self, spec: &TopicSpec) -> Result<TopicConfig, Error> {
+        let bad = |field, why| Err(Error::BadSetting { field, why });
+        if spec.queues == 0 {
+            return bad("queues", "a topic has at least one");
+        }
+        if spec.permission == Permission::Unspecified {
+            return bad("permission", "must be none, read, write or both");
+        }
+        let accepts: BTreeSet<MessageType> = spec.accepts.iter().copied().collect();
+        if accepts.is_empty() || accepts.contains(&MessageType::Unspecified) {
+            return bad("accepts", "must name the message types that the topic takes");
+        }
+        let mut placement = spec.placement.clone();
+        if placement.is_empty() {
+            placement.push((self.settings.name.clone(), spec.queues));
+        }
+        placement.sort();
+        let own = (self.settings.name.clone(), spec.queues);
+        if !placement.contains(&own) {
+            return bad("placement", "must hold this broker group with its number of queues");
+        }
+        if placement.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+            return bad("placement", "names a broker group twice");
+        }
+        Ok(TopicConfig {
+            queues: spec.queues,
+            permission: spec.permission,
+            accepts: accepts.into_iter().collect(),
+            placement,
+            version: self.version_for(spec),
+        })
+    }
+
+    /// Milliseconds since 1970 grow on their own and are alike on all nodes; a clock that stands
+    /// back must not keep a topic from being changed.
+    fn version_for(&self, spec: &TopicSpec) -> u64 {
+        if spec.version > 0 {
+            return spec.version;
+        }
+        let current = self.view.topic(&spec.topic).map_or(0, |config| config.version);
+        wall_now().0.max(current + 1)
+    }
+
+    /// All topics of this broker group.
+    pub async fn list_topics(&self, deadline: Instant) -> Result<Vec<(Topic, TopicConfig)>, Error> {
+        self.catch_up(deadline).await?;
+        Ok(self.view.topics())
+    }
+
+    /// A topic and what its queues hold.
+    pub async fn describe_topic(
+        &self,
+        topic: &Topic,
+        deadline: Instant,
+    ) -> Result<(TopicConfig, Vec<QueueRange>), Error> {
+        self.catch_up(deadline).await?;
+        let config = self.view.topic(topic).ok_or_else(|| Error::TopicNotFound(topic.clone()))?;
+        let range = |(queue, min, max)| QueueRange { queue, min, max };
+        Ok((config, self.view.queue_ends(topic).into_iter().map(range).collect()))
+    }
+
+    /// Creates or changes a consumer group.
+    pub async fn put_group(&self, spec: GroupSpec, deadline: Instant) -> Result<(), Error> {
+        self.leading()?;
+        if spec.fifo {
+            return Err(Error::Unsupported("consuming in order"));
+        }
+        if spec.max_attempts > MOST_ATTEMPTS {
+            let why = "must be at most 1000";
+            return Err(Error::BadSetting { field: "max_attempts", why });
+        }
+        if spec.backoff_ms.len() > MOST_BACKOFF_STEPS {
+            let why = "must have at most 1000 steps";
+            return Err(Error::BadSetting { field: "backoff_ms", why });
+        }
+        let GroupSpec { group, fifo, max_attempts, backoff_ms } = spec;
+        let default = GroupConfig::default();
+        let config = GroupConfig {
+            fifo,
+            max_attempts: if max_attempts == 0 { default.max_attempts } else { max_attempts },
+            backoff: match backoff_ms.is_empty() {
+                true => default.backoff,
+                false => Backoff { steps_ms: backoff_ms },
+            },
+        };
+        let put = Command::PutGroup(PutGroup { group: group.clone(), config });
+        match self.propose(&put, deadline).await? {
+            Outcome::Done => {
+                tracing::info!(%group, "consumer group set");
+                Ok(())
+            }
+            other => unexpected(&other),
+        }
+    }
+
+    /// All consumer groups of this broker group.
+    pub async fn list_groups(
+        &self,
+        deadline: Instant,
+    ) -> Result<Vec<(ConsumerGroup, GroupConfig)>, Error> {
+        self.catch_up(deadline).await?;
+        Ok(self.view.consumer_groups())
+    }
+
+    /// Where a consumer group stands, in one topic or in every one it consumed.
+    pub async fn group_progress(
+        &self,
+        group: &ConsumerGroup,
+        topic: Option<&Topic>,
+        deadline: Instant,
+    ) -> Result<Vec<QueueProgress>, Error> {
+        self.catch_up(deadline).await?;
+        let progress = self.view.progress(group, topic);
+        Ok(progress
+            .into_iter()
+            .map(|(topic, progress)| QueueProgress { topic, progress })
+            .collect())
+    }
+}

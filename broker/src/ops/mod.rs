@@ -1,0 +1,204 @@
+//! What the broker can do: one file an operation, no wire types of answers, no status codes.
+//!
+//! Each operation looks at the replicated state, proposes a command, and says what became of it.
+//! All of them run on the leader; on another node they say so and do nothing.
+
+mod ack;
+mod admin;
+mod assemble;
+mod groups;
+mod invisible;
+mod pick;
+mod receive;
+mod send;
+mod topics;
+mod view;
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use proto::{BrokerName, message::Rules};
+use raft::{Group, Role};
+use tokio::sync::watch;
+
+pub use ack::Acknowledged;
+pub use admin::{GroupSpec, QueueProgress, QueueRange, TopicSpec};
+pub use receive::{Delivered, Delivery, Poll, Taking, invisible_duration, polling_time};
+pub use send::Sent;
+pub use view::{Signals, View};
+
+use crate::{
+    Error,
+    command::{Command, Outcome},
+    delivery::{Budget, Lanes, Waiting},
+    metrics::Metrics,
+    sessions::Clients,
+    state::Machine,
+};
+
+/// Between the answer to a proposal and the caller's deadline: the way back takes time too.
+const WAY_BACK: Duration = Duration::from_millis(50);
+/// A look-up that takes longer is given up: the caller has a deadline of a few seconds.
+pub const LONGEST_LOOK_UP: Duration = Duration::from_secs(3);
+/// A proposal that nobody waits longer for has an unknown outcome.
+pub(crate) const LONGEST_PROPOSAL: Duration = Duration::from_secs(30);
+
+/// Settings of the operations.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The group's name.
+    pub name: BrokerName,
+    /// What others are told this node's address is.
+    pub advertised: String,
+    /// Create a topic when it is first used.
+    pub auto_create_topics: bool,
+    /// With so many queues.
+    pub auto_create_queues: u32,
+    /// Rules for messages.
+    pub rules: Rules,
+    /// Receive calls that wait at a time.
+    pub long_polls: usize,
+    /// Bytes of sends in progress.
+    pub send_bytes: usize,
+    /// Bytes of deliveries in progress.
+    pub receive_bytes: usize,
+    /// Clients registered.
+    pub clients: usize,
+}
+
+/// One replica of a broker group, as the edge sees it.
+#[derive(Debug)]
+pub struct Broker {
+    pub(crate) settings: Settings,
+    pub(crate) group: Group<Machine>,
+    pub(crate) view: View,
+    pub(crate) waiting: Arc<Waiting>,
+    pub(crate) lanes: Lanes,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) send_budget: Arc<Budget>,
+    pub(crate) receive_budget: Arc<Budget>,
+    clients: Mutex<Clients>,
+    role: watch::Receiver<Role>,
+    turn: AtomicU32,
+    stopping: AtomicBool,
+}
+
+impl Broker {
+    /// Wires an operation's needs together.
+    pub fn new(
+        settings: Settings,
+        group: Group<Machine>,
+        view: View,
+        waiting: Arc<Waiting>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        Arc::new(Broker {
+            send_budget: Budget::new(settings.send_bytes),
+            receive_budget: Budget::new(settings.receive_bytes),
+            clients: Mutex::new(Clients::new(settings.clients)),
+            role: group.role(),
+            lanes: Lanes::default(),
+            turn: AtomicU32::new(0),
+            stopping: AtomicBool::new(false),
+            settings,
+            group,
+            view,
+            waiting,
+            metrics,
+        })
+    }
+
+    /// The group's name.
+    pub fn name(&self) -> &BrokerName {
+        &self.settings.name
+    }
+
+    /// This node's role, and its changes.
+    pub fn role(&self) -> watch::Receiver<Role> {
+        self.role.clone()
+    }
+
+    /// The replicated state of this node, as far as it has come.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Who is connected.
+    pub fn clients(&self) -> MutexGuard<'_, Clients> {
+        self.clients.lock().expect("no holder panics")
+    }
+
+    /// `Ok` while this node leads.
+    pub fn leading(&self) -> Result<(), Error> {
+        if self.role.borrow().is_leader() { Ok(()) } else { Err(self.elsewhere()) }
+    }
+
+    /// From now on no receive call waits: those that do are answered as empty.
+    pub fn stop_polls(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.waiting.call_all();
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    fn elsewhere(&self) -> Error {
+        let status = self.group.status();
+        let leader = status
+            .members
+            .iter()
+            .find(|member| Some(member.node_id) == status.leader)
+            .map(|member| member.client_addr.clone())
+            .filter(|address| !address.is_empty());
+        Error::NotLeader { leader }
+    }
+
+    /// Puts `command` into the log and waits until it is applied here.
+    pub(crate) async fn propose(
+        &self,
+        command: &Command,
+        deadline: Instant,
+    ) -> Result<Outcome, Error> {
+        self.submit(command.encode(), deadline).await
+    }
+
+    /// The same for a command that is encoded already. Its place in the order of commands is taken
+    /// when the future is first polled.
+    pub(crate) async fn submit(
+        &self,
+        parts: Vec<Bytes>,
+        deadline: Instant,
+    ) -> Result<Outcome, Error> {
+        match self.group.propose(parts, proposal_deadline(deadline)).await? {
+            Outcome::Rejected(rejection) => Err(rejection.into()),
+            outcome => Ok(outcome),
+        }
+    }
+
+    /// Returns once this node's state holds everything that was committed before the call.
+    pub(crate) async fn catch_up(&self, deadline: Instant) -> Result<(), Error> {
+        Ok(self.group.read_barrier(proposal_deadline(deadline)).await?)
+    }
+
+    fn next_turn(&self) -> u32 {
+        self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+fn proposal_deadline(deadline: Instant) -> Instant {
+    let now = Instant::now();
+    let left = deadline.saturating_duration_since(now).saturating_sub(WAY_BACK);
+    now + left.min(LONGEST_PROPOSAL)
+}
+
+/// An outcome that its command cannot have: the state machine and this crate disagree.
+pub(crate) fn unexpected(outcome: &Outcome) -> ! {
+    panic!("a command was answered with the outcome of another: {outcome:?}")
+}

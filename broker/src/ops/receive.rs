@@ -1,0 +1,382 @@
+//! Handing messages out: look, propose, and assemble what was granted.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::Poll as Ready,
+    time::{Duration, Instant},
+};
+
+use futures::future::join_all;
+use proto::{
+    ClientId, ConsumerGroup, QueueId, TagFilter, Topic,
+    clock::{millis, wall_now},
+    limits, v2,
+    v2::Permission,
+};
+
+use super::{
+    Broker,
+    pick::{Plan, Wish, plan},
+    proposal_deadline, unexpected,
+};
+use crate::{
+    Error,
+    command::{Ack, Command, Granted, Handle, Outcome, Pop},
+    delivery::{Lease, Place, Reservation},
+    error::Bound,
+};
+
+/// Bytes of messages after which an answer takes no further one.
+const ANSWER_BYTES: u64 = 4 << 20;
+/// Messages that could not be handed over are visible again after this.
+const GIVEN_BACK_AFTER: Duration = Duration::from_secs(1);
+/// For the commands that nobody waits for.
+const CLEAN_UP: Duration = Duration::from_secs(5);
+/// More bytes than this are read and digested away from the threads that serve requests.
+const INLINE_BYTES: u64 = 1 << 20;
+
+/// A receive call.
+#[derive(Debug, Clone)]
+pub struct Poll {
+    /// Who asks.
+    pub client: ClientId,
+    /// On whose behalf.
+    pub group: ConsumerGroup,
+    /// Of what.
+    pub topic: Topic,
+    /// The queue to look at first; all are looked at.
+    pub queue: Option<QueueId>,
+    /// Which messages.
+    pub filter: TagFilter,
+    /// How many at most; at least 1.
+    pub batch: usize,
+    /// How long they are this client's.
+    pub invisible: Duration,
+    /// The leader renews them while the client lives.
+    pub auto_renew: bool,
+    /// How long to wait for a message.
+    pub wait_until: Instant,
+    /// When the client stops listening.
+    pub deadline: Instant,
+}
+
+/// What was handed out. As long as it lives, its bytes count as in progress.
+#[derive(Debug, Default)]
+pub struct Delivery {
+    /// In the order in which to answer.
+    pub messages: Vec<Delivered>,
+    _lease: Option<Lease>,
+}
+
+/// One message, ready to be sent.
+#[derive(Debug)]
+pub struct Delivered {
+    /// As the client gets it.
+    pub message: v2::Message,
+    /// Names the delivery.
+    pub handle: Handle,
+}
+
+type Proposal = Pin<Box<dyn Future<Output = Result<Outcome, Error>> + Send>>;
+
+/// A proposal on its way. Dropping it does not undo it: the messages come back when their
+/// invisible duration ends.
+pub struct Taking {
+    proposal: Proposal,
+    first: Option<Result<Outcome, Error>>,
+    reservation: Reservation,
+    plan: Plan,
+}
+
+impl std::fmt::Debug for Taking {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Taking").field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
+
+impl Broker {
+    /// Waits for something to hand out and proposes it. `None`: the time to wait has passed.
+    /// Nothing is proposed if this is dropped before it returns.
+    pub async fn find(&self, poll: &Poll) -> Result<Option<Taking>, Error> {
+        self.leading()?;
+        self.clients().seen(&poll.client, Instant::now());
+        let config = self.topic(&poll.topic, poll.deadline).await?;
+        if !matches!(config.permission, Permission::Read | Permission::ReadWrite) {
+            return Err(Error::NotReadable(poll.topic.clone()));
+        }
+        let place = Place { group: poll.group.clone(), topic: poll.topic.clone() };
+        if let Some(taking) = self.try_take(poll, &place).await? {
+            return Ok(Some(taking));
+        }
+        loop {
+            // In line first, then another look: what arrives in between rings.
+            let wait = match self.waiting.join(&place) {
+                Ok(wait) => wait,
+                Err(_) => return Err(Error::Overloaded(Bound::LongPolls)),
+            };
+            if self.is_stopping() {
+                return Ok(None);
+            }
+            self.leading()?;
+            if let Some(taking) = self.try_take(poll, &place).await? {
+                return Ok(Some(taking));
+            }
+            if let Some(due) = self.view.next_due(&poll.group, &poll.topic) {
+                self.waiting.due_at(&place, due);
+            }
+            let until = poll.wait_until.into();
+            if tokio::time::timeout_at(until, wait.called()).await.is_err() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Looks, marks and proposes in one go: commands stand in the log in the order of the marks.
+    async fn try_take(&self, poll: &Poll, place: &Place) -> Result<Option<Taking>, Error> {
+        let lane = self.lanes.at(place);
+        let hashes = poll.filter.hashes();
+        poll_fn(|context| {
+            let mut marks = lane.lock();
+            let turn = marks.next_turn();
+            let wish = Wish {
+                first: poll.queue.unwrap_or(QueueId(turn)),
+                messages: poll.batch,
+                bytes: ANSWER_BYTES,
+                tags: hashes.as_deref(),
+                now: wall_now(),
+            };
+            let mut plan =
+                match self.view.plan(&poll.group, &poll.topic, |q| plan(q, &marks, &wish)) {
+                    Ok(Some(plan)) if !plan.is_empty() => plan,
+                    Ok(_) => return Ready::Ready(Ok(None)),
+                    Err(error) => return Ready::Ready(Err(error)),
+                };
+            let marked = plan.marked();
+            let command = Command::Pop(Pop {
+                group: poll.group.clone(),
+                topic: poll.topic.clone(),
+                client: poll.client.clone(),
+                auto_renew: poll.auto_renew,
+                invisible_ms: millis(poll.invisible),
+                picks: plan.take_picks(),
+            });
+            let reservation = lane.reserve(&mut marks, marked);
+            let mut proposal = self.proposal(&command, poll.deadline);
+            let first = match proposal.as_mut().poll(context) {
+                Ready::Ready(result) => Some(result),
+                Ready::Pending => None,
+            };
+            drop(marks);
+            if plan.full {
+                self.waiting.pass_on(place);
+            }
+            Ready::Ready(Ok(Some(Taking { proposal, first, reservation, plan })))
+        })
+        .await
+    }
+
+    fn proposal(&self, command: &Command, deadline: Instant) -> Proposal {
+        let group = self.group.clone();
+        let parts = command.encode();
+        Box::pin(async move {
+            match group.propose(parts, proposal_deadline(deadline)).await? {
+                Outcome::Rejected(rejection) => Err(rejection.into()),
+                outcome => Ok(outcome),
+            }
+        })
+    }
+
+    /// Waits for the proposal and reads what was granted. Empty if others were faster, or if the
+    /// filter did not want it after all.
+    pub async fn take(self: &Arc<Self>, poll: &Poll, taking: Taking) -> Result<Delivery, Error> {
+        let Taking { proposal, first, reservation, plan } = taking;
+        let outcome = match first {
+            Some(result) => result,
+            None => proposal.await,
+        };
+        let place = Place { group: poll.group.clone(), topic: poll.topic.clone() };
+        let granted = match outcome {
+            Ok(Outcome::Popped { granted }) => granted,
+            Ok(other) => unexpected(&other),
+            Err(error) => {
+                drop(reservation);
+                self.waiting.pass_on(&place);
+                return Err(error);
+            }
+        };
+        if granted.len() == plan.messages {
+            reservation.fulfilled();
+        } else {
+            drop(reservation);
+            self.waiting.pass_on(&place);
+        }
+        self.deliver(poll, granted, plan).await
+    }
+
+    async fn deliver(
+        self: &Arc<Self>,
+        poll: &Poll,
+        granted: Vec<Granted>,
+        plan: Plan,
+    ) -> Result<Delivery, Error> {
+        let handles: Vec<Handle> = granted.iter().map(handle_of).collect();
+        let bytes = granted.iter().map(|g| u64::from(g.len)).sum::<u64>();
+        let Some(lease) = self.receive_budget.take(usize::try_from(bytes).unwrap_or(usize::MAX))
+        else {
+            self.give_back(poll, handles);
+            return Err(Error::Overloaded(Bound::ReceiveBytes));
+        };
+        let read = if bytes <= INLINE_BYTES {
+            self.read_all(poll, &granted, &plan)
+        } else {
+            let (broker, poll) = (Arc::clone(self), poll.clone());
+            let task = tokio::task::spawn_blocking(move || broker.read_all(&poll, &granted, &plan));
+            task.await.expect("reading does not panic")
+        };
+        match read {
+            Ok((messages, unwanted)) => {
+                self.consume_unwanted(poll, unwanted);
+                Ok(Delivery { messages, _lease: Some(lease) })
+            }
+            Err(error) => {
+                tracing::error!(%error, topic = %poll.topic, "message not readable");
+                self.give_back(poll, handles);
+                Err(error)
+            }
+        }
+    }
+
+    /// The messages, and the handles of those that only looked like what the filter wants: tags
+    /// of equal hash.
+    fn read_all(
+        &self,
+        poll: &Poll,
+        granted: &[Granted],
+        plan: &Plan,
+    ) -> Result<(Vec<Delivered>, Vec<Handle>), Error> {
+        let mut messages = Vec::with_capacity(granted.len());
+        let mut unwanted = Vec::new();
+        for granted in granted {
+            let handle = handle_of(granted);
+            let stored = self.view.message(granted.position, granted.len)?;
+            let tag = stored.system_properties.as_ref().and_then(|system| system.tag.as_deref());
+            if !poll.filter.matches(tag) {
+                unwanted.push(handle);
+                continue;
+            }
+            let stamp = plan.stamps.get(&(granted.queue, granted.offset)).copied();
+            let message = super::assemble::assemble(self, poll, granted, stamp, stored);
+            self.metrics.delivered(message.body.len(), granted.attempt);
+            messages.push(Delivered { message, handle });
+        }
+        Ok((messages, unwanted))
+    }
+
+    /// They count as consumed, like everything that the filter does not want.
+    fn consume_unwanted(self: &Arc<Self>, poll: &Poll, handles: Vec<Handle>) {
+        if handles.is_empty() {
+            return;
+        }
+        let ack = Ack { group: poll.group.clone(), topic: poll.topic.clone(), handles };
+        let broker = Arc::clone(self);
+        tokio::spawn(async move {
+            let command = Command::Ack(ack);
+            // Otherwise they are delivered again, and looked at again.
+            let _ = broker.propose(&command, Instant::now() + CLEAN_UP).await;
+        });
+    }
+
+    /// The client is gone or cannot be served: its messages are visible again soon.
+    pub fn give_back(self: &Arc<Self>, poll: &Poll, handles: Vec<Handle>) {
+        if handles.is_empty() {
+            return;
+        }
+        self.metrics.undelivered(handles.len());
+        let broker = Arc::clone(self);
+        let (group, topic) = (poll.group.clone(), poll.topic.clone());
+        tokio::spawn(async move {
+            let deadline = Instant::now() + CLEAN_UP;
+            let moves = handles.into_iter().map(|handle| {
+                broker.move_due(group.clone(), topic.clone(), handle, GIVEN_BACK_AFTER, deadline)
+            });
+            // What fails here comes back when its invisible duration ends.
+            join_all(moves).await;
+        });
+    }
+}
+
+fn handle_of(granted: &Granted) -> Handle {
+    Handle { queue: granted.queue, offset: granted.offset, delivery: granted.delivery }
+}
+
+/// How long a delivery of this call is invisible: renewed ones by the server's own rule, others as
+/// asked for.
+pub fn invisible_duration(auto_renew: bool, asked: Option<Duration>) -> Result<Duration, Error> {
+    if auto_renew {
+        return Ok(limits::AUTO_RENEW_INVISIBLE);
+    }
+    let asked = asked.unwrap_or(Duration::ZERO);
+    if asked < limits::INVISIBLE_MIN {
+        return Err(Error::InvisibleTooSmall { asked, min: limits::INVISIBLE_MIN });
+    }
+    if asked > limits::INVISIBLE_MAX {
+        return Err(Error::InvisibleTooLarge { asked, max: limits::INVISIBLE_MAX });
+    }
+    Ok(asked)
+}
+
+/// How long to wait for a message: what is asked for, or what the deadline leaves beside a client's
+/// own reserve, within the limits, and never beyond the deadline.
+pub fn polling_time(asked: Option<Duration>, left: Duration) -> Result<Duration, Error> {
+    let wanted = asked
+        .unwrap_or_else(|| left.saturating_sub(CLIENT_RESERVE))
+        .clamp(limits::LONG_POLL_MIN, limits::LONG_POLL_MAX);
+    if wanted + ANSWER_RESERVE <= left {
+        return Ok(wanted);
+    }
+    if left < limits::LONG_POLL_MIN {
+        return Err(Error::NoTimeToPoll { left, min: limits::LONG_POLL_MIN });
+    }
+    Ok(left - ANSWER_RESERVE)
+}
+
+/// Half of the request timeout that clients add to the time they want to wait.
+const CLIENT_RESERVE: Duration = Duration::from_millis(1500);
+/// The empty answer must arrive before the deadline.
+const ANSWER_RESERVE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: fn(u64) -> Duration = Duration::from_secs;
+
+    #[test]
+    fn a_poll_waits_within_its_limits_and_its_deadline() {
+        assert_eq!(polling_time(Some(S(10)), S(13)), Ok(S(10)));
+        assert_eq!(polling_time(Some(S(0)), S(13)), Ok(S(5)), "no wait is legal, and clamped");
+        assert_eq!(polling_time(Some(S(60)), S(90)), Ok(S(20)));
+        assert_eq!(polling_time(None, S(13)), Ok(Duration::from_millis(11_500)));
+        assert_eq!(polling_time(Some(S(20)), S(20)), Ok(S(20) - ANSWER_RESERVE));
+        assert!(matches!(polling_time(Some(S(20)), S(3)), Err(Error::NoTimeToPoll { .. })));
+    }
+
+    #[test]
+    fn an_invisible_duration_has_limits_unless_the_server_renews() {
+        assert_eq!(invisible_duration(true, None), Ok(S(60)));
+        assert_eq!(invisible_duration(true, Some(S(1))), Ok(S(60)));
+        assert_eq!(invisible_duration(false, Some(S(10))), Ok(S(10)));
+        assert!(matches!(
+            invisible_duration(false, Some(S(9))),
+            Err(Error::InvisibleTooSmall { .. })
+        ));
+        assert!(matches!(invisible_duration(false, None), Err(Error::InvisibleTooSmall { .. })));
+        let long = S(12 * 3600 + 1);
+        assert!(matches!(
+            invisible_duration(false, Some(long)),
+            Err(Error::InvisibleTooLarge { .. })
+        ));
+    }
+}

@@ -1,0 +1,171 @@
+//! Storing messages.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use md5::{Digest, Md5};
+use proto::{
+    ClientId, InvalidMessage, QueueId, QueueOffset, SendMessageRequest, Topic,
+    clock::wall_now,
+    message, tag_hash, v2,
+    v2::{MessageType, Permission},
+};
+
+use super::{Broker, unexpected};
+use crate::{
+    Error,
+    command::{Append, Command, NewMessage, Outcome, TopicConfig},
+    error::Bound,
+};
+
+/// Where a message went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// The client's own id of it.
+    pub message_id: String,
+    /// Its place in its queue; final.
+    pub offset: QueueOffset,
+}
+
+impl Broker {
+    /// Stores the messages of one request, all or none, in one queue. One answer each, in order.
+    pub async fn send(
+        &self,
+        client: Option<&ClientId>,
+        request: SendMessageRequest,
+        deadline: Instant,
+    ) -> Result<Vec<Sent>, Error> {
+        self.leading()?;
+        let bytes: usize = request.messages.iter().map(Bytes::len).sum();
+        let Some(_lease) = self.send_budget.take(bytes) else {
+            return Err(Error::Overloaded(Bound::SendBytes));
+        };
+        let messages = message::decode(&request)?;
+        let topic = message::check_all(&messages, &self.settings.rules, wall_now())?;
+        let config = self.topic(&topic, deadline).await?;
+        check_topic(&topic, &config, &messages)?;
+
+        let queue = self.queue_for(&messages, config.queues);
+        let new = messages
+            .iter()
+            .zip(request.messages)
+            .map(|(message, bytes)| new_message(client, &topic, message, bytes))
+            .collect();
+        let command = Command::Append(Append { topic, queue, messages: new });
+        let parts = command.encode();
+        drop(command);
+        let placed = match self.submit(parts, deadline).await? {
+            Outcome::Appended { messages, .. } => messages,
+            other => unexpected(&other),
+        };
+        assert_eq!(placed.len(), messages.len(), "one place for each message");
+        self.metrics.sent(messages.len(), bytes);
+        Ok(messages
+            .into_iter()
+            .zip(placed)
+            .map(|(message, place)| Sent { message_id: id_of(message), offset: place.offset })
+            .collect())
+    }
+
+    /// The queue that the client chose, if the topic has it here; else they take turns.
+    fn queue_for(&self, messages: &[v2::Message], queues: u32) -> QueueId {
+        let hint = messages
+            .first()
+            .and_then(|message| message.system_properties.as_ref())
+            .and_then(|system| u32::try_from(system.queue_id).ok())
+            .filter(|id| *id < queues);
+        QueueId(hint.unwrap_or_else(|| self.next_turn() % queues.max(1)))
+    }
+}
+
+fn check_topic(topic: &Topic, config: &TopicConfig, messages: &[v2::Message]) -> Result<(), Error> {
+    if !matches!(config.permission, Permission::Write | Permission::ReadWrite) {
+        return Err(Error::NotWritable(topic.clone()));
+    }
+    for message in messages {
+        message::check_type(message, &config.accepts)?;
+        let kind = message::message_type(message);
+        if kind != MessageType::Normal {
+            return Err(Error::unsupported_type(kind));
+        }
+        // One byte counts the keys of a message in the log.
+        let keys = message.system_properties.as_ref().map_or(0, |system| system.keys.len());
+        if keys > NewMessage::MAX_KEYS {
+            let (found, max) = (keys, NewMessage::MAX_KEYS);
+            return Err(InvalidMessage::TooManyProperties { found, max }.into());
+        }
+    }
+    Ok(())
+}
+
+fn new_message(
+    client: Option<&ClientId>,
+    topic: &Topic,
+    message: &v2::Message,
+    bytes: Bytes,
+) -> NewMessage {
+    let system = message.system_properties.as_ref();
+    let keys = system.map_or(&[][..], |system| &system.keys);
+    NewMessage {
+        tag_hash: tag_hash(system.and_then(|s| s.tag.as_deref()).unwrap_or_default()),
+        // The function is that of tags: both are names that are looked up by hash.
+        key_hashes: keys.iter().map(|key| tag_hash(key)).collect(),
+        dedupe: client.zip(system).map(|(client, s)| dedupe_key(client, topic, s, &message.body)),
+        bytes,
+    }
+}
+
+/// Names one logical send across the attempts of its client. Ids alone are not enough: containers
+/// that share an address and a process number make the same ones.
+fn dedupe_key(
+    client: &ClientId,
+    topic: &Topic,
+    system: &v2::SystemProperties,
+    body: &[u8],
+) -> u128 {
+    let mut hash = Md5::new();
+    for text in [client.as_str(), topic.as_str(), &system.message_id] {
+        hash.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(text.as_bytes());
+    }
+    hash.update(u64::try_from(body.len()).unwrap_or(u64::MAX).to_be_bytes());
+    hash.update(crc32fast::hash(body).to_be_bytes());
+    u128::from_be_bytes(hash.finalize().into())
+}
+
+fn id_of(message: v2::Message) -> String {
+    message.system_properties.map(|system| system.message_id).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(client: &str, topic: &str, id: &str, body: &[u8]) -> u128 {
+        let system = v2::SystemProperties { message_id: id.into(), ..Default::default() };
+        let client = client.parse().expect("a client id");
+        dedupe_key(&client, &topic.parse().expect("a topic"), &system, body)
+    }
+
+    #[test]
+    fn a_repeated_send_has_the_same_key_and_another_send_another() {
+        let first = key("c", "t", "id", b"body");
+        assert_eq!(first, key("c", "t", "id", b"body"));
+        let others = [
+            key("d", "t", "id", b"body"),
+            key("c", "u", "id", b"body"),
+            key("c", "t", "ie", b"body"),
+            key("c", "t", "id", b"bodz"),
+            key("ct", "i", "d", b"body"),
+        ];
+        for other in others {
+            assert_ne!(first, other);
+        }
+    }
+
+    /// Leaders of different versions must agree, or a retry across an upgrade is stored twice.
+    #[test]
+    fn keys_never_change() {
+        assert_eq!(key("c", "t", "id", b"body"), 0xa00e_3a57_6b18_f024_2bdc_011e_1792_daa3);
+    }
+}

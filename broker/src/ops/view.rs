@@ -1,0 +1,215 @@
+//! What operations read of the replicated state of this node, and how they hear of its changes.
+
+use std::sync::Arc;
+
+use prost::Message as _;
+use proto::{ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic, v2};
+use raft::{LogOffset, Reader};
+use tokio::sync::{broadcast, watch};
+
+use super::pick::{Entry, Overdue, Queues};
+use crate::{
+    Error,
+    command::{Effect, GroupConfig, TopicConfig},
+    delivery::{Place, Waiting},
+    kv,
+    state::{Holding, QueueProgress, SharedState, State},
+};
+
+/// Changes of consumer groups that an access point may be behind by.
+const GROUP_CHANGES_KEPT: usize = 256;
+
+/// What happens in the state, for those who wait for it. Told by `apply`, on its thread.
+#[derive(Debug)]
+pub struct Signals {
+    waiting: Arc<Waiting>,
+    topics: watch::Sender<u64>,
+    groups: broadcast::Sender<ConsumerGroup>,
+}
+
+impl Signals {
+    /// Calls the consumers of `waiting`.
+    pub fn new(waiting: Arc<Waiting>) -> Arc<Self> {
+        let topics = watch::Sender::new(0);
+        let groups = broadcast::Sender::new(GROUP_CHANGES_KEPT);
+        Arc::new(Signals { waiting, topics, groups })
+    }
+
+    /// Passes on what an apply did.
+    pub fn tell(&self, effects: &[Effect]) {
+        for effect in effects {
+            match effect {
+                Effect::Appended { topic, .. } => self.waiting.appended(topic),
+                Effect::Visible { group, topic, at, .. } => {
+                    let place = Place { group: group.clone(), topic: topic.clone() };
+                    self.waiting.due_at(&place, *at);
+                }
+                Effect::TopicChanged { .. } => self.topics.send_modify(|count| *count += 1),
+                // Nobody may be listening.
+                Effect::GroupChanged { group } => drop(self.groups.send(group.clone())),
+            }
+        }
+    }
+}
+
+/// The state of this node and the log that it points into.
+#[derive(Debug, Clone)]
+pub struct View {
+    state: SharedState,
+    log: Reader,
+    signals: Arc<Signals>,
+}
+
+impl View {
+    /// Reads `state`, whose positions are those of `log`, and whose changes `signals` hears of.
+    pub fn new(state: SharedState, log: Reader, signals: Arc<Signals>) -> Self {
+        View { state, log, signals }
+    }
+
+    /// The topic's settings, if it exists as far as this node knows.
+    pub fn topic(&self, topic: &Topic) -> Option<TopicConfig> {
+        self.state.read().topic(topic).map(|topic| topic.config().clone())
+    }
+
+    /// All topics, by creation.
+    pub fn topics(&self) -> Vec<(Topic, TopicConfig)> {
+        let state = self.state.read();
+        state.topics().map(|topic| (topic.name().clone(), topic.config().clone())).collect()
+    }
+
+    /// Where each queue of the topic begins and ends.
+    pub fn queue_ends(&self, topic: &Topic) -> Vec<(QueueId, QueueOffset, QueueOffset)> {
+        let state = self.state.read();
+        let Some(topic) = state.topic(topic) else { return Vec::new() };
+        (0..topic.config().queues)
+            .filter_map(|id| {
+                let offsets = topic.offsets(QueueId(id))?;
+                Some((QueueId(id), offsets.start, offsets.end))
+            })
+            .collect()
+    }
+
+    /// Changes whenever a topic does.
+    pub fn topics_changed(&self) -> watch::Receiver<u64> {
+        self.signals.topics.subscribe()
+    }
+
+    /// The settings of a consumer group, if it exists.
+    pub fn consumer_group(&self, group: &ConsumerGroup) -> Option<GroupConfig> {
+        self.state.read().group(group).cloned()
+    }
+
+    /// All consumer groups, by creation.
+    pub fn consumer_groups(&self) -> Vec<(ConsumerGroup, GroupConfig)> {
+        let state = self.state.read();
+        state.groups().map(|(name, config)| (name.clone(), config.clone())).collect()
+    }
+
+    /// Names each consumer group that changes.
+    pub fn group_changes(&self) -> broadcast::Receiver<ConsumerGroup> {
+        self.signals.groups.subscribe()
+    }
+
+    /// Where a consumer group stands, in one topic or in every one that it was given anything of.
+    pub fn progress(
+        &self,
+        group: &ConsumerGroup,
+        topic: Option<&Topic>,
+    ) -> Vec<(Topic, QueueProgress)> {
+        let state = self.state.read();
+        match topic {
+            None => state.all_progress(group).map(|(topic, at)| (topic.clone(), at)).collect(),
+            Some(topic) => {
+                let queues = state.topic(topic).map_or(0, |known| known.config().queues);
+                (0..queues)
+                    .filter_map(|id| state.progress(group, topic, QueueId(id)))
+                    .map(|progress| (topic.clone(), progress))
+                    .collect()
+            }
+        }
+    }
+
+    /// When the next delivery of the group on the topic ends.
+    pub fn next_due(&self, group: &ConsumerGroup, topic: &Topic) -> Option<Timestamp> {
+        self.state.read().next_due(group, topic)
+    }
+
+    /// Clients with auto-renewed deliveries that end until then.
+    pub fn holdings(&self, until: Timestamp, most: usize) -> Vec<Holding> {
+        self.state.read().holdings(until, most)
+    }
+
+    /// Looks at the queues of a topic for a group, `None` where there is no such topic. Short:
+    /// nothing is applied meanwhile.
+    pub(super) fn plan<T>(
+        &self,
+        group: &ConsumerGroup,
+        topic: &Topic,
+        look: impl FnOnce(&Looking<'_>) -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        let state = self.state.read();
+        if state.topic(topic).is_none() {
+            return Ok(None);
+        }
+        look(&Looking { state: &state, group, topic }).map(Some)
+    }
+
+    /// The message at a place that a delivery named.
+    pub fn message(&self, position: LogOffset, len: u32) -> Result<v2::Message, Error> {
+        let unreadable = |reason: String| Error::Unreadable { position: position.0, len, reason };
+        let bytes = self.log.bytes(position, len).map_err(|error| unreadable(error.to_string()))?;
+        v2::Message::decode(bytes).map_err(|error| unreadable(error.to_string()))
+    }
+
+    /// Index of the last entry applied, and the digest of the state then.
+    pub fn digest(&self) -> (u64, String) {
+        let state = self.state.read();
+        let applied = state.applied().map_or(0, |log_id| log_id.index.0);
+        (applied, state.digest().to_string())
+    }
+
+    /// Makes what was applied durable, so that the next start has nothing to apply again.
+    pub fn flush(&self) -> Result<(), kv::Error> {
+        self.state.flush()
+    }
+}
+
+/// The state while nothing is applied.
+pub(super) struct Looking<'a> {
+    state: &'a State,
+    group: &'a ConsumerGroup,
+    topic: &'a Topic,
+}
+
+fn store(error: kv::Error) -> Error {
+    Error::Store { reason: error.to_string() }
+}
+
+impl Queues for Looking<'_> {
+    fn backlogged(&self, first: QueueId) -> Box<dyn Iterator<Item = QueueId> + '_> {
+        let queues = self.state.topic(self.topic).map_or(1, |topic| topic.config().queues);
+        let first = QueueId(first.0 % queues.max(1));
+        Box::new(self.state.backlogged(self.group, self.topic, first))
+    }
+
+    fn next(&self, queue: QueueId) -> QueueOffset {
+        self.state.next_offset(self.group, self.topic, queue)
+    }
+
+    fn entries(&self, queue: QueueId, from: QueueOffset, most: usize) -> Result<Vec<Entry>, Error> {
+        let found = self.state.scan(self.topic, queue, from, most).map_err(store)?;
+        Ok(found.iter().map(Entry::of).collect())
+    }
+
+    fn overdue(&self, now: Timestamp, most: usize) -> Result<Vec<Overdue>, Error> {
+        let mut overdue = Vec::new();
+        for due in self.state.due(self.group, self.topic, None, now, most) {
+            let entry = self.state.entry(self.topic, due.queue, due.offset).map_err(store)?;
+            if let Some(entry) = entry {
+                let (queue, delivery) = (due.queue, due.delivery);
+                overdue.push(Overdue { queue, entry: Entry::of(&entry), delivery });
+            }
+        }
+        Ok(overdue)
+    }
+}

@@ -1,0 +1,102 @@
+//! What the HTTP pages show of this node.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use raft::LogIndex;
+use serde_json::json;
+
+use crate::{http::Pages, metrics::Sample, ops::Broker};
+
+/// This node's pages.
+#[derive(Debug)]
+pub struct NodePages {
+    broker: Arc<Broker>,
+    stopping: AtomicBool,
+}
+
+impl NodePages {
+    /// Shows `broker`.
+    pub fn new(broker: Arc<Broker>) -> Arc<Self> {
+        Arc::new(NodePages { broker, stopping: AtomicBool::new(false) })
+    }
+
+    /// From now on the node is not ready: balancers send clients elsewhere.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+}
+
+fn index(index: Option<LogIndex>) -> u64 {
+    index.map_or(0, |index| index.0)
+}
+
+impl Pages for NodePages {
+    fn metrics(&self) -> String {
+        let status = self.broker.group.status();
+        self.broker.metrics.text(&Sample {
+            role: status.role.kind.as_str(),
+            term: status.term.0,
+            purged: index(status.purged),
+            applied: index(status.applied),
+            committed: index(status.committed),
+            last: index(status.last),
+            long_polls: self.broker.waiting.len(),
+            clients: self.broker.clients().len(),
+            send_bytes: self.broker.send_budget.used(),
+        })
+    }
+
+    fn not_ready(&self) -> Option<String> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Some("stopping".to_owned());
+        }
+        let status = self.broker.group.status();
+        if !status.waiting_for.is_empty() {
+            let nodes: Vec<String> = status.waiting_for.iter().map(ToString::to_string).collect();
+            return Some(format!("waiting for node {}", nodes.join(", ")));
+        }
+        match status.leader {
+            None => Some("no leader".to_owned()),
+            // Elected, and still catching up.
+            Some(leader) if leader == status.node_id && !status.role.is_leader() => {
+                Some("about to lead".to_owned())
+            }
+            Some(_) => None,
+        }
+    }
+
+    fn status(&self) -> String {
+        let status = self.broker.group.status();
+        let members: Vec<_> = status
+            .members
+            .iter()
+            .map(|member| {
+                json!({
+                    "node_id": member.node_id.0,
+                    "raft_address": member.raft_addr,
+                    "client_address": member.client_addr,
+                    "voter": member.voter,
+                })
+            })
+            .collect();
+        json!({
+            "broker_name": self.broker.name().as_str(),
+            "node_id": status.node_id.0,
+            "group_id": status.group_id.map(|id| id.to_string()),
+            "role": status.role.kind.as_str(),
+            "term": status.term.0,
+            "leader_id": status.leader.map(|leader| leader.0),
+            "purged": index(status.purged),
+            "applied": index(status.applied),
+            "committed": index(status.committed),
+            "last": index(status.last),
+            "members": members,
+            "waiting_for": status.waiting_for.iter().map(|node| node.0).collect::<Vec<_>>(),
+            "suspect": status.suspect,
+        })
+        .to_string()
+    }
+}

@@ -1,0 +1,426 @@
+//! The composition root: everything is built and wired here, in order, and stopped in order.
+//!
+//! Start: lock the directory; take the ports, so that a second process ends before it touches
+//! data; open the state; start consensus, which replays the log after the state; then the edge. A
+//! node serves as soon as it is started: whatever it cannot do itself it forwards.
+//!
+//! Stop: hand leadership over; go on forwarding while clients and other nodes learn of it; end
+//! polls and streams; close the log and the state.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use gateway::{
+    AdminSwitch, Gateway, RemoteDirectory, TlsConfig, directory::RemoteDirectoryConfig, listener,
+};
+use proto::{
+    admin::admin_server::AdminServer, message::Rules, session::sessions_server::SessionsServer,
+};
+use raft::{Group, NodeId, Secret};
+use tokio::{
+    net::TcpListener,
+    sync::oneshot,
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
+use tracing::{info, warn};
+
+use crate::{
+    config::{Config, Flush, RouteMode},
+    connections::bounded,
+    data_dir::{DataDir, DataDirError},
+    delivery::Waiting,
+    directory,
+    grpc::{Edge, LocalAdmin, SessionService},
+    http, kv, leadership,
+    metrics::Metrics,
+    ops::{Broker, Settings, Signals, View},
+    pages::NodePages,
+    registration::Registration,
+    state::Machine,
+};
+
+/// A transfer of leadership that takes longer is given up; the others elect somebody.
+const HAND_OVER_WAIT: Duration = Duration::from_secs(3);
+/// The log's own good order: draining, closing.
+const CLOSE_WAIT: Duration = Duration::from_secs(15);
+
+/// The broker could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// A port is taken, or an address is not ours.
+    #[error("listen on {address} ({key})")]
+    Listen {
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The secret cannot be read.
+    #[error("read raft_secret_file {path}")]
+    Secret {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The certificate cannot be used.
+    #[error("set up TLS")]
+    Tls(#[from] listener::TlsError),
+    /// The state cannot be opened.
+    #[error("open the state in {path}")]
+    State {
+        /// Its directory.
+        path: PathBuf,
+        /// Why not.
+        source: kv::Error,
+    },
+    /// Consensus cannot start.
+    #[error("start replication")]
+    Raft(#[from] raft::Error),
+    /// Consensus had to stop: a failed disk, or peers that refuse this node.
+    #[error("replication failed")]
+    Failed(#[source] Arc<raft::Error>),
+    /// The gRPC server ended by itself.
+    #[error("serve clients")]
+    Serve(#[source] tonic::transport::Error),
+}
+
+/// A broker that serves.
+#[derive(Debug)]
+pub struct Server {
+    broker: Arc<Broker>,
+    gateway: Gateway<Edge, Arc<RemoteDirectory>>,
+    pages: Arc<NodePages>,
+    registration: Registration,
+    client_addr: std::net::SocketAddr,
+    metrics_addr: Option<std::net::SocketAddr>,
+    stop_serving: oneshot::Sender<()>,
+    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    leadership: JoinHandle<()>,
+    _tasks: JoinSet<()>,
+    _registering: JoinSet<()>,
+    forward_for: Duration,
+    finish_within: Duration,
+    _data_dir: DataDir,
+}
+
+impl Server {
+    /// Starts a broker. When this returns it accepts clients.
+    ///
+    /// # Errors
+    /// See [`ServerError`]: nothing was changed that a start with mended settings could not use.
+    pub async fn start(config: Config) -> Result<Server, ServerError> {
+        let started = Instant::now();
+        let data_dir = DataDir::lock(&config.data_dir)?;
+        let listener = bind("listen", &config.listen).await?;
+        let client_addr = local_addr("listen", &config.listen, &listener)?;
+        let advertised = advertised(&config, client_addr);
+        let pages_listener = match config.metrics.as_str() {
+            "" => None,
+            address => Some(bind("metrics", address).await?),
+        };
+        let metrics_addr = match &pages_listener {
+            Some(listener) => Some(local_addr("metrics", &config.metrics, listener)?),
+            None => None,
+        };
+        let tls = tls(&config, &advertised)?;
+
+        let waiting = Arc::new(Waiting::new(config.limits.long_polls));
+        let signals = Signals::new(Arc::clone(&waiting));
+        let machine = open_state(&data_dir, Arc::clone(&signals))?;
+        let state = machine.state();
+        let replayed_from = state.read().applied().map_or(0, |log_id| log_id.index.0);
+        let raft_config = raft_config(&config, &data_dir, &advertised)?;
+        let group = Group::start(raft_config, machine).await?;
+        let view = View::new(state, group.reader(), signals);
+        let metrics = Arc::new(Metrics::new());
+        let settings = settings(&config, advertised.clone());
+        let broker = Broker::new(settings, group, view, waiting, metrics);
+
+        let directory = Arc::new(RemoteDirectory::start(RemoteDirectoryConfig {
+            name_servers: config.namesrv.0.clone(),
+            cluster: config.cluster.clone(),
+        }));
+        let boot_id = rand::random();
+        let gateway = Gateway::start(
+            gateway_config(&config, advertised, boot_id),
+            Edge::new(Arc::clone(&broker)),
+            Arc::clone(&directory),
+        );
+        let registration = Registration {
+            broker: Arc::clone(&broker),
+            cluster: config.cluster.clone(),
+            node_id: config.node_id,
+            boot_id,
+            name_servers: config.namesrv.0.clone(),
+        };
+        let registering = registration.start(&directory.reached());
+        let leadership = tokio::spawn(leadership::follow(Arc::clone(&broker), broker.role()));
+        let pages = NodePages::new(Arc::clone(&broker));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(directory::inform(Arc::clone(&broker), config.cluster.clone(), directory));
+        if let Some(listener) = pages_listener {
+            tasks.spawn(http::serve(listener, pages.clone()));
+        }
+        let (stop_serving, stopped) = oneshot::channel();
+        let serving = serve(&config, &gateway, &broker, (listener, tls), stopped);
+        report_start(&broker, client_addr, replayed_from, started);
+        Ok(Server {
+            broker,
+            gateway,
+            pages,
+            registration,
+            client_addr,
+            metrics_addr,
+            stop_serving,
+            serving,
+            leadership,
+            _tasks: tasks,
+            _registering: registering,
+            forward_for: config.shutdown.forward_for,
+            finish_within: config.shutdown.finish_within,
+            _data_dir: data_dir,
+        })
+    }
+
+    /// Where clients connect.
+    pub fn client_addr(&self) -> std::net::SocketAddr {
+        self.client_addr
+    }
+
+    /// Where the HTTP pages are, if anywhere.
+    pub fn metrics_addr(&self) -> Option<std::net::SocketAddr> {
+        self.metrics_addr
+    }
+
+    /// The operations of this node.
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// Returns when the broker cannot go on.
+    pub async fn failed(&mut self) -> ServerError {
+        tokio::select! {
+            error = self.broker.group.failed() => ServerError::Failed(error),
+            served = &mut self.serving => match served {
+                Ok(Err(error)) => ServerError::Serve(error),
+                Ok(Ok(())) | Err(_) => {
+                    unreachable!("the server ends only when it is told to, and does not panic")
+                }
+            },
+        }
+    }
+
+    /// Stops in good order; see the head of this file. Bounded.
+    pub async fn stop(self) {
+        let Server { broker, gateway, pages, registration, mut serving, leadership, .. } = self;
+        let started = Instant::now();
+        info!("stopping");
+        pages.stop();
+        let handed_over = hand_over(&broker).await;
+        drop(self._registering);
+        registration.unregister().await;
+        if handed_over || !broker.role().borrow().is_leader() {
+            tokio::time::sleep(self.forward_for).await;
+        }
+        broker.stop_polls();
+        gateway.close();
+        // The server may have ended by itself.
+        let _ = self.stop_serving.send(());
+        if timeout(self.finish_within, &mut serving).await.is_err() {
+            info!(waited = ?self.finish_within, "closing connections with calls in progress");
+            serving.abort();
+        }
+        if timeout(CLOSE_WAIT, broker.group.shutdown()).await.is_err() {
+            warn!(waited = ?CLOSE_WAIT, "the log did not close in time; it will be checked again");
+        }
+        leadership.abort();
+        if let Err(error) = broker.view().flush() {
+            warn!(%error, "state not flushed; the next start replays more");
+        }
+        info!(took = ?started.elapsed(), "stopped");
+    }
+}
+
+/// True if another node leads now.
+async fn hand_over(broker: &Broker) -> bool {
+    if !broker.role().borrow().is_leader() || broker.group.status().members.len() < 2 {
+        return false;
+    }
+    match timeout(HAND_OVER_WAIT, broker.group.transfer_leader(None)).await {
+        Ok(Ok(leader)) => {
+            info!(%leader, "leadership handed over");
+            true
+        }
+        Ok(Err(error)) => {
+            warn!(%error, "leadership not handed over");
+            false
+        }
+        Err(_) => {
+            warn!(waited = ?HAND_OVER_WAIT, "leadership not handed over in time");
+            false
+        }
+    }
+}
+
+async fn bind(key: &'static str, address: &str) -> Result<TcpListener, ServerError> {
+    let failed = |source| ServerError::Listen { key, address: address.to_owned(), source };
+    TcpListener::bind(address).await.map_err(failed)
+}
+
+fn local_addr(
+    key: &'static str,
+    address: &str,
+    listener: &TcpListener,
+) -> Result<std::net::SocketAddr, ServerError> {
+    let failed = |source| ServerError::Listen { key, address: address.to_owned(), source };
+    listener.local_addr().map_err(failed)
+}
+
+/// Port 0 asks for any port: what is told is the one that it became.
+fn advertised(config: &Config, bound: std::net::SocketAddr) -> String {
+    match config.advertised().rsplit_once(':') {
+        Some((host, "0")) => format!("{host}:{}", bound.port()),
+        _ => config.advertised().to_owned(),
+    }
+}
+
+fn tls(config: &Config, advertised: &str) -> Result<TlsConfig, ServerError> {
+    let tls = &config.tls;
+    if !tls.certificate_file.as_os_str().is_empty() {
+        return Ok(TlsConfig::from_files(&tls.certificate_file, &tls.key_file)?);
+    }
+    let host = advertised.rsplit_once(':').map_or(advertised, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    if !names.iter().any(|name| name == host) {
+        names.push(host.to_owned());
+    }
+    Ok(TlsConfig::self_signed(&names)?)
+}
+
+fn open_state(data_dir: &DataDir, signals: Arc<Signals>) -> Result<Machine, ServerError> {
+    let path = data_dir.state();
+    let failed = |source| ServerError::State { path: path.clone(), source };
+    let rocks = kv::Rocks::open(&kv::RocksConfig::new(path.clone())).map_err(failed)?;
+    Machine::open(Arc::new(rocks), move |effects| signals.tell(effects)).map_err(failed)
+}
+
+fn raft_config(
+    config: &Config,
+    data_dir: &DataDir,
+    advertised: &str,
+) -> Result<raft::Config, ServerError> {
+    let peers: BTreeMap<NodeId, String> =
+        config.raft_peers.0.iter().map(|(id, at)| (NodeId(*id), at.clone())).collect();
+    let mut raft = raft::Config::new(
+        NodeId(config.node_id),
+        config.broker_name.clone(),
+        peers,
+        advertised,
+        data_dir.raft(),
+    );
+    raft.flush = match config.flush {
+        Flush::Sync => raft::Flush::Sync,
+        Flush::Async => raft::Flush::Async,
+    };
+    raft.secret = secret(&config.raft_secret_file)?;
+    raft.segment_size = config.log.segment_size.0;
+    raft.timing.heartbeat = config.raft.heartbeat_interval;
+    raft.timing.election_min = config.raft.election_timeout_min;
+    raft.timing.election_max = config.raft.election_timeout_max;
+    Ok(raft)
+}
+
+fn secret(path: &PathBuf) -> Result<Option<Secret>, ServerError> {
+    if path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let bytes =
+        std::fs::read(path).map_err(|source| ServerError::Secret { path: path.clone(), source })?;
+    // Editors end a file with a line feed that nobody meant.
+    Ok(Some(Secret::new(bytes.trim_ascii())?))
+}
+
+fn settings(config: &Config, advertised: String) -> Settings {
+    Settings {
+        name: config.broker_name.parse().expect("validated"),
+        advertised,
+        auto_create_topics: config.auto_create_topics,
+        auto_create_queues: config.auto_create_queues,
+        rules: Rules::default(),
+        long_polls: config.limits.long_polls,
+        send_bytes: config.limits.send_bytes.bytes(),
+        receive_bytes: config.limits.receive_bytes.bytes(),
+        clients: config.limits.clients,
+    }
+}
+
+fn gateway_config(config: &Config, advertised: String, boot_id: u64) -> gateway::Config {
+    let mut gateway = gateway::Config::new(advertised, boot_id);
+    gateway.route_mode = match config.route.mode {
+        RouteMode::AccessPoint => gateway::RouteMode::AccessPoint,
+        RouteMode::Split => gateway::RouteMode::Split,
+        RouteMode::Direct => gateway::RouteMode::Direct,
+    };
+    gateway.clients_max = config.limits.clients;
+    gateway
+}
+
+fn serve(
+    config: &Config,
+    gateway: &Gateway<Edge, Arc<RemoteDirectory>>,
+    broker: &Arc<Broker>,
+    (listener, tls): (TcpListener, TlsConfig),
+    stopped: oneshot::Receiver<()>,
+) -> JoinHandle<Result<(), tonic::transport::Error>> {
+    let flush = match config.flush {
+        Flush::Sync => "sync",
+        Flush::Async => "async",
+    };
+    let directory = Arc::clone(gateway.directory());
+    let admin = LocalAdmin::new(Arc::clone(broker), config.cluster.clone(), flush);
+    let incoming = bounded(listener::incoming(listener, tls), config.limits.connections);
+    let router = gateway::server::builder()
+        .add_service(gateway.service())
+        .add_service(SessionsServer::new(SessionService::new(Arc::clone(broker))))
+        .add_service(AdminServer::new(AdminSwitch::new(admin, directory)));
+    tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
+        // Dropped means the same.
+        let _ = stopped.await;
+    }))
+}
+
+fn report_start(
+    broker: &Broker,
+    client_addr: std::net::SocketAddr,
+    replayed_from: u64,
+    started: Instant,
+) {
+    let status = broker.group.status();
+    let last = status.last.map_or(0, |index| index.0);
+    info!(
+        broker = %broker.name(),
+        node = %status.node_id,
+        %client_addr,
+        last_index = last,
+        replay_from = replayed_from,
+        took = ?started.elapsed(),
+        "serving"
+    );
+    if !status.waiting_for.is_empty() {
+        let nodes: Vec<u64> = status.waiting_for.iter().map(|node| node.0).collect();
+        info!(?nodes, "waiting for peers");
+    }
+}

@@ -1,0 +1,68 @@
+//! Keeps deliveries of living clients invisible: one renewal for each client and queue.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, stream};
+use proto::{
+    clock::{millis, wall_now},
+    limits::AUTO_RENEW_INVISIBLE,
+};
+use tracing::{debug, warn};
+
+use crate::{
+    command::{Command, Outcome, Renew},
+    ops::Broker,
+    sessions::SILENCE,
+    state::Holding,
+};
+
+const EVERY: Duration = Duration::from_secs(5);
+/// What ends within this is renewed now: several rounds may fail before it is too late.
+const AHEAD: Duration = Duration::from_secs(20);
+/// Renewals proposed in one round. What is left over is the first of the next round.
+const MOST: usize = 10_000;
+/// Renewals on their way at a time.
+const AT_ONCE: usize = 64;
+const PROPOSAL_WAIT: Duration = Duration::from_secs(5);
+
+const _: () = assert!(AHEAD.as_millis() >= 3 * EVERY.as_millis());
+const _: () = assert!(AHEAD.as_millis() < AUTO_RENEW_INVISIBLE.as_millis());
+
+/// Renews until dropped.
+pub(super) async fn run(broker: Arc<Broker>) {
+    let leading_since = Instant::now();
+    loop {
+        round(&broker, leading_since).await;
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+async fn round(broker: &Arc<Broker>, leading_since: Instant) {
+    let held = broker.view().holdings(wall_now().plus(AHEAD), MOST);
+    if held.len() == MOST {
+        warn!(most = MOST, "more renewals are due than one round does");
+    }
+    let now = Instant::now();
+    // A new leader has not heard of everybody yet.
+    let indulgent = now.saturating_duration_since(leading_since) < SILENCE;
+    let living: Vec<Holding> = {
+        let clients = broker.clients();
+        held.into_iter().filter(|h| indulgent || clients.heard_of(&h.client, now)).collect()
+    };
+    stream::iter(living).for_each_concurrent(AT_ONCE, |held| renew(broker, held)).await;
+}
+
+async fn renew(broker: &Arc<Broker>, held: Holding) {
+    let Holding { group, topic, queue, client, .. } = held;
+    let invisible_ms = millis(AUTO_RENEW_INVISIBLE);
+    let renew = Command::Renew(Renew { group, topic, queue, client, invisible_ms });
+    match broker.propose(&renew, Instant::now() + PROPOSAL_WAIT).await {
+        Ok(Outcome::Renewed { .. }) => (),
+        Ok(other) => crate::ops::unexpected(&other),
+        // The next round tries again.
+        Err(error) => debug!(%error, "renewal not done"),
+    }
+}

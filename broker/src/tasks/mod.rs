@@ -1,0 +1,18 @@
+//! What the leader does on its own: look at the state, propose, sleep. Runs while it leads.
+
+mod auto_renew;
+mod clients;
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use crate::ops::Broker;
+
+/// Starts all of them; they end when `duties` is shut down.
+pub fn start(broker: &Arc<Broker>, duties: &mut JoinSet<()>) {
+    duties.spawn(auto_renew::run(Arc::clone(broker)));
+    duties.spawn(clients::expire(Arc::clone(broker)));
+    let waiting = Arc::clone(&broker.waiting);
+    duties.spawn(async move { waiting.watch_due_times().await });
+}
