@@ -66,13 +66,12 @@ impl Split {
             }
         }
         let top = common(&statuses);
-        let entries = self.entries.into_iter().zip(statuses).map(|(entry, status)| {
-            AckMessageResultEntry {
+        let entries =
+            self.entries.into_iter().zip(statuses).map(|(entry, status)| AckMessageResultEntry {
                 message_id: entry.message_id,
                 receipt_handle: entry.receipt_handle,
                 status: Some(status),
-            }
-        });
+            });
         Ok(AckMessageResponse { status: Some(top), entries: entries.collect() })
     }
 }

@@ -164,8 +164,7 @@ impl Clients {
     /// at a leader.
     pub(crate) fn terminate(&mut self, id: &ClientId, group: &str) {
         self.drop_entry(id);
-        let gone =
-            Gone { client_id: id.to_string(), group: group.to_owned(), terminated: true };
+        let gone = Gone { client_id: id.to_string(), group: group.to_owned(), terminated: true };
         self.tell_gone(gone);
     }
 
@@ -193,8 +192,7 @@ impl Clients {
         }
         if told != 0 {
             self.changes.remove(&told);
-            let gone =
-                Gone { client_id: id.to_string(), group: String::new(), terminated: false };
+            let gone = Gone { client_id: id.to_string(), group: String::new(), terminated: false };
             self.tell_gone(gone);
         }
     }

@@ -26,10 +26,7 @@ fn one(host: &str, port: i32) -> Endpoints {
         Ok(IpAddr::V6(_)) => AddressScheme::IPv6,
         Err(_) => AddressScheme::DomainName,
     };
-    Endpoints {
-        scheme: scheme.into(),
-        addresses: vec![Address { host: host.to_owned(), port }],
-    }
+    Endpoints { scheme: scheme.into(), addresses: vec![Address { host: host.to_owned(), port }] }
 }
 
 /// The address at which the client reached this node: by its own word, else by the `:authority` it

@@ -10,6 +10,7 @@
 //! | `telemetry`, `settings`, `clients`, `session` | who the clients are, and what leaders know of them |
 //! | [`status`] | the table of RocketMQ codes for what the gateway says itself |
 //! | [`listener`], [`server`] | one port for plaintext and TLS |
+//! | [`admin`] | administration, sent to the leaders concerned |
 //!
 //! What always holds:
 //! - a request is forwarded once at most;
@@ -19,6 +20,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 mod acks;
+pub mod admin;
 mod caller;
 mod channels;
 mod clients;
@@ -46,6 +48,7 @@ mod telemetry;
 mod topics;
 
 pub use self::{
+    admin::{AdminFanout, AdminSwitch},
     caller::{Caller, DEADLINE_MAX, NO_DEADLINE},
     config::{CLIENTS_MAX, Config, HOLD, RouteMode, UnknownRouteMode},
     directory::{Directory, GroupView, MemberView, RemoteDirectory, Shared, TopicRoute},

@@ -17,11 +17,10 @@ use proto::{
         NotifyClientTerminationRequest, NotifyClientTerminationResponse, PullMessageRequest,
         PullMessageResponse, QueryAssignmentRequest, QueryAssignmentResponse, QueryOffsetRequest,
         QueryOffsetResponse, QueryRouteRequest, QueryRouteResponse, RecallMessageRequest,
-        RecallMessageResponse, ReceiveMessageRequest, ReceiveMessageResponse,
-        SendMessageResponse, SyncLiteSubscriptionRequest, SyncLiteSubscriptionResponse,
-        TelemetryCommand, UpdateOffsetRequest, UpdateOffsetResponse,
-        messaging_service_server::MessagingService, pull_message_response,
-        receive_message_response,
+        RecallMessageResponse, ReceiveMessageRequest, ReceiveMessageResponse, SendMessageResponse,
+        SyncLiteSubscriptionRequest, SyncLiteSubscriptionResponse, TelemetryCommand,
+        UpdateOffsetRequest, UpdateOffsetResponse, messaging_service_server::MessagingService,
+        pull_message_response, receive_message_response,
     },
 };
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
@@ -33,8 +32,7 @@ use crate::{
 };
 
 /// The answer to PullMessage while it is being written.
-type PullStream =
-    Pin<Box<dyn Stream<Item = Result<PullMessageResponse, Status>> + Send + 'static>>;
+type PullStream = Pin<Box<dyn Stream<Item = Result<PullMessageResponse, Status>> + Send + 'static>>;
 
 /// A request taken apart.
 struct Asked<T> {
@@ -59,20 +57,20 @@ impl<T> Asked<T> {
 
 /// Answers a refusal in the payload of a response.
 macro_rules! payload {
-    ($response:ident, $answer:expr) => {
+    ($response:ident { $($field:ident),* }, $answer:expr) => {
         Ok(Response::new($answer.unwrap_or_else(|refusal| $response {
             status: Some(refusal.to_payload()),
-            ..Default::default()
+            $($field: Default::default(),)*
         })))
     };
 }
 
 /// An RPC that this version does not have.
 macro_rules! not_implemented {
-    ($response:ident, $rpc:literal) => {
+    ($response:ident { $($field:ident),* }, $rpc:literal) => {
         Ok(Response::new($response {
             status: Some(Refusal::NotImplemented { rpc: $rpc }.to_payload()),
-            ..Default::default()
+            $($field: Default::default(),)*
         }))
     };
 }
@@ -110,7 +108,7 @@ impl<L: Local, D: Directory> MessagingService for Gateway<L, D> {
     ) -> Result<Response<QueryRouteResponse>, Status> {
         let asked = Asked::of(request);
         let answer = self.route(&asked.caller, asked.dialled.as_ref(), asked.message).await;
-        payload!(QueryRouteResponse, answer)
+        payload!(QueryRouteResponse { message_queues }, answer)
     }
 
     async fn query_assignment(
@@ -119,7 +117,7 @@ impl<L: Local, D: Directory> MessagingService for Gateway<L, D> {
     ) -> Result<Response<QueryAssignmentResponse>, Status> {
         let asked = Asked::of(request);
         let answer = self.assignments(&asked.caller, asked.dialled.as_ref(), asked.message).await;
-        payload!(QueryAssignmentResponse, answer)
+        payload!(QueryAssignmentResponse { assignments }, answer)
     }
 
     async fn heartbeat(
@@ -167,7 +165,7 @@ impl<L: Local, D: Directory> MessagingService for Gateway<L, D> {
             return answer.map(Response::new).map_err(|miss| refused(&miss));
         }
         let answer = self.send(&caller, &metadata, message).await;
-        payload!(SendMessageResponse, answer)
+        payload!(SendMessageResponse { entries }, answer)
     }
 
     type ReceiveMessageStream = ReceiveStream;
@@ -209,7 +207,7 @@ impl<L: Local, D: Directory> MessagingService for Gateway<L, D> {
             return answer.map(Response::new).map_err(|miss| refused(&miss));
         }
         let answer = self.ack(&caller, &metadata, message).await;
-        payload!(AckMessageResponse, answer)
+        payload!(AckMessageResponse { entries }, answer)
     }
 
     async fn change_invisible_duration(
@@ -235,7 +233,7 @@ impl<L: Local, D: Directory> MessagingService for Gateway<L, D> {
         &self,
         _: Request<EndTransactionRequest>,
     ) -> Result<Response<EndTransactionResponse>, Status> {
-        not_implemented!(EndTransactionResponse, "EndTransaction")
+        not_implemented!(EndTransactionResponse {}, "EndTransaction")
     }
 
     async fn forward_message_to_dead_letter_queue(
@@ -243,7 +241,7 @@ impl<L: Local, D: Directory> MessagingService for Gateway<L, D> {
         _: Request<ForwardMessageToDeadLetterQueueRequest>,
     ) -> Result<Response<ForwardMessageToDeadLetterQueueResponse>, Status> {
         not_implemented!(
-            ForwardMessageToDeadLetterQueueResponse,
+            ForwardMessageToDeadLetterQueueResponse {},
             "ForwardMessageToDeadLetterQueue"
         )
     }
@@ -252,35 +250,35 @@ impl<L: Local, D: Directory> MessagingService for Gateway<L, D> {
         &self,
         _: Request<RecallMessageRequest>,
     ) -> Result<Response<RecallMessageResponse>, Status> {
-        not_implemented!(RecallMessageResponse, "RecallMessage")
+        not_implemented!(RecallMessageResponse { message_id }, "RecallMessage")
     }
 
     async fn sync_lite_subscription(
         &self,
         _: Request<SyncLiteSubscriptionRequest>,
     ) -> Result<Response<SyncLiteSubscriptionResponse>, Status> {
-        not_implemented!(SyncLiteSubscriptionResponse, "SyncLiteSubscription")
+        not_implemented!(SyncLiteSubscriptionResponse {}, "SyncLiteSubscription")
     }
 
     async fn update_offset(
         &self,
         _: Request<UpdateOffsetRequest>,
     ) -> Result<Response<UpdateOffsetResponse>, Status> {
-        not_implemented!(UpdateOffsetResponse, "UpdateOffset")
+        not_implemented!(UpdateOffsetResponse {}, "UpdateOffset")
     }
 
     async fn get_offset(
         &self,
         _: Request<GetOffsetRequest>,
     ) -> Result<Response<GetOffsetResponse>, Status> {
-        not_implemented!(GetOffsetResponse, "GetOffset")
+        not_implemented!(GetOffsetResponse { offset }, "GetOffset")
     }
 
     async fn query_offset(
         &self,
         _: Request<QueryOffsetRequest>,
     ) -> Result<Response<QueryOffsetResponse>, Status> {
-        not_implemented!(QueryOffsetResponse, "QueryOffset")
+        not_implemented!(QueryOffsetResponse { offset }, "QueryOffset")
     }
 
     type PullMessageStream = PullStream;

@@ -6,14 +6,14 @@ use futures::StreamExt;
 use proto::{
     ConsumerGroup, SendMessageRequest, Topic, hop,
     limits::GRPC_BYTES,
-    session::{DescribeGroupRequest, DescribeTopicRequest, GroupSettings, sessions_client::SessionsClient},
+    session::{
+        DescribeGroupRequest, DescribeTopicRequest, GroupSettings, sessions_client::SessionsClient,
+    },
     v2::{self, messaging_service_client::MessagingServiceClient},
 };
 use tonic::{Code, ConnectError, Request, Status, transport::Channel};
 
-use crate::{
-    Caller, Local, Miss, ReceiveStream, TopicRoute, channels::Lane, retry::Failure,
-};
+use crate::{Caller, Local, Miss, ReceiveStream, TopicRoute, channels::Lane, retry::Failure};
 
 /// One kind of request to a leader.
 pub(crate) trait Operation: Send + Sync + 'static {

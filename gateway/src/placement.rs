@@ -86,9 +86,10 @@ mod tests {
             used.insert((name.clone(), queue));
         }
         assert_eq!(used.len(), 8);
-        assert!(used.iter().all(|(name, queue)| {
-            queue.0 < if name.as_str() == "broker-a" { 3 } else { 5 }
-        }));
+        assert!(
+            used.iter()
+                .all(|(name, queue)| { queue.0 < if name.as_str() == "broker-a" { 3 } else { 5 } })
+        );
     }
 
     #[test]

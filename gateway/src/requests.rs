@@ -40,8 +40,7 @@ impl<L: Local, D: Directory> Gateway<L, D> {
         let route = self.topic(caller, &topic, true).await?;
         let dialled = endpoints::dialled(request.endpoints.as_ref(), authority, caller.local);
         let group = |name: &BrokerName| self.directory().group(name);
-        let message_queues =
-            self.asker(caller, dialled, request.topic, &group).queues(&route);
+        let message_queues = self.asker(caller, dialled, request.topic, &group).queues(&route);
         Ok(QueryRouteResponse { status: Some(status::ok()), message_queues })
     }
 
@@ -55,10 +54,8 @@ impl<L: Local, D: Directory> Gateway<L, D> {
         let consumers = ConsumerGroup::from_resource(request.group.as_ref())?;
         let route = self.topic(caller, &topic, false).await?;
         let inner = &self.inner;
-        let settings = inner
-            .forwarder
-            .group_settings(&inner.consumer_groups, &consumers, GROUP_WAIT)
-            .await;
+        let settings =
+            inner.forwarder.group_settings(&inner.consumer_groups, &consumers, GROUP_WAIT).await;
         let fifo = settings.is_some_and(|settings| settings.fifo);
         let dialled = endpoints::dialled(request.endpoints.as_ref(), authority, caller.local);
         let group = |name: &BrokerName| self.directory().group(name);
@@ -94,8 +91,7 @@ impl<L: Local, D: Directory> Gateway<L, D> {
     ) -> Result<std::sync::Arc<TopicRoute>, Refusal> {
         let inner = &self.inner;
         let hold = inner.config.hold;
-        let found =
-            inner.forwarder.find_topic(&inner.topics, caller, topic, create, hold).await?;
+        let found = inner.forwarder.find_topic(&inner.topics, caller, topic, create, hold).await?;
         found.ok_or_else(|| Refusal::TopicNotFound(topic.clone()))
     }
 
@@ -158,7 +154,12 @@ impl<L: Local, D: Directory> Gateway<L, D> {
         let poll = poll.unwrap_or(limits::LONG_POLL_MAX).min(limits::LONG_POLL_MAX);
         let hold = poll.max(self.inner.config.hold);
         let passage = Passage { caller, metadata, group: &group, repeat: Repeat::Safe, hold };
-        self.inner.forwarder.call::<ReceiveMessage>(&passage, request).await
+        let mut closing = self.inner.closing();
+        tokio::select! {
+            answer = self.inner.forwarder.call::<ReceiveMessage>(&passage, request) => answer,
+            // A stopping node does not make its server wait for every poll to end.
+            _ = closing.wait_for(|closing| *closing) => Err(Refusal::Stopping),
+        }
     }
 
     /// The group that the client's queue names. A name that is not one of the topic's (some clients

@@ -249,7 +249,8 @@ mod tests {
     #[test]
     fn the_access_point_is_the_address_of_everything() {
         for language in [Language::Java, Language::Rust] {
-            let queues = asker(RouteMode::AccessPoint, language).queues(&route(MessageType::Normal));
+            let queues =
+                asker(RouteMode::AccessPoint, language).queues(&route(MessageType::Normal));
             let expected = [
                 "broker-a/0 READ_WRITE@mq.example:9876",
                 "broker-a/1 READ_WRITE@mq.example:9876",

@@ -29,9 +29,7 @@ pub type NoteDialled = tower::util::MapRequestLayer<NoteFn>;
 /// The function of [`NoteDialled`].
 pub type NoteFn = fn(http::Request<tonic::body::Body>) -> http::Request<tonic::body::Body>;
 
-fn note_dialled(
-    mut request: http::Request<tonic::body::Body>,
-) -> http::Request<tonic::body::Body> {
+fn note_dialled(mut request: http::Request<tonic::body::Body>) -> http::Request<tonic::body::Body> {
     let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
     if let Some(authority) = authority {
         request.extensions_mut().insert(Dialled(authority));

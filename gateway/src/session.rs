@@ -8,9 +8,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use proto::{
     BrokerName, ConsumerGroup, hop,
-    session::{
-        Alive, Down, GroupSettings, Hello, Up, down, sessions_client::SessionsClient, up,
-    },
+    session::{Alive, Down, GroupSettings, Hello, Up, down, sessions_client::SessionsClient, up},
     v2::Settings,
 };
 use tokio::{
@@ -76,10 +74,7 @@ pub(crate) async fn keep_all<L: Local, D: Directory>(inner: Arc<Inner<L, D>>) {
             stays
         });
         for name in groups {
-            if !kept.contains_key(&name) {
-                let link = links.spawn(keep(Arc::clone(&inner), name.clone()));
-                kept.insert(name, link);
-            }
+            kept.entry(name.clone()).or_insert_with(|| links.spawn(keep(Arc::clone(&inner), name)));
         }
         while links.try_join_next().is_some() {}
         if changed.changed().await.is_err() {
@@ -185,8 +180,7 @@ impl<L: Local, D: Directory> Link<'_, L, D> {
         outgoing: mpsc::Receiver<Up>,
     ) -> Result<Streaming<Down>, End> {
         let config = &self.inner.config;
-        let hello =
-            Hello { access_point: config.access_point.clone(), boot_id: config.boot_id };
+        let hello = Hello { access_point: config.access_point.clone(), boot_id: config.boot_id };
         say(up, up::Event::Hello(hello)).await?;
         let channels = &self.inner.forwarder.channels;
         let channel = channels
@@ -231,13 +225,13 @@ impl<L: Local, D: Directory> Link<'_, L, D> {
                     debug!(client_id = %to.client_id, "command for a client that does not listen");
                 }
             }
-            Some(down::Event::Settings(settings)) => self.pass_on(settings),
+            Some(down::Event::Settings(settings)) => self.pass_on(&settings),
             None => debug!(group = %self.group, "empty message from the leader"),
         }
     }
 
     /// A consumer group's settings changed: its members are told.
-    fn pass_on(&self, changed: GroupSettings) {
+    fn pass_on(&self, changed: &GroupSettings) {
         let Ok(group) = changed.group.parse::<ConsumerGroup>() else {
             debug!(group = %changed.group, "settings of a group with an invalid name");
             return;
@@ -249,7 +243,7 @@ impl<L: Local, D: Directory> Link<'_, L, D> {
         for (identity, outbound) in members {
             let said = &identity.settings;
             let spoken = language(said, proto::v2::Language::Unspecified);
-            let merged = settings::merge(said, Some(&changed), spoken);
+            let merged = settings::merge(said, Some(changed), spoken);
             if outbound.try_send(Ok(settings_command(merged))).is_err() {
                 debug!(%group, "settings for a member that does not listen");
             }

@@ -72,9 +72,7 @@ pub(crate) fn merge(
 /// A client that says only what kind it is gets an answer of that kind.
 fn empty_pub_sub(kind: ClientType) -> PubSub {
     match kind {
-        ClientType::Unspecified | ClientType::Producer => {
-            PubSub::Publishing(Publishing::default())
-        }
+        ClientType::Unspecified | ClientType::Producer => PubSub::Publishing(Publishing::default()),
         ClientType::PushConsumer
         | ClientType::SimpleConsumer
         | ClientType::PullConsumer
@@ -311,11 +309,12 @@ mod tests {
 
     #[test]
     fn settings_of_a_bare_kind_are_answered_in_kind() {
-        let bare = Settings {
-            client_type: Some(ClientType::SimpleConsumer.into()),
-            ..Default::default()
-        };
-        assert!(matches!(merge(&bare, None, Language::Java).pub_sub, Some(PubSub::Subscription(_))));
+        let bare =
+            Settings { client_type: Some(ClientType::SimpleConsumer.into()), ..Default::default() };
+        assert!(matches!(
+            merge(&bare, None, Language::Java).pub_sub,
+            Some(PubSub::Subscription(_))
+        ));
         let nothing = Settings::default();
         let merged = merge(&nothing, None, Language::Java);
         assert!(matches!(merged.pub_sub, Some(PubSub::Publishing(_))));

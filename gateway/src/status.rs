@@ -6,7 +6,12 @@
 
 use std::time::Duration;
 
-use proto::{BrokerName, InvalidName, Topic, Word, hop, v2, v2::Code};
+use proto::{
+    BrokerName, InvalidName, Topic, Word,
+    admin::{self, error::Fate},
+    hop, v2,
+    v2::Code,
+};
 use tonic::Status;
 
 use crate::Miss;
@@ -32,6 +37,9 @@ pub enum Refusal {
     NoReadableQueue,
     #[error("more than {max} clients at this access point")]
     TooManyClients { max: usize },
+    /// A poll that found nothing, as far as the client is concerned.
+    #[error("this access point is stopping")]
+    Stopping,
     #[error("{rpc} is not implemented")]
     NotImplemented { rpc: &'static str },
     /// Not done.
@@ -41,7 +49,9 @@ pub enum Refusal {
     #[error("no broker group is known after {} ms; nothing was done", waited.as_millis())]
     NoGroup { waited: Duration },
     /// Outcome unknown.
-    #[error("the leader of broker group {group} was lost after it got the request; outcome unknown")]
+    #[error(
+        "the leader of broker group {group} was lost after it got the request; outcome unknown"
+    )]
     Lost { group: BrokerName },
     /// Outcome unknown.
     #[error("no answer from broker group {group} in time; outcome unknown")]
@@ -62,6 +72,7 @@ impl Refusal {
             Self::TopicNotFound(_) => Code::TopicNotFound,
             Self::NoReadableQueue => Code::Forbidden,
             Self::TooManyClients { .. } => Code::TooManyRequests,
+            Self::Stopping => Code::MessageNotFound,
             Self::NotImplemented { .. } => Code::NotImplemented,
             Self::NoLeader { .. } | Self::NoGroup { .. } => Code::HaNotAvailable,
             Self::Lost { .. } | Self::Upstream { .. } => Code::InternalServerError,
@@ -72,6 +83,31 @@ impl Refusal {
     /// The status for a response's payload.
     pub fn to_payload(&self) -> v2::Status {
         v2::Status { code: self.code().into(), message: self.to_string() }
+    }
+
+    /// How the request ended.
+    fn fate(&self) -> Fate {
+        match self {
+            Self::ClientIdRequired
+            | Self::InvalidName(_)
+            | Self::NoMessage
+            | Self::Undecodable(_)
+            | Self::ReceiptHandle
+            | Self::NoReceiptHandle
+            | Self::TopicNotFound(_)
+            | Self::NoReadableQueue
+            | Self::NotImplemented { .. } => Fate::Rejected,
+            Self::TooManyClients { .. }
+            | Self::Stopping
+            | Self::NoLeader { .. }
+            | Self::NoGroup { .. } => Fate::NotDone,
+            Self::Lost { .. } | Self::Timeout { .. } | Self::Upstream { .. } => Fate::Unknown,
+        }
+    }
+
+    /// The error for an administrator.
+    pub fn to_admin(&self) -> admin::Error {
+        admin::Error { fate: self.fate().into(), message: self.to_string() }
     }
 
     /// The status for a Telemetry stream, which has no payload for it.

@@ -8,9 +8,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use futures::Stream;
 use proto::{
     ClientId, ConsumerGroup,
-    v2::{
-        Language, Settings, TelemetryCommand, settings::PubSub, telemetry_command::Command,
-    },
+    v2::{Language, Settings, TelemetryCommand, Ua, settings::PubSub, telemetry_command::Command},
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -145,7 +143,7 @@ pub(crate) fn consumer_group(settings: &Settings) -> Result<Option<ConsumerGroup
 
 /// By the settings' own word, else by the metadata's.
 pub(crate) fn language(settings: &Settings, metadata: Language) -> Language {
-    match settings.user_agent.as_ref().map(|agent| agent.language()) {
+    match settings.user_agent.as_ref().map(Ua::language) {
         Some(Language::Unspecified) | None => metadata,
         Some(language) => language,
     }

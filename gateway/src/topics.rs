@@ -59,8 +59,7 @@ impl<L: Local, D: Directory> Forwarder<L, D> {
         create: bool,
         hold: Duration,
     ) -> Result<Option<Arc<TopicRoute>>, Refusal> {
-        let known =
-            self.directory.topic(topic).or_else(|| learned.get(topic, Instant::now()));
+        let known = self.directory.topic(topic).or_else(|| learned.get(topic, Instant::now()));
         if known.is_some() {
             return Ok(known);
         }
@@ -143,8 +142,7 @@ impl<L: Local, D: Directory> Forwarder<L, D> {
         hold: Duration,
     ) -> Result<Option<TopicRoute>, Refusal> {
         let metadata = MetadataMap::new();
-        let passage =
-            Passage { caller, metadata: &metadata, group, repeat: Repeat::Safe, hold };
+        let passage = Passage { caller, metadata: &metadata, group, repeat: Repeat::Safe, hold };
         let question = TopicQuestion { topic: topic.clone(), create };
         self.call::<DescribeTopic>(&passage, question).await
     }

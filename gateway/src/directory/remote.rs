@@ -95,7 +95,7 @@ impl Inner {
         again
     }
 
-    fn take(&self, source: &str, snapshot: SnapshotResponse) -> Option<Instant> {
+    fn take(&self, source: &str, snapshot: &SnapshotResponse) -> Option<Instant> {
         let groups = snapshot.groups.iter().filter_map(|wire| {
             GroupView::from_wire(wire)
                 .inspect_err(|error| warn!(%source, %error, "broker group ignored"))
@@ -161,7 +161,7 @@ async fn watch_once(inner: &Inner, address: &str, cluster: &str) -> Result<(), S
                 // The same version again only says that the NameServer lives.
                 if last_version != Some(snapshot.version) {
                     last_version = Some(snapshot.version);
-                    refresh = inner.take(address, snapshot);
+                    refresh = inner.take(address, &snapshot);
                 }
             }
             Ok(Ok(None) | Err(_)) => return Ok(()),

@@ -21,11 +21,7 @@ pub struct Shared {
 
 impl Default for Shared {
     fn default() -> Self {
-        Self {
-            view: RwLock::default(),
-            changes: watch::Sender::new(0),
-            hints: Mutex::default(),
-        }
+        Self { view: RwLock::default(), changes: watch::Sender::new(0), hints: Mutex::default() }
     }
 }
 

@@ -47,10 +47,15 @@ pub struct View {
 #[derive(Debug, Default)]
 struct Source {
     boot_id: u64,
+    said: Word,
+    /// What it said before it started anew, and until when that counts.
+    before: Option<(Instant, Word)>,
+}
+
+#[derive(Debug, Default)]
+struct Word {
     groups: Vec<Arc<GroupView>>,
     topics: Vec<Arc<TopicRoute>>,
-    /// What it said before it started anew, and until when that counts.
-    before: Option<(Instant, Vec<Arc<GroupView>>, Vec<Arc<TopicRoute>>)>,
 }
 
 #[derive(Debug, Default)]
@@ -70,23 +75,21 @@ impl Table {
     ) {
         let entry = self.sources.entry(source.to_owned()).or_default();
         if entry.boot_id != 0 && entry.boot_id != boot_id {
-            let groups = std::mem::take(&mut entry.groups);
-            let topics = std::mem::take(&mut entry.topics);
-            entry.before = Some((now + WARM_UP, groups, topics));
+            entry.before = Some((now + WARM_UP, std::mem::take(&mut entry.said)));
         }
         entry.boot_id = boot_id;
-        entry.groups = groups.into_iter().map(Arc::new).collect();
-        entry.topics = topics.into_iter().map(Arc::new).collect();
+        entry.said.groups = groups.into_iter().map(Arc::new).collect();
+        entry.said.topics = topics.into_iter().map(Arc::new).collect();
     }
 
     pub(super) fn put_groups(&mut self, source: &str, groups: Vec<GroupView>) {
         let entry = self.sources.entry(source.to_owned()).or_default();
-        entry.groups = groups.into_iter().map(Arc::new).collect();
+        entry.said.groups = groups.into_iter().map(Arc::new).collect();
     }
 
     pub(super) fn put_topics(&mut self, source: &str, topics: Vec<TopicRoute>) {
         let entry = self.sources.entry(source.to_owned()).or_default();
-        entry.topics = topics.into_iter().map(Arc::new).collect();
+        entry.said.topics = topics.into_iter().map(Arc::new).collect();
     }
 
     /// The merged view, and when it must be asked again although nobody said anything new.
@@ -97,19 +100,19 @@ impl Table {
             if source.before.as_ref().is_some_and(|(until, ..)| *until <= now) {
                 source.before = None;
             }
-            if let Some((until, groups, topics)) = &source.before {
+            if let Some((until, word)) = &source.before {
                 again = Some(again.map_or(*until, |at| at.min(*until)));
-                view.merge(groups, topics);
+                view.merge(word);
             }
-            view.merge(&source.groups, &source.topics);
+            view.merge(&source.said);
         }
         (view, again)
     }
 }
 
 impl View {
-    fn merge(&mut self, groups: &[Arc<GroupView>], topics: &[Arc<TopicRoute>]) {
-        for group in groups {
+    fn merge(&mut self, word: &Word) {
+        for group in &word.groups {
             match self.groups.get_mut(&group.broker_name) {
                 None => {
                     self.groups.insert(group.broker_name.clone(), Arc::clone(group));
@@ -117,7 +120,7 @@ impl View {
                 Some(known) => *known = Arc::new(combine(known, group)),
             }
         }
-        for topic in topics {
+        for topic in &word.topics {
             let known = self.topics.get(&topic.topic);
             if known.is_none_or(|known| known.version <= topic.version) {
                 self.topics.insert(topic.topic.clone(), Arc::clone(topic));

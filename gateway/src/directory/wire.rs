@@ -22,8 +22,7 @@ pub enum WireError {
 impl TopicRoute {
     /// Checks an entry as received.
     pub fn from_wire(wire: &registry::TopicRoute) -> Result<Self, WireError> {
-        let topic: Topic =
-            wire.topic.parse().map_err(|_| WireError::Topic(wire.topic.clone()))?;
+        let topic: Topic = wire.topic.parse().map_err(|_| WireError::Topic(wire.topic.clone()))?;
         let placement = wire.placement.iter().map(|p| (p.broker_name.as_str(), p.queues));
         Self::checked(topic, wire.permission, &wire.accepts, placement, wire.version)
     }
@@ -91,7 +90,9 @@ impl GroupView {
         let mut members: Vec<_> = wire
             .members
             .iter()
-            .chain(wire.alive.iter().filter(|a| wire.members.iter().all(|m| m.node_id != a.node_id)))
+            .chain(
+                wire.alive.iter().filter(|a| wire.members.iter().all(|m| m.node_id != a.node_id)),
+            )
             .map(|member| MemberView {
                 node_id: member.node_id,
                 raft_address: member.raft_address.clone(),

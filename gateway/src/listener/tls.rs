@@ -70,8 +70,8 @@ impl TlsConfig {
         Ok(Self(Arc::new(config)))
     }
 
-    pub(super) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.0))
+    pub(super) fn into_acceptor(self) -> TlsAcceptor {
+        TlsAcceptor::from(self.0)
     }
 }
 

@@ -10,13 +10,18 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::OwnedSemaphorePermit,
 };
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-/// A connection that is ready for HTTP/2.
+/// A connection that is ready for HTTP/2. Its place among the connections is free again when it is
+/// dropped.
 #[derive(Debug)]
-pub struct Io(Inner);
+pub struct Io {
+    inner: Inner,
+    _slot: OwnedSemaphorePermit,
+}
 
 #[derive(Debug)]
 enum Inner {
@@ -26,12 +31,12 @@ enum Inner {
 }
 
 impl Io {
-    pub(super) fn plain(socket: TcpStream) -> Self {
-        Self(Inner::Plain(socket))
+    pub(super) fn plain(socket: TcpStream, slot: OwnedSemaphorePermit) -> Self {
+        Self { inner: Inner::Plain(socket), _slot: slot }
     }
 
-    pub(super) fn tls(stream: TlsStream<TcpStream>) -> Self {
-        Self(Inner::Tls(Box::new(stream)))
+    pub(super) fn tls(stream: TlsStream<TcpStream>, slot: OwnedSemaphorePermit) -> Self {
+        Self { inner: Inner::Tls(Box::new(stream)), _slot: slot }
     }
 
     /// The client's address; `None` once the connection is broken.
@@ -40,7 +45,7 @@ impl Io {
     }
 
     fn socket(&self) -> &TcpStream {
-        match &self.0 {
+        match &self.inner {
             Inner::Plain(socket) => socket,
             Inner::Tls(stream) => stream.get_ref().0,
         }
@@ -61,7 +66,7 @@ impl AsyncRead for Io {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.0 {
+        match &mut self.inner {
             Inner::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
             Inner::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
@@ -74,21 +79,21 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
+        match &mut self.inner {
             Inner::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
             Inner::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
+        match &mut self.inner {
             Inner::Plain(socket) => Pin::new(socket).poll_flush(cx),
             Inner::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
+        match &mut self.inner {
             Inner::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
             Inner::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
@@ -99,14 +104,14 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
+        match &mut self.inner {
             Inner::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, parts),
             Inner::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.0 {
+        match &self.inner {
             Inner::Plain(socket) => socket.is_write_vectored(),
             Inner::Tls(stream) => stream.is_write_vectored(),
         }

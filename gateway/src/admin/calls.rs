@@ -1,0 +1,52 @@
+//! The calls to one leader.
+
+use proto::admin::{
+    DescribeTopicRequest, DescribeTopicResponse, GroupProgressRequest, GroupProgressResponse,
+    ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse,
+    ListTopicsRequest, ListTopicsResponse, PutGroupRequest, PutGroupResponse, PutTopicRequest,
+    PutTopicResponse, TransferLeaderRequest, TransferLeaderResponse, admin_client::AdminClient,
+};
+use proto::limits::GRPC_BYTES;
+use tonic::{Request, Status, transport::Channel};
+
+use crate::{Caller, Local, channels::Lane, operation::Operation, retry::Failure};
+
+macro_rules! call {
+    ($name:ident, $rpc:ident, $request:ident, $response:ident) => {
+        #[derive(Debug)]
+        pub(super) struct $name;
+
+        impl Operation for $name {
+            type Request = $request;
+            type Response = $response;
+            const LANE: Lane = Lane::Unary;
+
+            /// A leader is always called over the network, also when it is this very node: it tells
+            /// what it does itself from what it passes on by the mark of the hop.
+            async fn local<L: Local>(
+                _: &L,
+                _: &Caller,
+                _: Self::Request,
+            ) -> Result<Self::Response, Failure> {
+                Err(Failure::NotDone { leader: None })
+            }
+
+            async fn remote(
+                channel: Channel,
+                request: Request<Self::Request>,
+            ) -> Result<Self::Response, Status> {
+                let mut client = AdminClient::new(channel).max_decoding_message_size(GRPC_BYTES);
+                Ok(client.$rpc(request).await?.into_inner())
+            }
+        }
+    };
+}
+
+call!(PutTopic, put_topic, PutTopicRequest, PutTopicResponse);
+call!(ListTopics, list_topics, ListTopicsRequest, ListTopicsResponse);
+call!(DescribeTopicQueues, describe_topic, DescribeTopicRequest, DescribeTopicResponse);
+call!(PutGroup, put_group, PutGroupRequest, PutGroupResponse);
+call!(ListGroups, list_groups, ListGroupsRequest, ListGroupsResponse);
+call!(GroupProgress, group_progress, GroupProgressRequest, GroupProgressResponse);
+call!(ListConnections, list_connections, ListConnectionsRequest, ListConnectionsResponse);
+call!(TransferLeader, transfer_leader, TransferLeaderRequest, TransferLeaderResponse);

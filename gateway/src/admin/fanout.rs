@@ -1,0 +1,348 @@
+//! Sends administration to the leaders concerned.
+
+use std::{fmt, time::Duration};
+
+use futures::future::join_all;
+use proto::{
+    BrokerName, Topic,
+    admin::{
+        ClusterStatusRequest, ClusterStatusResponse, DescribeTopicRequest, DescribeTopicResponse,
+        DigestRequest, DigestResponse, Error, GroupProgressRequest, GroupProgressResponse,
+        GroupStatus, ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest,
+        ListGroupsResponse, ListTopicsRequest, ListTopicsResponse, NodeStatus, PutGroupRequest,
+        PutGroupResponse, PutTopicRequest, PutTopicResponse, TopicConfig, TransferLeaderRequest,
+        TransferLeaderResponse, admin_server::Admin, error::Fate,
+    },
+    clock,
+};
+use tonic::{Request, Response, Status, metadata::MetadataMap};
+
+use super::{calls, merge, merge::Answers};
+use crate::{
+    Caller, Directory, GroupView, HOLD, NoLocal, TopicRoute,
+    channels::Channels,
+    forward::{Forwarder, Passage},
+    operation::{DescribeTopic, Operation, TopicQuestion},
+    retry::Repeat,
+    status::Refusal,
+};
+
+/// An administrator waits longer than a producer, but not for ever.
+const CALL_WAIT: Duration = Duration::from_secs(10);
+
+/// `raftmq.admin.v1.Admin` for a node that holds nothing itself.
+pub struct AdminFanout<D> {
+    forwarder: Forwarder<NoLocal, D>,
+}
+
+impl<D: Directory> AdminFanout<D> {
+    /// Finds leaders by this directory.
+    pub fn new(directory: D) -> Self {
+        let channels = Channels::default();
+        Self { forwarder: Forwarder { local: NoLocal, directory, channels } }
+    }
+
+    async fn groups(&self, caller: &Caller) -> Result<Vec<BrokerName>, Error> {
+        self.forwarder.some_groups(caller, HOLD).await.map_err(|refusal| refusal.to_admin())
+    }
+
+    async fn call<O: Operation>(
+        &self,
+        caller: &Caller,
+        group: &BrokerName,
+        repeat: Repeat,
+        request: O::Request,
+    ) -> Result<O::Response, Error> {
+        let metadata = MetadataMap::new();
+        let passage = Passage { caller, metadata: &metadata, group, repeat, hold: HOLD };
+        self.forwarder.call::<O>(&passage, request).await.map_err(|refusal| refusal.to_admin())
+    }
+
+    /// The same read of every group.
+    async fn ask_all<O: Operation>(
+        &self,
+        caller: &Caller,
+        request: O::Request,
+        error: impl Fn(&mut O::Response) -> Option<Error>,
+    ) -> Result<Answers<O::Response>, Error> {
+        let groups = self.groups(caller).await?;
+        let calls = groups.into_iter().map(|group| {
+            let request = request.clone();
+            async move {
+                let answer = self.call::<O>(caller, &group, Repeat::Safe, request).await;
+                (group, answer)
+            }
+        });
+        Ok(Answers::of(join_all(calls).await, error))
+    }
+
+    /// The topic as its leaders have it. Every group is asked: one that cannot answer may hold it.
+    async fn topic(
+        &self,
+        caller: &Caller,
+        groups: &[BrokerName],
+        topic: &Topic,
+    ) -> Result<Option<TopicRoute>, Error> {
+        let calls = groups.iter().map(|group| {
+            let question = TopicQuestion { topic: topic.clone(), create: false };
+            self.call::<DescribeTopic>(caller, group, Repeat::Safe, question)
+        });
+        let mut best: Option<TopicRoute> = None;
+        for answer in join_all(calls).await {
+            if let Some(route) = answer?
+                && best.as_ref().is_none_or(|best| best.version < route.version)
+            {
+                best = Some(route);
+            }
+        }
+        Ok(best)
+    }
+
+    async fn put(
+        &self,
+        caller: &Caller,
+        request: PutTopicRequest,
+    ) -> Result<PutTopicResponse, Error> {
+        let config = request.config.clone().unwrap_or_default();
+        let topic: Topic = config.topic.parse().map_err(|error| Refusal::from(error).to_admin())?;
+        let groups = self.groups(caller).await?;
+        let chosen = chosen(&groups, &request.broker_names)?;
+        let before = self.topic(caller, &groups, &topic).await?;
+        if request.create_only && before.is_some() {
+            return Err(rejected(format!("topic {topic} exists")));
+        }
+        let placement = merge::placement(before.as_ref(), &chosen, config.queues);
+        let version = clock::wall_now().0.max(before.map_or(0, |before| before.version) + 1);
+        let repeat = if request.create_only { Repeat::NotDoneOnly } else { Repeat::Safe };
+        let calls = placement.iter().map(|place| {
+            let request = PutTopicRequest {
+                config: Some(TopicConfig { queues: place.queues, ..config.clone() }),
+                broker_names: Vec::new(),
+                create_only: request.create_only,
+                version,
+                placement: placement.clone(),
+            };
+            async move {
+                let group: BrokerName = place.broker_name.parse().expect("made of valid names");
+                let answer = self.call::<calls::PutTopic>(caller, &group, repeat, request).await;
+                (group, answer)
+            }
+        });
+        let answers = Answers::of(join_all(calls).await, |answer| answer.error.take());
+        match answers.error() {
+            None => Ok(PutTopicResponse { error: None, version, placement }),
+            Some(error) => Err(error),
+        }
+    }
+}
+
+/// The named groups, or all when none is named.
+fn chosen(known: &[BrokerName], named: &[String]) -> Result<Vec<BrokerName>, Error> {
+    if named.is_empty() {
+        return Ok(known.to_vec());
+    }
+    named
+        .iter()
+        .map(|name| {
+            let group = known.iter().find(|group| group.as_str() == name);
+            group.cloned().ok_or_else(|| {
+                let known: Vec<_> = known.iter().map(BrokerName::as_str).collect();
+                rejected(format!("broker {name:?} is none of {}", known.join(", ")))
+            })
+        })
+        .collect()
+}
+
+pub(super) fn rejected(message: String) -> Error {
+    Error { fate: Fate::Rejected.into(), message }
+}
+
+/// An administrator's own deadline, if it is nearer than ours.
+fn caller<T>(request: &Request<T>) -> Caller {
+    let mut caller = Caller::of(request);
+    caller.deadline = caller.deadline.min(std::time::Instant::now() + CALL_WAIT);
+    caller
+}
+
+pub(super) fn group_status(group: &GroupView) -> GroupStatus {
+    let members = group.members.iter().map(|member| NodeStatus {
+        node_id: member.node_id,
+        raft_address: member.raft_address.clone(),
+        client_address: member.client_address.clone(),
+        voter: member.voter,
+    });
+    GroupStatus {
+        cluster: group.cluster.clone(),
+        broker_name: group.broker_name.to_string(),
+        group_id: group.group_id.clone(),
+        term: group.term,
+        leader_id: group.leader_id.unwrap_or(0),
+        members: members.collect(),
+        flush: String::new(),
+    }
+}
+
+/// Answers an error in the field that every response has for it.
+macro_rules! answer {
+    ($response:ident, $answer:expr) => {
+        Ok(Response::new(
+            $answer.unwrap_or_else(|error| $response { error: Some(error), ..Default::default() }),
+        ))
+    };
+}
+
+#[tonic::async_trait]
+impl<D: Directory> Admin for AdminFanout<D> {
+    async fn put_topic(
+        &self,
+        request: Request<PutTopicRequest>,
+    ) -> Result<Response<PutTopicResponse>, Status> {
+        let caller = caller(&request);
+        answer!(PutTopicResponse, self.put(&caller, request.into_inner()).await)
+    }
+
+    async fn list_topics(
+        &self,
+        request: Request<ListTopicsRequest>,
+    ) -> Result<Response<ListTopicsResponse>, Status> {
+        let caller = caller(&request);
+        let answers =
+            self.ask_all::<calls::ListTopics>(&caller, request.into_inner(), |a| a.error.take());
+        answer!(
+            ListTopicsResponse,
+            answers.await.map(|answers| ListTopicsResponse {
+                error: answers.error(),
+                topics: merge::topics(answers.good.into_iter().flat_map(|list| list.topics)),
+            })
+        )
+    }
+
+    async fn describe_topic(
+        &self,
+        request: Request<DescribeTopicRequest>,
+    ) -> Result<Response<DescribeTopicResponse>, Status> {
+        let caller = caller(&request);
+        let request = request.into_inner();
+        let answers =
+            self.ask_all::<calls::DescribeTopicQueues>(&caller, request, |a| a.error.take());
+        answer!(
+            DescribeTopicResponse,
+            answers.await.map(|answers| {
+                let error = answers.error_unless_known();
+                let infos = answers.good.iter().filter_map(|answer| answer.topic.clone());
+                DescribeTopicResponse {
+                    error,
+                    topic: merge::topics(infos).into_iter().next(),
+                    queues: merge::queues(answers.good.into_iter().flat_map(|a| a.queues)),
+                }
+            })
+        )
+    }
+
+    async fn put_group(
+        &self,
+        request: Request<PutGroupRequest>,
+    ) -> Result<Response<PutGroupResponse>, Status> {
+        let caller = caller(&request);
+        let answers =
+            self.ask_all::<calls::PutGroup>(&caller, request.into_inner(), |a| a.error.take());
+        let error = match answers.await {
+            Ok(answers) => answers.error(),
+            Err(error) => Some(error),
+        };
+        Ok(Response::new(PutGroupResponse { error }))
+    }
+
+    async fn list_groups(
+        &self,
+        request: Request<ListGroupsRequest>,
+    ) -> Result<Response<ListGroupsResponse>, Status> {
+        let caller = caller(&request);
+        let answers =
+            self.ask_all::<calls::ListGroups>(&caller, request.into_inner(), |a| a.error.take());
+        answer!(
+            ListGroupsResponse,
+            answers.await.map(|answers| ListGroupsResponse {
+                error: answers.error(),
+                groups: merge::groups(answers.good.into_iter().flat_map(|list| list.groups)),
+            })
+        )
+    }
+
+    async fn group_progress(
+        &self,
+        request: Request<GroupProgressRequest>,
+    ) -> Result<Response<GroupProgressResponse>, Status> {
+        let caller = caller(&request);
+        let request = request.into_inner();
+        let answers = self.ask_all::<calls::GroupProgress>(&caller, request, |a| a.error.take());
+        answer!(
+            GroupProgressResponse,
+            answers.await.map(|answers| GroupProgressResponse {
+                error: answers.error_unless_known(),
+                queues: merge::progress(answers.good.into_iter().flat_map(|a| a.queues)),
+            })
+        )
+    }
+
+    async fn list_connections(
+        &self,
+        request: Request<ListConnectionsRequest>,
+    ) -> Result<Response<ListConnectionsResponse>, Status> {
+        let caller = caller(&request);
+        let request = request.into_inner();
+        let answers = self.ask_all::<calls::ListConnections>(&caller, request, |a| a.error.take());
+        answer!(
+            ListConnectionsResponse,
+            answers.await.map(|answers| {
+                let error = answers.error();
+                let mut conflicts: Vec<_> =
+                    answers.good.iter().flat_map(|answer| answer.conflicts.clone()).collect();
+                conflicts.sort();
+                conflicts.dedup();
+                let connections = answers.good.into_iter().flat_map(|a| a.connections);
+                let connections = merge::connections(connections);
+                ListConnectionsResponse { error, connections, conflicts }
+            })
+        )
+    }
+
+    async fn cluster_status(
+        &self,
+        _: Request<ClusterStatusRequest>,
+    ) -> Result<Response<ClusterStatusResponse>, Status> {
+        let directory = &self.forwarder.directory;
+        let groups = directory.groups().into_iter().filter_map(|name| directory.group(&name));
+        let groups = groups.map(|group| group_status(&group)).collect();
+        Ok(Response::new(ClusterStatusResponse { error: None, groups }))
+    }
+
+    async fn digest(&self, _: Request<DigestRequest>) -> Result<Response<DigestResponse>, Status> {
+        Err(Status::failed_precondition("this node holds no state; ask a broker"))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<TransferLeaderRequest>,
+    ) -> Result<Response<TransferLeaderResponse>, Status> {
+        let caller = caller(&request);
+        let request = request.into_inner();
+        let answer = async {
+            let groups = self.groups(&caller).await?;
+            let named = [request.broker_name.clone()];
+            let [group] = &chosen(&groups, &named)?[..] else {
+                unreachable!("one name gives one group");
+            };
+            // Once only: a repetition would depose the new leader.
+            let once = Repeat::NotDoneOnly;
+            self.call::<calls::TransferLeader>(&caller, group, once, request.clone()).await
+        };
+        answer!(TransferLeaderResponse, answer.await)
+    }
+}
+
+impl<D> fmt::Debug for AdminFanout<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminFanout").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,9 @@
+//! Administration at an access point: each call goes to the leaders of the broker groups concerned,
+//! and their answers become one.
+
+mod calls;
+mod fanout;
+mod merge;
+mod switch;
+
+pub use self::{fanout::AdminFanout, switch::AdminSwitch};

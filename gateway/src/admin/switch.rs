@@ -1,0 +1,93 @@
+//! Administration on a broker: what another node sent here is done here, everything else goes to
+//! the leaders concerned.
+
+use proto::{
+    admin::{
+        ClusterStatusRequest, ClusterStatusResponse, DescribeTopicRequest, DescribeTopicResponse,
+        DigestRequest, DigestResponse, GroupProgressRequest, GroupProgressResponse,
+        ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse,
+        ListTopicsRequest, ListTopicsResponse, PutGroupRequest, PutGroupResponse, PutTopicRequest,
+        PutTopicResponse, TransferLeaderRequest, TransferLeaderResponse, admin_server::Admin,
+    },
+    hop,
+};
+use tonic::{Request, Response, Status};
+
+use super::AdminFanout;
+use crate::Directory;
+
+/// `local` for calls that were forwarded to this node, the leaders for the others.
+#[derive(Debug)]
+pub struct AdminSwitch<A, D> {
+    local: A,
+    fanout: AdminFanout<D>,
+}
+
+impl<A: Admin, D: Directory> AdminSwitch<A, D> {
+    /// `local` performs calls on this node alone, and refuses by [`crate::status::refusal`] what
+    /// only a leader can do.
+    pub fn new(local: A, directory: D) -> Self {
+        Self { local, fanout: AdminFanout::new(directory) }
+    }
+}
+
+fn is_hop<T>(request: &Request<T>) -> bool {
+    request.metadata().contains_key(hop::HOP)
+}
+
+macro_rules! switch {
+    ($($rpc:ident($request:ident) -> $response:ident;)*) => {
+        #[tonic::async_trait]
+        impl<A: Admin, D: Directory> Admin for AdminSwitch<A, D> {
+            $(
+                async fn $rpc(
+                    &self,
+                    request: Request<$request>,
+                ) -> Result<Response<$response>, Status> {
+                    if is_hop(&request) {
+                        self.local.$rpc(request).await
+                    } else {
+                        self.fanout.$rpc(request).await
+                    }
+                }
+            )*
+
+            /// All groups by the directory, but the own one by the node's own word.
+            async fn cluster_status(
+                &self,
+                request: Request<ClusterStatusRequest>,
+            ) -> Result<Response<ClusterStatusResponse>, Status> {
+                let own = self.local.cluster_status(Request::new(ClusterStatusRequest {})).await?;
+                let own = own.into_inner();
+                if is_hop(&request) || own.error.is_some() {
+                    return Ok(Response::new(own));
+                }
+                let all = self.fanout.cluster_status(request).await?.into_inner();
+                let is_own = |name: &str| own.groups.iter().any(|group| group.broker_name == name);
+                let others = all.groups.into_iter().filter(|group| !is_own(&group.broker_name));
+                let mut groups: Vec<_> = others.chain(own.groups.iter().cloned()).collect();
+                groups.sort_by(|a, b| a.broker_name.cmp(&b.broker_name));
+                Ok(Response::new(ClusterStatusResponse { error: None, groups }))
+            }
+
+            /// Always of this very node.
+            async fn digest(
+                &self,
+                request: Request<DigestRequest>,
+            ) -> Result<Response<DigestResponse>, Status> {
+                self.local.digest(request).await
+            }
+        }
+    };
+}
+
+switch! {
+    put_topic(PutTopicRequest) -> PutTopicResponse;
+    list_topics(ListTopicsRequest) -> ListTopicsResponse;
+    describe_topic(DescribeTopicRequest) -> DescribeTopicResponse;
+    put_group(PutGroupRequest) -> PutGroupResponse;
+    list_groups(ListGroupsRequest) -> ListGroupsResponse;
+    group_progress(GroupProgressRequest) -> GroupProgressResponse;
+    list_connections(ListConnectionsRequest) -> ListConnectionsResponse;
+    transfer_leader(TransferLeaderRequest) -> TransferLeaderResponse;
+}
