@@ -85,7 +85,7 @@ mod tests {
         let texts: Vec<&[u8]> = decoded.iter().map(|command| &command.bytes[..]).collect();
         assert_eq!(texts, [&b"hello"[..], b"", b"world"]);
         for command in &decoded {
-            let at = (command.position.0 - 1000) as usize;
+            let at = usize::try_from(command.position.0 - 1000).unwrap();
             assert_eq!(&body[at..at + command.bytes.len()], &command.bytes[..]);
         }
     }

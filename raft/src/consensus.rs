@@ -57,8 +57,8 @@ pub(crate) async fn open<S: StateMachine>(
         .await
         .map_err(|fatal| Error::Consensus { reason: fatal.to_string() })?;
     parts.local.log_opened(view.clone());
-    parts.log.set(log).ok().expect("a log is opened once");
-    parts.reader.set(reader).ok().expect("a log is opened once");
+    parts.log.set(log).expect("a log is opened once");
+    parts.reader.set(reader).expect("a log is opened once");
     say_membership(config, &raft);
     Ok(Opened { raft, log: view, suspect })
 }
@@ -196,8 +196,8 @@ impl Services {
         };
         tasks.spawn(keeper.run());
         let consensus = Consensus { raft, detector, suspicion };
-        parts.barrier.set(barrier).ok().expect("started once");
-        parts.consensus.set(consensus).ok().expect("started once");
+        parts.barrier.set(barrier).expect("started once");
+        assert!(parts.consensus.set(consensus).is_ok(), "started once");
         Services { _tasks: tasks }
     }
 }

@@ -15,7 +15,7 @@ use futures::future::join_all;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use proto::raft_rpc as rpc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::NodeId;
 use crate::log_view::LogView;
@@ -25,7 +25,7 @@ use crate::network::convert;
 use crate::network::links::Links;
 use crate::network::presence::Presence;
 use crate::network::server::RaftNode;
-use crate::types::{RaftLogId, to_raft};
+use crate::types::{RaftLogId, RaftVote, to_raft};
 
 /// How long another voter may take to say what it sees.
 const WITNESS_TIMEOUT: Duration = Duration::from_millis(100);
@@ -34,6 +34,8 @@ const REPEAT_MS: std::ops::Range<u64> = 30..60;
 /// A node that is not the first in line gives the first this head start, so that they do not split
 /// the votes.
 const HEAD_START: Duration = Duration::from_millis(40);
+/// How long a vote given to another candidate keeps this node from standing itself.
+const RESPECT: Duration = Duration::from_millis(250);
 
 /// A leader, and the process it was heard from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +74,7 @@ impl Detector {
 
     /// The leader that this node has voted for or accepted, with its process if it was heard.
     fn leader(&self) -> Option<Leader> {
-        let vote = self.log.vote().filter(|vote| vote.is_committed())?;
+        let vote = self.log.vote().filter(RaftVote::is_committed)?;
         let (term, node) = (vote.leader_id().term, NodeId(vote.leader_id().voted_for));
         let heard = *self.heard.lock().expect("no holder panics");
         let boot_id = heard
@@ -138,9 +140,10 @@ impl Watch {
     /// Calls elections until somebody leads a later term, or the lost leader turns out to live.
     async fn replace(&self, lost: Leader) {
         tracing::info!(leader = %lost.node, term = lost.term, "leader's process is gone");
+        let mut ballot = Ballot::default();
         while !self.is_over(lost) {
             let testimony = self.ask(lost).await;
-            if testimony.is_quorum {
+            if testimony.is_quorum && ballot.is_free(self.voted_for(), Instant::now()) {
                 if !testimony.first_in_line {
                     sleep(HEAD_START).await;
                 }
@@ -153,6 +156,14 @@ impl Watch {
             }
             sleep(Duration::from_millis(rand::random_range(REPEAT_MS))).await;
         }
+    }
+
+    /// The candidate and term that this node's vote went to, unless it was itself.
+    fn voted_for(&self) -> Option<(u64, u64)> {
+        let vote = self.detector.log.vote().filter(|vote| !vote.is_committed())?;
+        let candidate = vote.leader_id();
+        (candidate.voted_for != self.detector.node.0)
+            .then_some((candidate.term, candidate.voted_for))
     }
 
     fn is_over(&self, lost: Leader) -> bool {
@@ -172,26 +183,13 @@ impl Watch {
         let me = self.detector.node;
         let asked = voters(membership).filter(|(node, _)| *node != me && *node != lost.node);
         let answers = join_all(asked.map(|(node, addr)| self.ask_one(node, addr, lost))).await;
-        let mut agree = BTreeSet::from([me.0]);
-        let mut standing = vec![(self.last_log_id(), Reverse(me))];
-        for (node, last_log_id) in answers.into_iter().flatten() {
-            agree.insert(node.0);
-            standing.push((last_log_id, Reverse(node)));
-        }
-        let best = standing.iter().max().map(|(_, Reverse(node))| *node);
-        Testimony {
-            is_quorum: membership::is_quorum(membership, &agree),
-            first_in_line: best == Some(me),
-        }
+        let agree: Vec<Witness> = answers.into_iter().flatten().collect();
+        let own = Witness { node: me, last_log_id: self.detector.log.last().map(to_raft) };
+        weigh(membership, own, &agree)
     }
 
     /// The node and the end of its log, if it agrees.
-    async fn ask_one(
-        &self,
-        node: NodeId,
-        addr: String,
-        lost: Leader,
-    ) -> Option<(NodeId, Option<RaftLogId>)> {
+    async fn ask_one(&self, node: NodeId, addr: String, lost: Leader) -> Option<Witness> {
         let link = self.links.to(node, &addr);
         let message =
             rpc::WitnessRequest { leader: lost.node.0, boot_id: lost.boot_id.unwrap_or(0) };
@@ -199,18 +197,57 @@ impl Watch {
         let mut client = link.control();
         let response = timeout(WITNESS_TIMEOUT, client.witness(request)).await.ok()?.ok()?;
         let response = response.into_inner();
-        response.gone.then(|| (node, response.last_log_id.map(convert::to_log_id)))
-    }
-
-    fn last_log_id(&self) -> Option<RaftLogId> {
-        self.detector.log.last().map(to_raft)
+        let last_log_id = response.last_log_id.map(convert::to_log_id);
+        response.gone.then_some(Witness { node, last_log_id })
     }
 }
 
+/// Keeps a node from standing against a candidate that it has just voted for: the new leader may
+/// be there already, and not have been heard.
+#[derive(Debug, Default)]
+struct Ballot {
+    given: Option<((u64, u64), Instant)>,
+}
+
+impl Ballot {
+    fn is_free(&mut self, voted_for: Option<(u64, u64)>, now: Instant) -> bool {
+        let Some(candidate) = voted_for else {
+            self.given = None;
+            return true;
+        };
+        match self.given {
+            Some((before, since)) if before == candidate => now >= since + RESPECT,
+            _ => {
+                self.given = Some((candidate, now));
+                false
+            }
+        }
+    }
+}
+
+/// A voter that sees the leader's process gone.
+#[derive(Debug, Clone, Copy)]
+struct Witness {
+    node: NodeId,
+    last_log_id: Option<RaftLogId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Testimony {
     is_quorum: bool,
     /// No other voter that agrees has a longer log, or as long a log and a lower id.
     first_in_line: bool,
+}
+
+/// What this node's own view and those that agree with it amount to.
+fn weigh(membership: &Membership, own: Witness, others: &[Witness]) -> Testimony {
+    let all = || others.iter().chain([&own]);
+    let agree: BTreeSet<u64> = all().map(|witness| witness.node.0).collect();
+    let best = all().max_by_key(|witness| (witness.last_log_id, Reverse(witness.node)));
+    Testimony {
+        is_quorum: membership::is_quorum(membership, &agree),
+        first_in_line: best.map(|witness| witness.node) == Some(own.node),
+    }
 }
 
 fn voters(membership: &Membership) -> impl Iterator<Item = (NodeId, String)> {
@@ -218,4 +255,116 @@ fn voters(membership: &Membership) -> impl Iterator<Item = (NodeId, String)> {
         let node = membership.get_node(&id)?;
         Some((NodeId(id), node.raft_addr.clone()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use commitlog::position::LogId;
+
+    use super::*;
+    use crate::membership::Node;
+    use crate::network::presence::Process;
+    use crate::watermarks::Watermarks;
+
+    const LEADER: NodeId = NodeId(1);
+    const BOOT: u64 = 77;
+
+    /// Node 2, which follows node 1 in term 5.
+    fn follower() -> Detector {
+        let marks = Arc::new(Watermarks::opened(None, None, None));
+        let vote = Some(RaftVote::new_committed(5, LEADER.0));
+        let log = Arc::new(LogView::new(marks, vote, None, 0));
+        Detector::new(NodeId(2), Arc::default(), log)
+    }
+
+    fn heartbeat(detector: &Detector, term: u64, boot_id: u64) {
+        let vote = rpc::Vote { term, node_id: LEADER.0, committed: true };
+        detector.heard_leader(LEADER, Some(&vote), boot_id);
+    }
+
+    fn sees(detector: &Detector, process: Process) -> bool {
+        detector.presence.process(LEADER, process);
+        detector.leader_is_gone()
+    }
+
+    #[test]
+    fn a_leader_is_gone_when_its_address_refuses_or_another_process_answers() {
+        let detector = follower();
+        heartbeat(&detector, 5, BOOT);
+        assert!(!sees(&detector, Process::Alive { boot_id: BOOT }));
+        assert!(sees(&detector, Process::Refused));
+        assert!(sees(&detector, Process::Alive { boot_id: BOOT + 1 }));
+    }
+
+    #[test]
+    fn a_connection_that_merely_broke_proves_nothing() {
+        let detector = follower();
+        heartbeat(&detector, 5, BOOT);
+        assert!(!sees(&detector, Process::Unknown));
+    }
+
+    #[test]
+    fn a_restarted_process_that_leads_again_is_not_gone() {
+        let detector = follower();
+        heartbeat(&detector, 4, BOOT);
+        heartbeat(&detector, 5, BOOT + 1);
+        assert!(!sees(&detector, Process::Alive { boot_id: BOOT + 1 }));
+    }
+
+    #[test]
+    fn a_process_that_was_never_heard_counts_as_gone_only_when_nobody_answers() {
+        let detector = follower();
+        heartbeat(&detector, 4, BOOT);
+        assert!(!sees(&detector, Process::Alive { boot_id: BOOT + 1 }), "term 5 was not heard");
+        assert!(sees(&detector, Process::Refused));
+    }
+
+    #[test]
+    fn a_candidate_is_not_taken_for_a_leader() {
+        let detector = follower();
+        let vote = rpc::Vote { term: 5, node_id: LEADER.0, committed: false };
+        detector.heard_leader(LEADER, Some(&vote), BOOT);
+        assert!(!sees(&detector, Process::Alive { boot_id: BOOT + 1 }));
+    }
+
+    fn three() -> Membership {
+        let nodes: BTreeMap<u64, Node> = (1..=3).map(|id| (id, Node::default())).collect();
+        Membership::new(vec![BTreeSet::from([1, 2, 3])], nodes).unwrap()
+    }
+
+    fn witness(node: u64, index: u64) -> Witness {
+        let last_log_id = Some(to_raft(LogId::new(5, index)));
+        Witness { node: NodeId(node), last_log_id }
+    }
+
+    #[test]
+    fn a_vote_given_to_another_is_respected_for_a_while() {
+        let mut ballot = Ballot::default();
+        let start = Instant::now();
+        assert!(ballot.is_free(None, start));
+        assert!(!ballot.is_free(Some((6, 3)), start));
+        assert!(!ballot.is_free(Some((6, 3)), start + RESPECT / 2));
+        assert!(ballot.is_free(Some((6, 3)), start + RESPECT));
+        assert!(!ballot.is_free(Some((7, 3)), start + RESPECT), "a new candidacy");
+        assert!(ballot.is_free(None, start + RESPECT));
+    }
+
+    #[test]
+    fn one_cut_link_is_no_quorum() {
+        let alone = weigh(&three(), witness(2, 9), &[]);
+        assert!(!alone.is_quorum);
+        let agreed = weigh(&three(), witness(2, 9), &[witness(3, 9)]);
+        assert!(agreed.is_quorum);
+    }
+
+    #[test]
+    fn the_longest_log_goes_first_then_the_lowest_id() {
+        let first = |own, other| weigh(&three(), own, &[other]).first_in_line;
+        assert!(first(witness(3, 10), witness(2, 9)));
+        assert!(!first(witness(2, 9), witness(3, 10)));
+        assert!(first(witness(2, 9), witness(3, 9)));
+        assert!(!first(witness(3, 9), witness(2, 9)));
+    }
 }

@@ -342,10 +342,10 @@ impl<O: Send + 'static> Inner<O> {
         }
         self.parts.stop.send_replace(true);
         self.proposals.abort(&ProposeError::Stopped);
-        if let Some(consensus) = self.parts.consensus.get() {
-            if let Err(error) = consensus.raft.shutdown().await {
-                tracing::warn!(%error, "stop consensus");
-            }
+        if let Some(consensus) = self.parts.consensus.get()
+            && let Err(error) = consensus.raft.shutdown().await
+        {
+            tracing::warn!(%error, "stop consensus");
         }
         let mut tasks = std::mem::take(&mut *self.tasks.lock().expect("no holder panics"));
         // The server ends by itself, once it has said good-bye; everything else is cut off.
@@ -357,6 +357,22 @@ impl<O: Send + 'static> Inner<O> {
                 Ok(Err(error)) => self.parts.failure.report(error.into()),
                 Err(error) => tracing::error!(%error, "close the log"),
             }
+        }
+    }
+}
+
+impl<O> Drop for Inner<O> {
+    /// Without a [`Group::shutdown`] before, this is as abrupt as it can be: tasks are aborted
+    /// where they are, and consensus is told to end.
+    fn drop(&mut self) {
+        self.parts.stop.send_replace(true);
+        let runtime = tokio::runtime::Handle::try_current();
+        if let (Ok(runtime), Some(consensus)) = (runtime, self.parts.consensus.get()) {
+            let raft = consensus.raft.clone();
+            runtime.spawn(async move {
+                // It has ended already, or ends now; nobody is left to be told.
+                let _ = raft.shutdown().await;
+            });
         }
     }
 }

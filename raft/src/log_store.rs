@@ -61,11 +61,11 @@ fn record(entry: LogEntry, stamp: u64) -> Record {
     Record { log_id, kind, stamp, body, body_crc }
 }
 
+type LogResult = Result<(), commitlog::Error>;
+type Done = Box<dyn FnOnce(LogResult) + Send>;
+
 /// Sends a result from the log's thread to whoever awaits it.
-fn signal() -> (
-    Box<dyn FnOnce(Result<(), commitlog::Error>) + Send>,
-    oneshot::Receiver<Result<(), commitlog::Error>>,
-) {
+fn signal() -> (Done, oneshot::Receiver<LogResult>) {
     let (sender, receiver) = oneshot::channel();
     let done = Box::new(move |result| {
         // The waiting side is gone only when the node stops.
@@ -74,9 +74,7 @@ fn signal() -> (
     (done, receiver)
 }
 
-async fn finished(
-    receiver: oneshot::Receiver<Result<(), commitlog::Error>>,
-) -> Result<(), io::Error> {
+async fn finished(receiver: oneshot::Receiver<LogResult>) -> Result<(), io::Error> {
     match receiver.await {
         Ok(result) => result.map_err(io::Error::other),
         Err(_) => Err(io::Error::other("the log's thread has stopped")),
@@ -137,7 +135,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             return Ok(());
         };
         let view = self.view.clone();
-        let done = Box::new(move |result: Result<(), commitlog::Error>| {
+        let done = Box::new(move |result: LogResult| {
             if result.is_ok() {
                 view.set_stored(last.index);
             }
@@ -159,6 +157,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let (done, truncated) = signal();
         self.log.truncate_after(kept, done).map_err(io::Error::other)?;
         finished(truncated).await?;
+        // Flushes that were under way have been reported by now, of entries that are gone.
+        self.view.forget_stored(kept);
         let last_stamp = match self.log.state().last {
             Some(last) if Some(last) != self.log.state().purged => {
                 self.reader().stamp(last.index)?

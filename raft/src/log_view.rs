@@ -69,6 +69,11 @@ impl LogView {
         let index = last.map(|last| last.index);
         self.watermarks.truncated(index);
         *self.last.lock().expect("no holder panics") = last;
+    }
+
+    /// Nothing after `last` counts as stored.
+    pub(crate) fn forget_stored(&self, last: Option<LogId>) {
+        let index = last.map(|last| last.index);
         self.stored.send_modify(|stored| *stored = (*stored).min(index));
     }
 

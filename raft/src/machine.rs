@@ -109,7 +109,9 @@ impl Machine {
         Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
         let mut chunk = Chunk::default();
-        while let Some((entry, responder)) = entries.try_next().await.map_err(read_failed)? {
+        while let Some((entry, responder)) =
+            entries.try_next().await.map_err(|error| read_failed(&error))?
+        {
             chunk.push(entry, responder)?;
             if chunk.is_full() {
                 self.apply_chunk(std::mem::take(&mut chunk)).await?;
@@ -119,7 +121,7 @@ impl Machine {
     }
 }
 
-fn read_failed(error: io::Error) -> Error {
+fn read_failed(error: &io::Error) -> Error {
     Error::Consensus { reason: format!("read committed entries: {error}") }
 }
 

@@ -125,7 +125,7 @@ impl Client {
         let mut client = self.link.control();
         let call = client.heartbeat(request);
         let response = self.call(RPCTypes::AppendEntries, option, call).await?;
-        convert::to_append_result(response).map_err(malformed)
+        convert::to_append_result(response).map_err(|error| malformed(&error))
     }
 
     fn heartbeats<'s, S>(&'s self, input: S, option: RPCOption) -> AppendStream<'s>
@@ -180,7 +180,9 @@ impl Client {
             match tokio::time::timeout_at(deadline, answers.stream.message()).await {
                 Ok(Ok(Some(response))) => {
                     answers.sent.pop();
-                    return Some(convert::to_append_result(response).map_err(malformed));
+                    return Some(
+                        convert::to_append_result(response).map_err(|error| malformed(&error)),
+                    );
                 }
                 Ok(Ok(None)) => return None,
                 Ok(Err(status)) => return Some(Err(self.failed(&status))),
@@ -194,8 +196,8 @@ impl Client {
     }
 }
 
-fn malformed(error: convert::Malformed) -> RpcError {
-    RPCError::Network(NetworkError::new(&error))
+fn malformed(error: &convert::Malformed) -> RpcError {
+    RPCError::Network(NetworkError::new(error))
 }
 
 /// Answers to the requests of one stream, in order.
@@ -263,7 +265,7 @@ impl NetVote<TypeConfig> for Client {
         let request = self.link.request(Method::Vote, convert::vote_request(&message));
         let mut client = self.link.control();
         let response = self.call(RPCTypes::Vote, &option, client.vote(request)).await?;
-        convert::to_vote_response(response).map_err(malformed)
+        convert::to_vote_response(response).map_err(|error| malformed(&error))
     }
 
     async fn pre_vote(
@@ -274,7 +276,7 @@ impl NetVote<TypeConfig> for Client {
         let request = self.link.request(Method::PreVote, convert::vote_request(&message));
         let mut client = self.link.control();
         let response = self.call(RPCTypes::Vote, &option, client.pre_vote(request)).await?;
-        convert::to_vote_response(response).map_err(malformed)
+        convert::to_vote_response(response).map_err(|error| malformed(&error))
     }
 }
 

@@ -126,12 +126,12 @@ fn to_entry(record: rpc::LogRecord) -> Result<LogEntry, Malformed> {
 /// What a replica answered to an append: how far it matches, or why not.
 pub(crate) type AppendResult = Result<Option<RaftLogId>, StreamAppendError<TypeConfig>>;
 
-pub(crate) fn append_response(result: AppendResult) -> rpc::AppendResponse {
+pub(crate) fn append_response(result: &AppendResult) -> rpc::AppendResponse {
     use rpc::append_response::Result as Answer;
     let answer = match result {
         Ok(matched) => Answer::Matched(rpc::Matched { log_id: matched.as_ref().map(log_id) }),
-        Err(StreamAppendError::Conflict(at)) => Answer::Conflict(log_id(&at)),
-        Err(StreamAppendError::HigherVote(higher)) => Answer::HigherVote(vote(&higher)),
+        Err(StreamAppendError::Conflict(at)) => Answer::Conflict(log_id(at)),
+        Err(StreamAppendError::HigherVote(higher)) => Answer::HigherVote(vote(higher)),
     };
     rpc::AppendResponse { result: Some(answer) }
 }
@@ -265,7 +265,7 @@ mod tests {
             Err(StreamAppendError::HigherVote(RaftVote::new(4, 2))),
         ];
         for answer in answers {
-            let arrived = to_append_result(append_response(answer.clone())).unwrap();
+            let arrived = to_append_result(append_response(&answer)).unwrap();
             assert_eq!(arrived, answer);
         }
         assert!(to_append_result(rpc::AppendResponse { result: None }).is_err());

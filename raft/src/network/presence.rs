@@ -109,7 +109,7 @@ impl Presence {
         self.update(peer, |state| state.heard = Some(Heard::WrongSecret));
     }
 
-    fn process(&self, peer: NodeId, process: Process) {
+    pub(crate) fn process(&self, peer: NodeId, process: Process) {
         self.update(peer, |state| state.process = process);
     }
 

@@ -91,7 +91,7 @@ impl Server {
     }
 }
 
-fn malformed(error: convert::Malformed) -> Status {
+fn malformed(error: &convert::Malformed) -> Status {
     Status::data_loss(error.to_string())
 }
 
@@ -154,30 +154,23 @@ impl Raft for Server {
         let problem = Arc::new(OnceLock::new());
         let noted = problem.clone();
         // A request that cannot be taken ends the stream: nothing after it may be taken either.
-        let requests = request.into_inner().map(Some).chain(stream::iter([None])).scan(
-            (),
-            move |(), message| {
-                let taken = match message {
-                    Some(Ok(message)) => {
-                        detector.heard_leader(caller, message.vote.as_ref(), message.boot_id);
-                        convert::to_append_request(message).map_err(malformed)
-                    }
-                    Some(Err(status)) => Err(status),
-                    None => Err(Status::cancelled("the leader ended the stream")),
-                };
-                std::future::ready(match taken {
-                    Ok(request) => Some(request),
-                    Err(status) => {
-                        tracing::debug!(%status, peer = %caller, "append stream ends");
-                        // Only the first counts, and there is only one.
-                        let _ = noted.set(status);
-                        None
-                    }
-                })
-            },
-        );
+        let requests = request.into_inner().scan((), move |(), message| {
+            let taken = message.and_then(|message| {
+                detector.heard_leader(caller, message.vote.as_ref(), message.boot_id);
+                convert::to_append_request(message).map_err(|error| malformed(&error))
+            });
+            std::future::ready(match taken {
+                Ok(request) => Some(request),
+                Err(status) => {
+                    tracing::debug!(%status, peer = %caller, "append stream ends");
+                    // There is only one: the stream ends here.
+                    let _ = noted.set(status);
+                    None
+                }
+            })
+        });
         let answers = consensus.raft.stream_append(requests).map(|result| match result {
-            Ok(answer) => Ok(convert::append_response(answer)),
+            Ok(answer) => Ok(convert::append_response(&answer)),
             Err(error) => Err(fatal(error)),
         });
         let end = stream::once(async move { problem.get().cloned() })
@@ -194,12 +187,12 @@ impl Raft for Server {
         let consensus = self.consensus()?;
         let message = request.into_inner();
         consensus.detector.heard_leader(caller, message.vote.as_ref(), message.boot_id);
-        let message = convert::to_append_request(message).map_err(malformed)?;
+        let message = convert::to_append_request(message).map_err(|error| malformed(&error))?;
         let previous = message.prev_log_id;
         let last = message.entries.last().map(|entry| entry.log_id).or(previous);
         let answer = consensus.raft.append_entries(message).await.map_err(fatal)?;
         let answer: StreamAppendResult<TypeConfig> = answer.into_stream_result(previous, last);
-        Ok(Response::new(convert::append_response(answer)))
+        Ok(Response::new(convert::append_response(&answer)))
     }
 
     async fn vote(
@@ -209,7 +202,8 @@ impl Raft for Server {
         self.credentials.admit(&request, Method::Vote)?;
         let consensus = self.consensus()?;
         consensus.suspicion.may_vote()?;
-        let mut message = convert::to_vote_request(request.into_inner()).map_err(malformed)?;
+        let mut message =
+            convert::to_vote_request(request.into_inner()).map_err(|error| malformed(&error))?;
         // A leader whose process is gone needs no protection by the lease it once renewed.
         if consensus.detector.leader_is_gone() {
             message.leadership_transfer = true;
@@ -225,7 +219,8 @@ impl Raft for Server {
         self.credentials.admit(&request, Method::PreVote)?;
         let consensus = self.consensus()?;
         consensus.suspicion.may_vote()?;
-        let message = convert::to_vote_request(request.into_inner()).map_err(malformed)?;
+        let message =
+            convert::to_vote_request(request.into_inner()).map_err(|error| malformed(&error))?;
         let answer = consensus.raft.pre_vote(message).await.map_err(fatal)?;
         Ok(Response::new(convert::vote_response(&answer)))
     }
@@ -236,7 +231,8 @@ impl Raft for Server {
     ) -> Result<Response<rpc::TransferLeaderResponse>, Status> {
         self.credentials.admit(&request, Method::TransferLeader)?;
         let consensus = self.consensus()?;
-        let message = convert::to_transfer_request(request.into_inner()).map_err(malformed)?;
+        let message = convert::to_transfer_request(request.into_inner())
+            .map_err(|error| malformed(&error))?;
         tracing::info!(from = %message.from_leader().leader_id(), to = message.to_node_id(), "leadership is handed over");
         let answer = consensus.raft.handle_transfer_leader(message).await.map_err(fatal)?;
         let refused = answer.err().map(|refusal| refusal.to_string()).unwrap_or_default();
