@@ -94,7 +94,8 @@ impl Log {
             batch.push(raft::Command { position: LogOffset(self.position), bytes });
         }
         let log_id = LogId::new(1, self.index);
-        let entry = Entry { log_id, stamp: 1_700_000_000_000 + self.index, payload: Payload::Batch(batch) };
+        let entry =
+            Entry { log_id, stamp: 1_700_000_000_000 + self.index, payload: Payload::Batch(batch) };
         self.index += 1;
         self.state.apply(vec![entry]).unwrap().outcomes.remove(0)
     }
@@ -179,11 +180,8 @@ fn pop(queue: u32, from: u64, to: u64) -> Bytes {
 
 fn ack(popped: &Outcome) -> Option<Bytes> {
     let Outcome::Popped { granted } = popped else { panic!("{popped:?}") };
-    let handles = granted.iter().map(|g| Handle {
-        queue: g.queue,
-        offset: g.offset,
-        delivery: g.delivery,
-    });
+    let handles =
+        granted.iter().map(|g| Handle { queue: g.queue, offset: g.offset, delivery: g.delivery });
     let handles: Vec<_> = handles.collect();
     let (group, topic) = ("audit".parse().unwrap(), topic());
     (!handles.is_empty()).then(|| encode(&Command::Ack(Ack { group, topic, handles })))

@@ -10,12 +10,51 @@ mod model;
 mod replica;
 mod steps;
 
+use broker::command::{AckOutcome, Outcome};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
-use proptest::test_runner::FileFailurePersistence;
+use proptest::test_runner::{FileFailurePersistence, TestRunner};
 
 use replica::{Event, Replica};
 use steps::{Log, Step};
+
+/// What a log must have had, or the tests prove little.
+fn reached(logs: &[Log]) -> [usize; 6] {
+    let mut reached = [0; 6];
+    for outcome in logs.iter().flat_map(|log| log.outcomes.iter().flatten()) {
+        let more = match outcome {
+            Outcome::Appended { messages, .. } => {
+                [messages.len(), messages.iter().filter(|m| m.repeated).count(), 0, 0, 0, 0]
+            }
+            Outcome::Popped { granted } => {
+                [0, 0, granted.len(), granted.iter().filter(|g| g.attempt > 1).count(), 0, 0]
+            }
+            Outcome::Acked(acked) => {
+                [0, 0, 0, 0, acked.iter().filter(|a| **a == AckOutcome::Acked).count(), 0]
+            }
+            Outcome::Renewed { count } | Outcome::Released { count } => {
+                [0, 0, 0, 0, 0, *count as usize]
+            }
+            Outcome::TopicPut { .. }
+            | Outcome::InvisibleChanged { .. }
+            | Outcome::Done
+            | Outcome::Rejected(_) => [0; 6],
+        };
+        reached.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+    }
+    reached
+}
+
+#[test]
+fn the_logs_reach_every_corner() {
+    let mut runner = TestRunner::deterministic();
+    let logs = log(1..80);
+    let logs: Vec<_> =
+        (0..100).map(|_| logs.new_tree(&mut runner).unwrap().current()).collect();
+    let reached = reached(&logs);
+    let least = [3000, 250, 1500, 200, 500, 200];
+    assert!(reached.iter().zip(least).all(|(r, l)| *r >= l), "{reached:?} is not {least:?}");
+}
 
 fn config(cases: u32) -> ProptestConfig {
     let failure_persistence = Some(Box::new(FileFailurePersistence::Off) as _);
@@ -72,7 +111,7 @@ proptest! {
 /// Crashes after every single entry, with a flush now and then.
 #[test]
 fn a_crash_after_any_entry_loses_nothing_that_counts() {
-    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut runner = TestRunner::deterministic();
     let log = log(40..41).new_tree(&mut runner).unwrap().current();
     let mut plain = Replica::in_memory(&log);
     plain.run(&[]);

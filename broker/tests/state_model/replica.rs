@@ -205,9 +205,14 @@ impl<'a> Replica<'a> {
     fn check_due(&self, g: usize, t: usize) {
         let (state, model) = (self.state(), &self.log.model);
         let now = self.log.stamp;
-        let all = model.held.iter().filter(|(((of, on, _), _), _)| (of, on) == (&group(g), &topic(t)));
-        let all: Vec<_> = all.map(|(((.., queue), offset), held)| (held.due, queue.0, *offset, held)).collect();
-        assert_eq!(state.next_due(&group(g), &topic(t)).map(|due| due.0), all.iter().map(|h| h.0).min());
+        let all =
+            model.held.iter().filter(|(((of, on, _), _), _)| (of, on) == (&group(g), &topic(t)));
+        let all: Vec<_> =
+            all.map(|(((.., queue), offset), held)| (held.due, queue.0, *offset, held)).collect();
+        assert_eq!(
+            state.next_due(&group(g), &topic(t)).map(|due| due.0),
+            all.iter().map(|h| h.0).min()
+        );
         let mut expected: Vec<_> = all.iter().filter(|h| h.0 <= now).collect();
         expected.sort_by_key(|h| (h.0, h.1, h.2));
         let due = state.due(&group(g), &topic(t), None, Timestamp(now), usize::MAX);

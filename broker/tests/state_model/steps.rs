@@ -18,7 +18,7 @@ use crate::model::{At, Model, Place};
 
 pub(crate) const TOPICS: [&str; 3] = ["orders", "bills", "returns"];
 pub(crate) const GROUPS: [&str; 3] = ["audit", "billing", "report"];
-pub(crate) const QUEUES: u32 = 4;
+pub(crate) const QUEUES: u32 = 3;
 const CLIENTS: [&str; 3] = ["alpha", "beta", "gamma"];
 
 pub(crate) fn topic(n: usize) -> Topic {
@@ -35,18 +35,58 @@ fn client(n: usize) -> ClientId {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
-    PutTopic { topic: usize, queues: u32, version: u64, permission: v2::Permission, create_only: bool },
-    PutGroup { group: usize, max_attempts: u32 },
-    Append { topic: usize, queue: u32, messages: Vec<MessageStep> },
-    Pop { group: usize, topic: usize, client: usize, auto_renew: bool, invisible_ms: u64, picks: Vec<PickStep> },
-    Ack { group: usize, topic: usize, handles: Vec<HandleStep> },
-    ChangeInvisible { group: usize, topic: usize, handle: HandleStep, invisible_ms: u64 },
-    Renew { group: usize, topic: usize, queue: u32, client: usize, invisible_ms: u64 },
-    Release { group: usize, client: usize, after_ms: u64 },
+    PutTopic {
+        topic: usize,
+        queues: u32,
+        version: u64,
+        permission: v2::Permission,
+        create_only: bool,
+    },
+    PutGroup {
+        group: usize,
+        max_attempts: u32,
+    },
+    Append {
+        topic: usize,
+        queue: u32,
+        messages: Vec<MessageStep>,
+    },
+    Pop {
+        group: usize,
+        topic: usize,
+        client: usize,
+        auto_renew: bool,
+        invisible_ms: u64,
+        picks: Vec<PickStep>,
+    },
+    /// Of deliveries to the group and topic that the first of them was made to.
+    Ack {
+        handles: Vec<HandleStep>,
+    },
+    ChangeInvisible {
+        handle: HandleStep,
+        invisible_ms: u64,
+    },
+    Renew {
+        group: usize,
+        topic: usize,
+        queue: u32,
+        client: usize,
+        invisible_ms: u64,
+    },
+    Release {
+        group: usize,
+        client: usize,
+        after_ms: u64,
+    },
     /// Log time goes on before the next entry.
-    Wait { ms: u64 },
+    Wait {
+        ms: u64,
+    },
     /// A new leader's mark, or a membership, instead of commands.
-    Blank { membership: bool },
+    Blank {
+        membership: bool,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -76,7 +116,8 @@ pub(crate) struct HandleStep {
 }
 
 fn handle_step() -> impl Strategy<Value = HandleStep> {
-    (any::<Index>(), prop::bool::weighted(0.1)).prop_map(|(which, wrong)| HandleStep { which, wrong })
+    (any::<Index>(), prop::bool::weighted(0.1))
+        .prop_map(|(which, wrong)| HandleStep { which, wrong })
 }
 
 fn message_step() -> impl Strategy<Value = MessageStep> {
@@ -93,7 +134,7 @@ fn message_step() -> impl Strategy<Value = MessageStep> {
 
 fn pick_step() -> impl Strategy<Value = PickStep> {
     let again = prop::collection::vec(handle_step(), 0..3);
-    (0..QUEUES, -2..3_i8, 0..9_u64, any::<u16>(), again)
+    (0..QUEUES, prop_oneof![3 => Just(0), 1 => -2..3_i8], 0..14_u64, any::<u16>(), again)
         .prop_map(|(queue, from, len, wanted, again)| PickStep { queue, from, len, wanted, again })
 }
 
@@ -103,8 +144,11 @@ fn permission() -> impl Strategy<Value = v2::Permission> {
 }
 
 pub(crate) fn step() -> impl Strategy<Value = Step> {
-    let (topics, groups, clients) = (0..TOPICS.len(), 0..GROUPS.len(), 0..CLIENTS.len());
-    let ms = || prop::sample::select(vec![0_u64, 10, 100, 60_000]);
+    // The first of each comes up most, so that steps meet.
+    let often = |count| prop_oneof![2 => Just(0), 1 => 0..count];
+    let (topics, groups) = (often(TOPICS.len()), often(GROUPS.len()));
+    let clients = often(CLIENTS.len());
+    let ms = || prop::sample::select(vec![0_u64, 100, 60_000, 600_000]);
     prop_oneof![
         2 => (topics.clone(), 1..=QUEUES, 1..6_u64, permission(), any::<bool>()).prop_map(
             |(topic, queues, version, permission, create_only)| Step::PutTopic {
@@ -115,19 +159,15 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(group, max_attempts)| Step::PutGroup { group, max_attempts }),
         6 => (topics.clone(), 0..QUEUES, prop::collection::vec(message_step(), 1..6))
             .prop_map(|(topic, queue, messages)| Step::Append { topic, queue, messages }),
-        6 => (
+        8 => (
             groups.clone(), topics.clone(), clients.clone(), any::<bool>(), ms(),
             prop::collection::vec(pick_step(), 0..4),
         ).prop_map(|(group, topic, client, auto_renew, invisible_ms, picks)| Step::Pop {
             group, topic, client, auto_renew, invisible_ms, picks,
         }),
-        3 => (groups.clone(), topics.clone(), prop::collection::vec(handle_step(), 0..5))
-            .prop_map(|(group, topic, handles)| Step::Ack { group, topic, handles }),
-        2 => (groups.clone(), topics.clone(), handle_step(), ms()).prop_map(
-            |(group, topic, handle, invisible_ms)| Step::ChangeInvisible {
-                group, topic, handle, invisible_ms,
-            }
-        ),
+        4 => prop::collection::vec(handle_step(), 1..5).prop_map(|handles| Step::Ack { handles }),
+        2 => (handle_step(), ms())
+            .prop_map(|(handle, invisible_ms)| Step::ChangeInvisible { handle, invisible_ms }),
         2 => (groups.clone(), topics.clone(), 0..QUEUES, clients.clone(), ms()).prop_map(
             |(group, topic, queue, client, invisible_ms)| Step::Renew {
                 group, topic, queue, client, invisible_ms,
@@ -135,8 +175,9 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         ),
         1 => (groups, clients, ms())
             .prop_map(|(group, client, after_ms)| Step::Release { group, client, after_ms }),
-        4 => prop::sample::select(vec![1_u64, 10, 50, 60_000, 600_000, 4_000_000])
+        1 => prop::sample::select(vec![60_000, 600_000, 4_000_000])
             .prop_map(|ms| Step::Wait { ms }),
+        3 => (0..120_u64).prop_map(|ms| Step::Wait { ms }),
         1 => any::<bool>().prop_map(|membership| Step::Blank { membership }),
     ]
 }
@@ -153,16 +194,16 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn of(entries: &[Vec<Step>]) -> Self {
-        let mut log = Self {
-            entries: vec![],
-            outcomes: vec![],
-            model: Model::default(),
-            stamp: 1_000_000,
-        };
+        let mut log =
+            Self { entries: vec![], outcomes: vec![], model: Model::default(), stamp: 1_000_000 };
         // Most logs should get somewhere.
         for topic in 0..2 {
             let step = Step::PutTopic {
-                topic, queues: 2, version: 1, permission: v2::Permission::ReadWrite, create_only: false,
+                topic,
+                queues: 2,
+                version: 1,
+                permission: v2::Permission::ReadWrite,
+                create_only: false,
             };
             log.push(&[step]);
         }
@@ -239,14 +280,16 @@ fn resolve(step: &Step, model: &Model) -> Option<Command> {
             let (group, topic, client) = (group(g), topic(t), client(c));
             Command::Pop(Pop { group, topic, client, auto_renew, invisible_ms, picks })
         }
-        Step::Ack { group: g, topic: t, handles } => {
-            let handles = handles.iter().map(|step| handle(step, model, &group(g), &topic(t)));
-            let handles = handles.collect();
-            Command::Ack(Ack { group: group(g), topic: topic(t), handles })
+        Step::Ack { handles } => {
+            let (group, topic, _) = place_of(&handles[0], model);
+            let held = |place: &Place| (&place.0, &place.1) == (&group, &topic);
+            let handles = handles.iter().map(|step| handle(step, model, held)).collect();
+            Command::Ack(Ack { group: group.clone(), topic: topic.clone(), handles })
         }
-        Step::ChangeInvisible { group: g, topic: t, handle: step, invisible_ms } => {
-            let handle = handle(&step, model, &group(g), &topic(t));
-            let (group, topic) = (group(g), topic(t));
+        Step::ChangeInvisible { handle: step, invisible_ms } => {
+            let at = place_of(&step, model);
+            let handle = handle(&step, model, |place| *place == at);
+            let (group, topic, _) = at;
             Command::ChangeInvisible(ChangeInvisible { group, topic, handle, invisible_ms })
         }
         Step::Renew { group: g, topic: t, queue, client: c, invisible_ms } => {
@@ -274,7 +317,7 @@ fn pick(step: &PickStep, model: &Model, place: &Place) -> Pick {
     let to = from + step.len;
     let wanted = (from..to).filter(|offset| step.wanted >> (offset - from) & 1 == 1);
     let again = step.again.iter().map(|step| {
-        let Handle { offset, delivery, .. } = handle_in(step, model, place);
+        let Handle { offset, delivery, .. } = handle(step, model, |other| other == place);
         Again { offset, delivery }
     });
     Pick {
@@ -286,18 +329,22 @@ fn pick(step: &PickStep, model: &Model, place: &Place) -> Pick {
     }
 }
 
-fn handle(step: &HandleStep, model: &Model, group: &ConsumerGroup, topic: &Topic) -> Handle {
-    let queue = QueueId(u32::try_from(step.which.index(QUEUES as usize)).unwrap());
-    handle_in(step, model, &(group.clone(), topic.clone(), queue))
+/// Where some delivery was made; some place when none is in flight.
+fn place_of(step: &HandleStep, model: &Model) -> Place {
+    let held: Vec<_> = model.held.keys().collect();
+    match held.is_empty() {
+        true => (group(0), topic(0), QueueId(0)),
+        false => held[step.which.index(held.len())].0.clone(),
+    }
 }
 
-fn handle_in(step: &HandleStep, model: &Model, place: &Place) -> Handle {
-    let held: Vec<_> = model.held_in(place).collect();
-    let queue = place.2;
+fn handle(step: &HandleStep, model: &Model, among: impl Fn(&Place) -> bool) -> Handle {
+    let held: Vec<_> = model.held.iter().filter(|((place, _), _)| among(place)).collect();
     if held.is_empty() || step.wrong {
+        let queue = QueueId(u32::try_from(step.which.index(QUEUES as usize)).unwrap());
         let offset = QueueOffset(step.which.index(6) as u64);
         return Handle { queue, offset, delivery: step.which.index(40) as u64 };
     }
-    let (offset, held) = held[step.which.index(held.len())];
-    Handle { queue, offset: QueueOffset(offset), delivery: held.delivery }
+    let ((place, offset), held) = held[step.which.index(held.len())];
+    Handle { queue: place.2, offset: QueueOffset(*offset), delivery: held.delivery }
 }
