@@ -42,7 +42,8 @@ impl<O: Send + 'static> RoleKeeper<O> {
                 break;
             }
         }
-        self.publish(Role { kind: RoleKind::Follower, leader: None, ..*self.role.borrow() });
+        let term = self.role.borrow().term;
+        self.publish(Role { kind: RoleKind::Follower, term, leader: None });
         self.report_end();
     }
 

@@ -148,21 +148,26 @@ impl Client {
         results.boxed()
     }
 
-    async fn open_stream<S>(&self, input: S) -> Result<Answers, RpcError>
+    /// Opens a stream once there is something to send; `None` if there is nothing any more.
+    ///
+    /// The first request is taken before the connection is tried: openraft paces its attempts to
+    /// reach a dead replica by holding that request back.
+    async fn open_stream<S>(&self, mut input: S) -> Result<Option<Answers>, RpcError>
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
+        let Some(first) = input.next().await else { return Ok(None) };
         let sent = Sent::default();
         let note = sent.clone();
         let boot_id = self.boot_id;
-        let outbound = input.map(move |message| {
+        let outbound = stream::iter([first]).chain(input).map(move |message| {
             note.push(Instant::now());
             convert::append_request(message, boot_id)
         });
         let request = self.link.request(Method::Append, outbound);
         let mut client = self.link.bulk();
         match timeout(self.append_deadline, client.append(request)).await {
-            Ok(Ok(response)) => Ok(Answers { stream: response.into_inner(), sent }),
+            Ok(Ok(response)) => Ok(Some(Answers { stream: response.into_inner(), sent })),
             Ok(Err(status)) => Err(self.failed(&status)),
             Err(_) => Err(self.timed_out(RPCTypes::AppendEntries, self.append_deadline)),
         }
@@ -243,7 +248,7 @@ impl NetStreamAppend<TypeConfig> for Client {
                 Lane::Heartbeat => Ok(this.heartbeats(input, option)),
                 Lane::Bulk => {
                     let answers = this.open_stream(input).await?;
-                    let results = stream::unfold(Some(answers), move |answers| async move {
+                    let results = stream::unfold(answers, move |answers| async move {
                         let mut answers = answers?;
                         let result = this.next_answer(&mut answers).await?;
                         let go_on = matches!(result, Ok(Ok(_)));
