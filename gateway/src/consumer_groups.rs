@@ -93,6 +93,7 @@ impl<L: Local, D: Directory> Forwarder<L, D> {
             group: name,
             repeat: Repeat::Safe,
             hold: within,
+            elsewhere: false,
         };
         self.call::<DescribeGroup>(&passage, group.clone()).await
     }

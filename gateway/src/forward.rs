@@ -27,6 +27,8 @@ pub(crate) struct Passage<'a> {
     pub(crate) repeat: Repeat,
     /// How long to wait for a leader.
     pub(crate) hold: Duration,
+    /// Do not wait as long as nothing was done: another group can take it.
+    pub(crate) elsewhere: bool,
 }
 
 /// Reaches leaders: this node itself, or others over the network.
@@ -46,9 +48,10 @@ impl<L: Local, D: Directory> Forwarder<L, D> {
         request: O::Request,
     ) -> Result<O::Response, Refusal> {
         let own = self.local.broker_name() == Some(passage.group);
-        let Passage { group, repeat, hold, caller, .. } = *passage;
+        let Passage { group, repeat, hold, elsewhere, caller, .. } = *passage;
         let mut attempts =
-            Attempts::new(group.clone(), repeat, hold, Instant::now(), caller.deadline);
+            Attempts::new(group.clone(), repeat, hold, Instant::now(), caller.deadline)
+                .unless_tainted_go_elsewhere(elsewhere);
         let mut changed = self.directory.changed();
         loop {
             // Looked at before the attempt, so that no change in between is missed.

@@ -113,7 +113,8 @@ impl<L: Local, D: Directory> Gateway<L, D> {
         let hold = self.inner.config.hold;
         if let Some(message_group) = &head.message_group {
             let (group, _queue) = fifo_queue(&route, message_group);
-            let passage = Passage { caller, metadata, group, repeat: head.repeat, hold };
+            let passage =
+                Passage { caller, metadata, group, repeat: head.repeat, hold, elsewhere: false };
             return self.inner.forwarder.call::<SendMessage>(&passage, request).await;
         }
         let groups = self.rotate(&route);
@@ -121,10 +122,10 @@ impl<L: Local, D: Directory> Gateway<L, D> {
         let mut end = Refusal::TopicNotFound(head.topic.clone());
         for (group, _) in &groups {
             // While another group can take the message, there is no point in waiting for this one.
-            let hold = if led_after.next() == Some(true) { Duration::ZERO } else { hold };
-            let passage = Passage { caller, metadata, group, repeat: head.repeat, hold };
+            let elsewhere = led_after.next() == Some(true);
+            let passage = Passage { caller, metadata, group, repeat: head.repeat, hold, elsewhere };
             match self.inner.forwarder.call::<SendMessage>(&passage, request.clone()).await {
-                Err(refusal @ Refusal::NoLeader { .. }) if hold.is_zero() => end = refusal,
+                Err(refusal @ Refusal::NoLeader { .. }) if elsewhere => end = refusal,
                 answer => return answer,
             }
         }
@@ -153,7 +154,14 @@ impl<L: Local, D: Directory> Gateway<L, D> {
         let poll = request.long_polling_timeout.as_ref().and_then(clock::duration);
         let poll = poll.unwrap_or(limits::LONG_POLL_MAX).min(limits::LONG_POLL_MAX);
         let hold = poll.max(self.inner.config.hold);
-        let passage = Passage { caller, metadata, group: &group, repeat: Repeat::Safe, hold };
+        let passage = Passage {
+            caller,
+            metadata,
+            group: &group,
+            repeat: Repeat::Safe,
+            hold,
+            elsewhere: false,
+        };
         let mut closing = self.inner.closing();
         tokio::select! {
             answer = self.inner.forwarder.call::<ReceiveMessage>(&passage, request) => answer,
@@ -232,7 +240,8 @@ impl<L: Local, D: Directory> Gateway<L, D> {
         request: O::Request,
     ) -> Result<O::Response, Refusal> {
         let hold = self.inner.config.hold;
-        let passage = Passage { caller, metadata, group, repeat: Repeat::Safe, hold };
+        let passage =
+            Passage { caller, metadata, group, repeat: Repeat::Safe, hold, elsewhere: false };
         self.inner.forwarder.call::<O>(&passage, request).await
     }
 }

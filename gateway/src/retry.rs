@@ -69,6 +69,8 @@ pub(crate) struct Attempts {
     group: BrokerName,
     repeat: Repeat,
     hold: Duration,
+    /// Another group can take the request as long as this one certainly has not.
+    elsewhere: bool,
     /// The last moment at which an answer is of use.
     pub(crate) until: Instant,
     /// First failure since which there is no answer.
@@ -95,6 +97,7 @@ impl Attempts {
             group,
             repeat,
             hold,
+            elsewhere: false,
             until: now + (left - margin),
             failing_since: None,
             tainted: false,
@@ -103,6 +106,17 @@ impl Attempts {
             round: 0,
             probed: 0,
         }
+    }
+
+    /// Gives up at once while nothing was done, because another group can take the request. Once
+    /// it may have been executed here, only this group can tell, and it is held as usual.
+    pub(crate) fn unless_tainted_go_elsewhere(mut self, elsewhere: bool) -> Self {
+        self.elsewhere = elsewhere;
+        self
+    }
+
+    fn hold(&self) -> Duration {
+        if self.elsewhere && !self.tainted { Duration::ZERO } else { self.hold }
     }
 
     pub(crate) fn repeat(&self) -> Repeat {
@@ -172,12 +186,12 @@ impl Attempts {
         let tick = TICKS[self.round.min(TICKS.len() - 1)];
         self.round += 1;
         self.tried.clear();
-        let left = self.until.min(since + self.hold).saturating_duration_since(now);
+        let left = self.until.min(since + self.hold()).saturating_duration_since(now);
         Ok(tick.min(left))
     }
 
     fn may_go_on(&self, since: Instant, now: Instant) -> bool {
-        now < self.until && now < since + self.hold
+        now < self.until && now < since + self.hold()
     }
 
     fn give_up(&self, now: Instant) -> Next {
@@ -280,6 +294,18 @@ mod tests {
         assert_eq!(attempts.failed(Failure::Broken, now), Next::Again);
         let end = attempts.failed(Failure::NotDone { leader: None }, now + HOLD);
         assert!(matches!(end, Next::GiveUp(Refusal::Lost { .. })));
+    }
+
+    #[test]
+    fn a_request_goes_elsewhere_only_while_it_was_certainly_not_done() {
+        let now = Instant::now();
+        let mut fresh = attempts(Repeat::Safe, now).unless_tainted_go_elsewhere(true);
+        let end = fresh.failed(Failure::NotSent, now);
+        assert!(matches!(end, Next::GiveUp(Refusal::NoLeader { .. })));
+        let mut tainted = attempts(Repeat::Safe, now).unless_tainted_go_elsewhere(true);
+        assert_eq!(tainted.failed(Failure::Broken, now), Next::Again);
+        assert_eq!(tainted.failed(Failure::NotSent, now), Next::Again);
+        assert!(tainted.pause(now).is_ok());
     }
 
     #[test]

@@ -142,7 +142,14 @@ impl<L: Local, D: Directory> Forwarder<L, D> {
         hold: Duration,
     ) -> Result<Option<TopicRoute>, Refusal> {
         let metadata = MetadataMap::new();
-        let passage = Passage { caller, metadata: &metadata, group, repeat: Repeat::Safe, hold };
+        let passage = Passage {
+            caller,
+            metadata: &metadata,
+            group,
+            repeat: Repeat::Safe,
+            hold,
+            elsewhere: false,
+        };
         let question = TopicQuestion { topic: topic.clone(), create };
         self.call::<DescribeTopic>(&passage, question).await
     }

@@ -54,7 +54,8 @@ impl<D: Directory> AdminFanout<D> {
         request: O::Request,
     ) -> Result<O::Response, Error> {
         let metadata = MetadataMap::new();
-        let passage = Passage { caller, metadata: &metadata, group, repeat, hold: HOLD };
+        let passage =
+            Passage { caller, metadata: &metadata, group, repeat, hold: HOLD, elsewhere: false };
         self.forwarder.call::<O>(&passage, request).await.map_err(|refusal| refusal.to_admin())
     }
 
