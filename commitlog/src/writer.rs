@@ -1,0 +1,581 @@
+//! The log thread's work: writes what was accepted, syncs it, and tells who waits.
+//!
+//! Everything queued goes out together: a few writes, one sync, then the callbacks in order. Votes,
+//! cuts and purges keep their place in the queue. The first failed write or sync ends the log.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::config::Flush;
+use crate::error::Error;
+use crate::frame::{FRAME_ALIGN, HEADER_LEN};
+use crate::hard_state::{HardState, HardStateFile, VOTE_LEN};
+use crate::header::{SegmentHeader, segment_name};
+use crate::log::op_len;
+use crate::open::clear;
+use crate::position::{LogId, LogOffset};
+use crate::shared::{Append, Done, Inner, Job, Shared};
+use crate::spares::Active;
+use crate::tail::{Op, Tail};
+
+/// When nothing was queued for so long, the synced mark is made durable.
+const IDLE_MARK: Duration = Duration::from_secs(1);
+const ZEROS: [u8; 4096] = [0; 4096];
+
+/// Does the log's writing. [`CommitLog::open`](crate::CommitLog::open) gives it a thread; a
+/// simulation calls [`Writer::step`].
+#[derive(Debug)]
+pub struct Writer {
+    shared: Arc<Shared>,
+    hard: HardStateFile,
+    active: Option<Active>,
+    /// Written and left to the background sync.
+    unsynced_bytes: u64,
+    unsynced_since: Option<Instant>,
+}
+
+impl Writer {
+    pub(crate) fn new(shared: Arc<Shared>, hard: HardStateFile, active: Option<Active>) -> Self {
+        Self { shared, hard, active, unsynced_bytes: 0, unsynced_since: None }
+    }
+
+    /// Works until the log is closed or dropped.
+    pub(crate) fn run(&mut self) {
+        self.replenish();
+        while self.wait() {
+            while self.step() {}
+            self.catch_up();
+        }
+    }
+
+    /// Waits for something to do; false when there will never be anything.
+    fn wait(&self) -> bool {
+        let bound = match (self.shared.config.flush, self.unsynced_since) {
+            (Flush::Async { max_delay, .. }, Some(since)) => {
+                max_delay.saturating_sub(since.elapsed())
+            }
+            _ => IDLE_MARK,
+        };
+        let inner = self.shared.inner();
+        let (inner, _) = self
+            .shared
+            .queued
+            .wait_timeout_while(inner, bound, |inner| inner.queue.is_empty() && !inner.closed)
+            .expect("no holder of the log's lock panics");
+        !(inner.closed && inner.queue.is_empty())
+    }
+
+    /// Does what can wait: background syncs and the synced mark of an idle log.
+    fn catch_up(&mut self) {
+        let due = match (self.shared.config.flush, self.unsynced_since) {
+            (Flush::Async { max_delay, .. }, Some(since)) => since.elapsed() >= max_delay,
+            _ => false,
+        };
+        if due && let Err(error) = self.sync() {
+            self.poison(&error);
+            return;
+        }
+        let (synced, idle) = {
+            let inner = self.shared.inner();
+            (inner.synced, inner.queue.is_empty() && inner.poisoned.is_none())
+        };
+        if idle
+            && synced > self.hard.state().synced
+            && let Err(error) = self.mark()
+        {
+            self.poison(&error);
+        }
+    }
+
+    /// Does the next thing that is queued; false if nothing is.
+    pub fn step(&mut self) -> bool {
+        let Some(job) = self.shared.inner().queue.pop_front() else { return false };
+        if let Some(cause) = self.shared.inner().poisoned.clone() {
+            job.into_done()(Err(Error::poisoned_by(&cause)));
+            return true;
+        }
+        match job {
+            Job::Append(first) => self.append(first),
+            Job::Truncate { after, done } => {
+                let result = self.truncate(after);
+                self.shared.inner().truncating = false;
+                // An entry that is not there is the caller's mistake, not the disk's.
+                match result {
+                    Err(error @ Error::UnknownEntry { .. }) => done(Err(error)),
+                    result => self.answer(result, done),
+                }
+            }
+            Job::SaveVote { vote, done } => {
+                let result = self.save_vote(vote);
+                self.answer(result, done);
+            }
+            Job::Purge { upto, done } => {
+                let result = self.purge(upto);
+                self.answer(result, done);
+            }
+            Job::Remove { below, done } => {
+                let result = self.remove(below);
+                self.answer(result, done);
+            }
+            Job::Close { done } => {
+                let result = self.close();
+                self.answer(result, done);
+            }
+        }
+        true
+    }
+
+    fn answer(&mut self, result: Result<(), Error>, done: Done) {
+        if let Err(error) = &result {
+            self.poison(error);
+        }
+        done(result);
+    }
+
+    /// Ends the log: after a failed write or sync nobody knows what the disk has.
+    fn poison(&mut self, error: &Error) {
+        tracing::error!(%error, "log stops");
+        let mut inner = self.shared.inner();
+        inner.poisoned.get_or_insert_with(|| error.clone());
+        let jobs: Vec<Job> = inner.queue.drain(..).collect();
+        drop(inner);
+        for job in jobs {
+            job.into_done()(Err(Error::poisoned_by(error)));
+        }
+    }
+
+    // ── appending ────────────────────────────────────────────────────────────────────────────
+
+    /// Writes `first` and the appends that are queued right behind it.
+    fn append(&mut self, first: Append) {
+        let group = self.gather(first);
+        let mut ops = Vec::new();
+        let mut dones = Vec::with_capacity(group.len());
+        let (mut end, mut force) = (LogOffset(0), false);
+        for append in group {
+            self.unsynced_bytes += append.bytes;
+            ops.extend(append.ops);
+            dones.push(append.done);
+            end = append.end;
+            force |= append.force;
+        }
+        let result = self.write(ops, end, force);
+        if let Err(error) = &result {
+            self.poison(error);
+        }
+        for done in dones {
+            done(result.clone());
+        }
+        if result.is_ok() {
+            self.after_append();
+        }
+    }
+
+    fn gather(&self, first: Append) -> Vec<Append> {
+        let mut bytes = first.bytes;
+        let mut group = vec![first];
+        let mut inner = self.shared.inner();
+        while bytes < self.shared.config.sync_group_bytes {
+            match inner.queue.pop_front() {
+                Some(Job::Append(next)) => {
+                    bytes += next.bytes;
+                    group.push(next);
+                }
+                Some(other) => {
+                    inner.queue.push_front(other);
+                    break;
+                }
+                None => break,
+            }
+        }
+        group
+    }
+
+    fn write(&mut self, ops: Vec<Op>, end: LogOffset, force: bool) -> Result<(), Error> {
+        let mut run = Run::default();
+        let mut group_bytes = 0;
+        for op in ops {
+            // Recovery relies on it that no more than a group is ever unsynced.
+            if group_bytes >= self.shared.config.sync_group_bytes {
+                run.flush(self.active.as_ref())?;
+                self.sync_active()?;
+                group_bytes = 0;
+            }
+            group_bytes += op_len(&op);
+            match op {
+                Op::Segment(header) => {
+                    run.flush(self.active.as_ref())?;
+                    self.roll(&header)?;
+                }
+                op => run.push(op, self.active.as_ref()),
+            }
+        }
+        run.flush(self.active.as_ref())?;
+        {
+            let mut inner = self.shared.inner();
+            inner.written = end;
+            inner.assert_marks();
+        }
+        let now = match self.shared.config.flush {
+            Flush::Sync => true,
+            Flush::Async { max_bytes, .. } => force || self.unsynced_bytes >= max_bytes,
+        };
+        if now {
+            return self.sync();
+        }
+        self.unsynced_since.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    /// Seals the segment that is being written and begins the next one. The old one is durable
+    /// before the new one exists, so that a segment that has a successor is whole.
+    fn roll(&mut self, header: &SegmentHeader) -> Result<(), Error> {
+        self.sync_active()?;
+        let spare = {
+            let mut inner = self.shared.inner();
+            inner.promised -= 1;
+            if let Some(sealed) = self.active.as_ref().and_then(|a| inner.segments.get(&a.base.0)) {
+                sealed.set_file(None);
+            }
+            inner.spares.take()
+        };
+        let active = spare.promote(&*self.shared.disk, header)?;
+        if let Some(segment) = self.shared.inner().segments.get(&header.base.0) {
+            segment.set_file(Some(active.file.clone()));
+        }
+        self.active = Some(active);
+        Ok(())
+    }
+
+    fn sync_active(&self) -> Result<(), Error> {
+        let Some(active) = &self.active else { return Ok(()) };
+        active.file.sync_data().map_err(|e| Error::io("sync", &segment_name(active.base), e))
+    }
+
+    /// Makes everything written durable.
+    fn sync(&mut self) -> Result<(), Error> {
+        self.sync_active()?;
+        self.unsynced_bytes = 0;
+        self.unsynced_since = None;
+        let mut inner = self.shared.inner();
+        inner.synced = inner.written;
+        let written = inner.written;
+        inner.cache.evict(written);
+        Ok(())
+    }
+
+    fn after_append(&mut self) {
+        self.replenish();
+        let synced = self.shared.inner().synced;
+        if synced.0.saturating_sub(self.hard.state().synced.0)
+            >= self.shared.config.mark_every_bytes
+            && let Err(error) = self.mark()
+        {
+            self.poison(&error);
+        }
+    }
+
+    /// Reserves space ahead of need. A full disk is no failure yet: appends are refused when there
+    /// is really no room, and space that comes back is found at the next try.
+    fn replenish(&mut self) {
+        loop {
+            let order = {
+                let mut inner = self.shared.inner();
+                let wanted = inner.promised + u64::from(self.shared.config.spare_segments);
+                if inner.spares.ready() >= wanted || inner.segments.is_empty() {
+                    return;
+                }
+                inner.spares.order()
+            };
+            match order.make() {
+                Ok(spare) => self.shared.inner().spares.put(spare),
+                Err(Error::DiskFull) => {
+                    tracing::warn!("no space for a segment in reserve");
+                    return;
+                }
+                Err(error) => {
+                    self.poison(&error);
+                    return;
+                }
+            }
+        }
+    }
+
+    // ── hard state ───────────────────────────────────────────────────────────────────────────
+
+    /// The hard state with the marks as they are now.
+    fn marked(&self) -> HardState {
+        let inner = self.shared.inner();
+        HardState { synced: inner.synced, committed: inner.committed, ..self.hard.state() }
+    }
+
+    fn mark(&mut self) -> Result<(), Error> {
+        let state = self.marked();
+        self.hard.save(state)
+    }
+
+    fn save_vote(&mut self, vote: [u8; VOTE_LEN]) -> Result<(), Error> {
+        // Entries before the vote must not be lost when the vote is not.
+        self.sync()?;
+        let state = HardState { vote: Some(vote), ..self.marked() };
+        self.hard.save(state)?;
+        self.shared.inner().vote = Some(vote);
+        Ok(())
+    }
+
+    fn purge(&mut self, upto: LogId) -> Result<(), Error> {
+        let state = self.marked();
+        let purged = state.purged.max(Some(upto));
+        self.hard.save(HardState { purged, ..state })?;
+        let mut inner = self.shared.inner();
+        inner.purged = purged;
+        if inner.last.map(|id| id.index) < Some(upto.index) {
+            inner.last = Some(upto);
+            // What follows does not continue what is in memory.
+            inner.cache.truncate(LogOffset(0));
+        }
+        inner.assert_marks();
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), Error> {
+        self.sync()?;
+        let state = HardState { clean: true, ..self.marked() };
+        self.hard.save(state)
+    }
+
+    // ── cutting ──────────────────────────────────────────────────────────────────────────────
+
+    fn truncate(&mut self, after: Option<LogId>) -> Result<(), Error> {
+        if self.shared.inner().last == after {
+            return Ok(());
+        }
+        let tail = self.tail_after(after)?;
+        let old_end = self.shared.inner().written;
+        // The mark goes first: a crash on the way must not look like damage.
+        let marked = self.marked();
+        if marked.synced > tail.end {
+            self.hard.save(HardState { synced: tail.end, ..marked })?;
+        }
+        self.drop_segments_behind(tail)?;
+        if let Some(active) = &self.active {
+            let io = |action| move |e| Error::io(action, &segment_name(active.base), e);
+            let limit = active.base + self.shared.config.segment_size;
+            clear(active, tail.end, limit.min(old_end)).map_err(io("clear"))?;
+            active.file.sync_data().map_err(io("sync"))?;
+        }
+        let mut inner = self.shared.inner();
+        inner.cache.truncate(tail.end);
+        inner.last = tail.last.max(inner.purged);
+        inner.tail = tail;
+        inner.written = tail.end;
+        inner.synced = tail.end;
+        if let Some((_, segment)) = inner.segments.range(..=tail.end.0).next_back() {
+            segment.truncate(tail.end);
+        }
+        inner.assert_marks();
+        Ok(())
+    }
+
+    /// The tail of a log that ends with the entry `after`.
+    fn tail_after(&self, after: Option<LogId>) -> Result<Tail, Error> {
+        let (segment, written, first) = {
+            let inner = self.shared.inner();
+            let first = inner.segments.values().next().cloned();
+            let segment = after.and_then(|id| inner.segment_of(id.index)).map(|(s, _)| s);
+            (segment, inner.written, first)
+        };
+        let Some(wanted) = after else { return Ok(Tail::EMPTY) };
+        let unknown = |found| Error::UnknownEntry { wanted, found };
+        let Some(segment) = segment else {
+            // Right before the first entry that is still there.
+            return match first {
+                Some(first) if first.header.prev == after => Ok(Tail::at_start_of(&first.header)),
+                _ => Err(unknown(None)),
+            };
+        };
+        let end = segment.limit().min(written);
+        let mut cursor = segment.cursor(wanted.index, end, false)?;
+        loop {
+            let at = cursor.at();
+            let Some(entry) = cursor.next_sound()? else { return Err(unknown(None)) };
+            if entry.header.log_id.index < wanted.index {
+                continue;
+            }
+            if entry.header.log_id != wanted {
+                return Err(unknown(Some(entry.header.log_id)));
+            }
+            let before = Tail { end: at, ..Tail::at_start_of(&segment.header) };
+            return Ok(before.behind(&entry.header, entry.chain));
+        }
+    }
+
+    /// Removes the segments behind the one that `tail` ends in, the newest first: at no time may a
+    /// segment be missing between others.
+    fn drop_segments_behind(&mut self, tail: Tail) -> Result<(), Error> {
+        loop {
+            let newest = self.shared.inner().segments.keys().next_back().copied();
+            let Some(base) = newest else { break };
+            // A tail that ends in a segment ends behind that segment's header.
+            if base < tail.end.0 {
+                break;
+            }
+            self.remove_file(LogOffset(base))?;
+            self.shared.inner().segments.remove(&base);
+            self.active = None;
+        }
+        if self.active.is_none()
+            && let Some(segment) = self.shared.inner().segments.values().next_back().cloned()
+        {
+            let name = segment_name(segment.base());
+            let file = self.shared.disk.open(&name).map_err(|e| Error::io("open", &name, e))?;
+            segment.set_file(Some(file.clone()));
+            self.active = Some(Active { base: segment.base(), file, recycled: true });
+        }
+        Ok(())
+    }
+
+    fn remove_file(&self, base: LogOffset) -> Result<(), Error> {
+        let name = segment_name(base);
+        self.shared.disk.remove(&name).map_err(|e| Error::io("remove", &name, e))?;
+        self.shared.disk.sync_dir().map_err(|e| Error::io("sync the directory of", &name, e))
+    }
+
+    // ── removing ─────────────────────────────────────────────────────────────────────────────
+
+    fn remove(&mut self, below: LogOffset) -> Result<(), Error> {
+        while let Some((base, recycle)) = self.removable(below) {
+            if recycle {
+                self.shared.inner().spares.recycle(base)?;
+                let disk = &self.shared.disk;
+                disk.sync_dir()
+                    .map_err(|e| Error::io("sync the directory of", &segment_name(base), e))?;
+            } else {
+                self.remove_file(base)?;
+            }
+            tracing::info!(%base, recycle, "segment removed");
+        }
+        Ok(())
+    }
+
+    /// Takes the oldest segment out of the log if it is not needed any more, and tells whether its
+    /// file can be used again.
+    fn removable(&self, below: LogOffset) -> Option<(LogOffset, bool)> {
+        let mut inner = self.shared.inner();
+        let purged = inner.purged?.index;
+        let mut oldest = inner.segments.values();
+        let (first, second) = (oldest.next()?, oldest.next()?);
+        if first.limit() > below || second.header.first_index > purged.next() {
+            return None;
+        }
+        let base = first.base();
+        let segment = inner.segments.remove(&base.0)?;
+        let wanted = u64::from(self.shared.config.spare_segments);
+        let unread = Arc::strong_count(&segment) == 1 && segment.is_unmapped();
+        let recycle =
+            segment.created_here && unread && inner.spares.ready() < wanted + inner.promised;
+        Some((base, recycle))
+    }
+}
+
+/// Writes that follow each other in one file.
+#[derive(Default)]
+struct Run {
+    start: LogOffset,
+    headers: Vec<[u8; HEADER_LEN]>,
+    parts: Vec<Part>,
+}
+
+/// What one write consists of, in order.
+enum Part {
+    /// The header with this number.
+    Header(usize),
+    Body(Bytes),
+    Zeros(usize),
+}
+
+impl Run {
+    fn push(&mut self, op: Op, active: Option<&Active>) {
+        let len = op_len(&op);
+        match op {
+            Op::Segment(_) => unreachable!("segments are begun between runs"),
+            Op::Frame { offset, header, body } => {
+                self.header(offset, header);
+                let padding = body.len().next_multiple_of(FRAME_ALIGN as usize) - body.len();
+                if !body.is_empty() {
+                    self.parts.push(Part::Body(body));
+                }
+                self.zeros(padding);
+            }
+            Op::Pad { offset, header, .. } => {
+                let rest = match header {
+                    Some(header) => {
+                        self.header(offset, header);
+                        len - HEADER_LEN as u64
+                    }
+                    None => {
+                        self.begin(offset);
+                        len
+                    }
+                };
+                // A fresh file has zeros there already.
+                if active.is_none_or(|active| active.recycled) {
+                    self.zeros(crate::cursor::size(rest));
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, offset: LogOffset) {
+        if self.parts.is_empty() {
+            self.start = offset;
+        }
+    }
+
+    fn header(&mut self, offset: LogOffset, header: [u8; HEADER_LEN]) {
+        self.begin(offset);
+        self.parts.push(Part::Header(self.headers.len()));
+        self.headers.push(header);
+    }
+
+    fn zeros(&mut self, mut len: usize) {
+        while len > 0 {
+            let now = len.min(ZEROS.len());
+            self.parts.push(Part::Zeros(now));
+            len -= now;
+        }
+    }
+
+    fn flush(&mut self, active: Option<&Active>) -> Result<(), Error> {
+        if self.parts.is_empty() {
+            return Ok(());
+        }
+        let active = active.expect("the first frame of a log begins a segment");
+        let mut slices: Vec<IoSlice<'_>> = self
+            .parts
+            .iter()
+            .map(|part| match part {
+                Part::Header(i) => IoSlice::new(&self.headers[*i]),
+                Part::Body(body) => IoSlice::new(body),
+                Part::Zeros(len) => IoSlice::new(&ZEROS[..*len]),
+            })
+            .collect();
+        active
+            .file
+            .write_at(&mut slices, self.start - active.base)
+            .map_err(|e| Error::io("write", &segment_name(active.base), e))?;
+        *self = Self::default();
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Whether everything that was accepted is written.
+    #[cfg(test)]
+    pub(crate) fn is_settled(&self) -> bool {
+        self.queue.is_empty() && self.written == self.tail.end
+    }
+}
