@@ -51,7 +51,9 @@ impl Process {
         }
         let child = command
             .args(&self.arguments)
+            // Traces of panics; an error that is reported needs none.
             .env("RUST_BACKTRACE", "1")
+            .env("RUST_LIB_BACKTRACE", "0")
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(log)

@@ -155,7 +155,8 @@ async fn bad_calls_are_rejected_each_with_its_code() {
         (request("", "*", tag, 30), Code::IllegalConsumerGroup),
         (request("audit", "*", tag, 1), Code::IllegalInvisibleTime),
         (request("audit", "*", tag, 13 * 3600), Code::IllegalInvisibleTime),
-        (request("audit", "a || || b", tag, 30), Code::IllegalFilterExpression),
+        (request("audit", "||", tag, 30), Code::IllegalFilterExpression),
+        (request("audit", "a > 1", v2::FilterType::Sql, 30), Code::IllegalFilterExpression),
     ] {
         let text = format!("{request:?}");
         let mut stream = rpc.receive(request, Duration::from_secs(5)).await.expect("a stream");
