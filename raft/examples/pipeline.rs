@@ -67,7 +67,7 @@ impl Node {
 
     fn kill(&mut self) {
         let (runtime, group) = self.running.take().unwrap();
-        runtime.shutdown_background();
+        runtime.shutdown_timeout(Duration::from_secs(5));
         drop(group);
     }
 }

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use crate::bootstrap::decision::list;
 use crate::bootstrap::identity::LOG_DIR;
 use crate::detector::{Detector, Watch};
+use crate::failure::{Failure, Panicked};
 use crate::group::Parts;
 use crate::log_store::LogStore;
 use crate::log_view::LogView;
@@ -95,7 +96,7 @@ fn log_config(config: &Config) -> Result<commitlog::Config, Error> {
 }
 
 /// What the log held when it was opened.
-fn look_at(log: &CommitLog) -> Result<LogView, Error> {
+pub(crate) fn look_at(log: &CommitLog) -> Result<LogView, Error> {
     let state = log.state();
     let index = |id: Option<LogId>| id.map(|id| id.index);
     // Written lazily, and before the entries it names may have reached the disk.
@@ -161,9 +162,9 @@ fn say_membership(config: &Config, raft: &RaftNode) {
     }
 }
 
-/// What runs beside openraft for as long as the node takes part.
+/// What runs beside openraft for as long as the node takes part. Ends when dropped.
 pub(crate) struct Services {
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Services {
@@ -198,6 +199,20 @@ impl Services {
         let consensus = Consensus { raft, detector, suspicion };
         parts.barrier.set(barrier).expect("started once");
         assert!(parts.consensus.set(consensus).is_ok(), "started once");
-        Services { _tasks: tasks }
+        Services { tasks }
+    }
+
+    /// Never returns, unless one of them panics, which is reported: without any of them the node
+    /// would be half alive.
+    pub(crate) async fn watch(&mut self, failure: &Failure) {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended
+                && let Ok(panic) = error.try_into_panic()
+            {
+                let reason = Panicked::from(&*panic).to_string();
+                return failure.report(Error::Task { reason });
+            }
+        }
+        std::future::pending::<()>().await;
     }
 }

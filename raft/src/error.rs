@@ -79,6 +79,9 @@ pub enum Error {
     Vote,
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    /// A part of the node that must run has panicked.
+    #[error("a task has ended: {reason}")]
+    Task { reason: String },
     /// Consensus stopped by itself; `reason` is what it said.
     #[error("consensus stopped: {reason}")]
     Consensus { reason: String },

@@ -1,5 +1,6 @@
 //! The one reason why this node stops by itself.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -36,6 +37,19 @@ impl Failure {
             Ok(error) => error.clone().expect("waited for it"),
             Err(_) => unreachable!("self holds the sender"),
         }
+    }
+}
+
+/// What a panic said.
+#[derive(Debug, thiserror::Error)]
+#[error("panicked: {0}")]
+pub(crate) struct Panicked(String);
+
+impl From<&(dyn Any + Send)> for Panicked {
+    fn from(panic: &(dyn Any + Send)) -> Panicked {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Panicked(text.unwrap_or_else(|| "without a message".to_owned()))
     }
 }
 

@@ -229,10 +229,12 @@ async fn take_part<S: StateMachine>(
         }
     };
     let raft = opened.raft.clone();
-    let services = Services::start(&parts, proposals, opened);
-    bootstrap.form(&raft).await;
-    // The node has been refused; its services end with this task.
-    drop(services);
+    let mut services = Services::start(&parts, proposals, opened);
+    // Either end is reported, and ends the services too.
+    tokio::select! {
+        () = bootstrap.form(&raft) => {}
+        () = services.watch(&parts.failure) => {}
+    }
 }
 
 impl<O: Send + 'static> Inner<O> {

@@ -111,12 +111,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(())
     }
 
+    /// Written lazily, so that it can name entries which a crash took: those do not count. Nor do
+    /// purged ones, which the state machine has applied in any case.
     async fn read_committed(&mut self) -> Result<Option<RaftLogId>, io::Error> {
-        let Some(committed) = self.view.watermarks.marks().committed else { return Ok(None) };
         let state = self.log.state();
-        match state.purged {
-            Some(purged) if committed <= purged.index => Ok(Some(to_raft(purged))),
-            _ => self.reader().log_id(committed).map(Some),
+        let committed = state.committed.min(state.last.map(|last| last.index));
+        match committed.filter(|&index| Some(index) > state.purged.map(|purged| purged.index)) {
+            Some(index) => self.reader().log_id(index).map(Some),
+            None => Ok(None),
         }
     }
 
@@ -177,3 +179,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         finished(purged).await
     }
 }
+
+#[cfg(test)]
+#[path = "log_store_test.rs"]
+mod tests;

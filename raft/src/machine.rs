@@ -1,6 +1,7 @@
 //! Feeds committed entries to the state machine, and its outcomes to the proposers.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use futures::{Stream, TryStreamExt};
@@ -8,7 +9,7 @@ use openraft::alias::{SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Panicked};
 use crate::log_view::LogView;
 use crate::membership;
 use crate::state_machine::{Entry, Payload, StateMachine};
@@ -90,7 +91,7 @@ impl Machine {
         // The state machine may make durable what it applied at any moment. It must not get ahead
         // of the log, which a crash would otherwise leave with a hole.
         self.log.wait_stored(last.index).await;
-        let replies = self.state.apply(chunk.entries)?;
+        let replies = self.apply_or_fail(chunk.entries)?;
         self.applied = Some(to_raft(last));
         if let Some(membership) = chunk.membership {
             self.membership = membership;
@@ -102,6 +103,13 @@ impl Machine {
             }
         }
         Ok(())
+    }
+
+    /// A panic ends the node like an error: the task that it unwinds would otherwise be missed only
+    /// by the proposers, who would wait for ever.
+    fn apply_or_fail(&mut self, entries: Vec<Entry>) -> Result<Vec<Reply>, ApplyError> {
+        let applied = catch_unwind(AssertUnwindSafe(|| self.state.apply(entries)));
+        applied.unwrap_or_else(|panic| Err(ApplyError::new(Panicked::from(&*panic))))
     }
 
     async fn apply_stream<Strm>(&mut self, mut entries: Strm) -> Result<(), Error>

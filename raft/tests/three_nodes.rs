@@ -257,15 +257,14 @@ fn a_leader_without_a_quorum_confirms_no_read() {
 #[test]
 fn a_state_machine_that_cannot_apply_stops_its_node() {
     support::logging();
-    let cluster = Cluster::running(3);
-    let follower = cluster.follower();
-    cluster.nodes[&follower].toy.poison("poison");
-    cluster.propose("poison");
-    let failure = cluster.nodes[&follower].failure();
-    assert!(matches!(*failure, raft::Error::Apply(_)), "{failure:?}");
-    // The others go on.
-    cluster.nodes
-        [&cluster.nodes.values().find(|n| n.group().role().borrow().is_leader()).unwrap().id().0]
-        .propose("after")
-        .unwrap();
+    for poison in ["error", "panic"] {
+        let mut cluster = Cluster::running(3);
+        let follower = cluster.follower();
+        cluster.nodes[&follower].toy.poison(poison);
+        cluster.propose(poison);
+        let failure = cluster.nodes[&follower].failure();
+        assert!(matches!(*failure, raft::Error::Apply(_)), "{failure:?}");
+        cluster.node(follower).kill();
+        cluster.propose("the others go on");
+    }
 }

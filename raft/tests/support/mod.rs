@@ -120,6 +120,10 @@ impl StateMachine for Toy {
                     let mut numbers = Vec::new();
                     for command in commands {
                         if state.poison.as_ref() == Some(&command.bytes) {
+                            if command.bytes.starts_with(b"panic") {
+                                drop(state);
+                                panic!("poisoned");
+                            }
                             return Err(ApplyError::new("poisoned"));
                         }
                         let mut hasher = crc32fast::Hasher::new_with_initial(state.digest);
