@@ -63,7 +63,7 @@ pub(crate) fn open(
     let mut hard = hard_state(&**disk, has_hard_state, bases.is_empty(), identity)?;
     let before = identify(hard.state(), identity)?;
     let files = segment_files(config, &**disk, &bases, &before)?;
-    let clean = before.seq == 0 || before.clean || same_boot(&before, identity);
+    let clean = before.clean || same_boot(&before, identity);
     let known = Known {
         synced: before.synced,
         // A process that died leaves a prefix of its last write; a machine may leave any part.
@@ -98,6 +98,7 @@ fn hard_state(
         node_id: identity.node_id,
         group_id: identity.group_id,
         boot_id: identity.boot_id,
+        clean: true,
         ..HardState::default()
     };
     match (exists, no_segments) {
