@@ -23,11 +23,32 @@ use raft::{Entry, Payload};
 fn main() {
     let messages: u64 = std::env::args().nth(1).map_or(500_000, |n| n.parse().unwrap());
     println!("{messages} messages with key and dedupe id, RocksDB, {}", profile());
+    idle();
     run("8 queues, 1 per command, 64 per apply", messages, 8, 1, 64);
     run("8 queues, 32 per command, 8 per apply", messages, 8, 32, 8);
     run("8 queues, 1 per command, 1 per apply", messages / 5, 8, 1, 1);
     run("10,000 queues, 1 per command, 64 per apply", messages, 10_000, 1, 64);
     run("100,000 queues, 1 per command, 64 per apply", messages, 100_000, 1, 64);
+}
+
+/// Memory and time of an empty state, and of one with many queues.
+fn idle() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let (before, started) = (memory("VmRSS:"), Instant::now());
+    let kv = Arc::new(Rocks::open(&RocksConfig::new(dir.path())).unwrap());
+    let mut log = Log::new(State::open(kv).unwrap());
+    let opened = started.elapsed();
+    println!("empty: opened in {opened:.1?}, {} KiB", memory("VmRSS:") - before);
+    let started = Instant::now();
+    log.apply(vec![put_topic(100_000)]);
+    let appends: Vec<_> = (0..100_000).map(|queue| append(queue, queue, 1)).collect();
+    log.apply_all(&appends, 64);
+    drop(appends);
+    println!(
+        "100,000 queues with a message each: {:.1?}, {} KiB",
+        started.elapsed(),
+        memory("VmRSS:") - before
+    );
 }
 
 fn profile() -> &'static str {
@@ -45,7 +66,7 @@ fn run(title: &str, messages: u64, queues: u32, per_command: u64, commands: usiz
     let mut next = vec![0; queues as usize];
     let appends = (0..messages / per_command).map(|n| (n % u64::from(queues), n * per_command));
     let appends: Vec<_> = appends.map(|(queue, n)| append(queue, n, per_command)).collect();
-    measure("append", messages, &kv, || log.apply_all(appends, commands));
+    measure("append", messages, &kv, || log.apply_all(&appends, commands));
 
     let pops = (0..messages / per_command).map(|n| {
         let queue = usize::try_from(n % u64::from(queues)).unwrap();
@@ -55,10 +76,10 @@ fn run(title: &str, messages: u64, queues: u32, per_command: u64, commands: usiz
     });
     let pops: Vec<_> = pops.collect();
     let mut handles = vec![];
-    measure("pop", messages, &kv, || handles = log.apply_all(pops, commands));
+    measure("pop", messages, &kv, || handles = log.apply_all(&pops, commands));
 
     let acks: Vec<_> = handles.iter().filter_map(ack).collect();
-    measure("ack", messages, &kv, || log.apply_all(acks, commands));
+    measure("ack", messages, &kv, || log.apply_all(&acks, commands));
 
     let started = Instant::now();
     println!("  digest {} in {:.1?}", log.state.digest(), started.elapsed());
@@ -100,7 +121,7 @@ impl Log {
         self.state.apply(vec![entry]).unwrap().outcomes.remove(0)
     }
 
-    fn apply_all(&mut self, commands: Vec<Bytes>, at_once: usize) -> Vec<Outcome> {
+    fn apply_all(&mut self, commands: &[Bytes], at_once: usize) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(commands.len());
         for chunk in commands.chunks(at_once) {
             outcomes.extend(self.apply(chunk.to_vec()));

@@ -1,10 +1,10 @@
 //! The store in memory: for simulation and for tests.
 
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard};
 
-use super::{Batch, Durable, Error, Family, Kv};
+use super::{Batch, Durable, Error, Family, Kv, Visit};
 
 type Records = [BTreeMap<Vec<u8>, Vec<u8>>; Family::ALL.len()];
 
@@ -56,7 +56,7 @@ impl Kv for Memory {
         family: Family,
         from: &[u8],
         below: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Error>,
+        visit: &mut Visit<'_>,
     ) -> Result<(), Error> {
         if from >= below {
             return Ok(());

@@ -60,7 +60,7 @@ pub trait Kv: fmt::Debug + Send + Sync + 'static {
         family: Family,
         from: &[u8],
         below: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Error>,
+        visit: &mut Visit<'_>,
     ) -> Result<(), Error>;
 
     /// Performs the whole batch or nothing. Visible when this returns; durable with the next
@@ -83,6 +83,9 @@ pub trait Kv: fmt::Debug + Send + Sync + 'static {
     /// The store cannot be written.
     fn trim(&self, family: Family, key: &[u8]) -> Result<(), Error>;
 }
+
+/// Is shown a key and a value, and says whether to go on.
+pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Error> + 'a;
 
 /// When a flush has to be through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

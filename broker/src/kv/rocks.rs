@@ -3,7 +3,6 @@
 //! There is no write-ahead log, because the CommitLog is one. Memtables of all families are
 //! flushed atomically, so what a crash leaves is a prefix of the batches.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -13,7 +12,7 @@ use rocksdb::{
     WriteBatch, WriteOptions,
 };
 
-use super::{Batch, Durable, Error, Family, Kv};
+use super::{Batch, Durable, Error, Family, Kv, Visit};
 
 /// Where and how large.
 #[derive(Debug, Clone)]
@@ -103,7 +102,7 @@ impl Kv for Rocks {
         family: Family,
         from: &[u8],
         below: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Error>,
+        visit: &mut Visit<'_>,
     ) -> Result<(), Error> {
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(below);
@@ -235,6 +234,8 @@ fn family_options(family: Family, config: &RocksConfig, cache: &Cache) -> Option
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
+
     use super::*;
 
     fn put(kv: &Rocks, family: Family, key: u64, value: &[u8]) {

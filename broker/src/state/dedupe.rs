@@ -186,7 +186,6 @@ fn hash(id: u128) -> u64 {
     Fold(id as u64).word((id >> 64) as u64).0
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a few bits of the hash")]
 fn part(id: u128) -> usize {
     // Not the highest bits and not the lowest: the table uses those.
     (hash(id) >> 40) as usize % PARTS

@@ -12,8 +12,10 @@ use crate::kv::{self, Kv};
 /// Applies the log to a [`State`] that others can read meanwhile.
 pub struct Machine {
     state: SharedState,
-    on_effects: Box<dyn Fn(&[Effect]) + Send + Sync>,
+    on_effects: Box<Listener>,
 }
+
+type Listener = dyn Fn(&[Effect]) + Send + Sync;
 
 /// A state to read from. Reads see whole calls of `apply`, and hold up the next one: be short, and
 /// never wait while the guard is held.
@@ -23,7 +25,6 @@ pub struct SharedState(Arc<RwLock<State>>);
 impl SharedState {
     /// # Panics
     /// An apply has panicked; the process is on its way down.
-    #[must_use]
     pub fn read(&self) -> RwLockReadGuard<'_, State> {
         self.0.read().expect("apply does not panic")
     }

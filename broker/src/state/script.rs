@@ -129,6 +129,7 @@ impl Script {
     }
 
     /// Applies one command in an entry of its own; the entry's commands start at 1000 * index.
+    #[expect(clippy::needless_pass_by_value, reason = "commands are made for the call")]
     pub(super) fn does(&mut self, command: Command) -> Outcome {
         let mut bytes = BytesMut::new();
         command.encode().iter().for_each(|part| bytes.extend_from_slice(part));
