@@ -1,6 +1,9 @@
 //! The `namesrv` program.
 
-use std::{io::Write, process::ExitCode};
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::Parser;
@@ -59,7 +62,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
 fn trace(config: &Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.tracing.filter)
         .with_context(|| format!("tracing.filter = {:?}", config.tracing.filter))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match config.tracing.format.as_str() {
         "json" => lines.json().init(),
         _ => lines.init(),

@@ -40,10 +40,13 @@ impl registry_server::Registry for RegistryService {
         let response = self.state.register(&report);
         self.metrics.reported(response.refused.is_empty());
         let (broker_name, node_id) = (&report.broker_name, report.node_id);
-        if response.refused.is_empty() {
+        let reason = &response.refused;
+        if reason.is_empty() {
             debug!(%broker_name, node_id, term = report.term, "report taken");
+        } else if report.group_id.is_empty() {
+            // Every node says so until its group has formed.
+            debug!(%broker_name, node_id, %reason, "report refused");
         } else {
-            let reason = &response.refused;
             warn!(%broker_name, node_id, %reason, "report refused");
         }
         Ok(Response::new(response))
