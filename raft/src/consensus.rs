@@ -25,7 +25,7 @@ use crate::read_barrier::ReadBarrier;
 use crate::role::RoleKeeper;
 use crate::suspect::{Suspicion, rehabilitate};
 use crate::watermarks::Watermarks;
-use crate::{Config, Error, Flush, NodeId, StateMachine, batch, vote};
+use crate::{Config, Error, Flush, NodeId, StateMachine, batch, bootstrap, vote};
 
 /// A log with consensus over it.
 pub(crate) struct Opened {
@@ -75,8 +75,19 @@ fn open_log(config: &Config, group: GroupId) -> Result<(CommitLog, bool), Error>
     let identity =
         Identity { node_id: config.node_id.0, group_id: Some(group), boot_id: BootId::current() };
     let (log, recovered) = CommitLog::open(log_config(config)?, disk, identity)?;
+    note_log(config, group)?;
     let suspect = config.flush == Flush::Async && !recovered.clean;
     Ok((log, suspect))
+}
+
+/// Remembers that there is a log, before anything in it can matter.
+fn note_log(config: &Config, group: GroupId) -> Result<(), Error> {
+    let (broker_name, node) = (config.broker_name.clone(), config.node_id);
+    let noted = bootstrap::identity::Identity { broker_name, group, node, has_log: true };
+    match bootstrap::identity::Identity::load(config)? {
+        Some(found) if found == noted => Ok(()),
+        _ => noted.store(&config.data_dir),
+    }
 }
 
 fn log_config(config: &Config) -> Result<commitlog::Config, Error> {
@@ -175,8 +186,9 @@ impl Services {
     ) -> Services {
         let Opened { raft, log, suspect } = opened;
         let node = parts.config.node_id;
-        let detector = Arc::new(Detector::new(node, parts.presence.clone(), log.clone()));
         let suspicion = Arc::new(Suspicion::new(suspect));
+        let presence = parts.presence.clone();
+        let detector = Arc::new(Detector::new(node, presence, log.clone(), suspicion.clone()));
         let (barrier, rounds) = ReadBarrier::new(raft.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(Sender { proposals: proposals.clone(), raft: raft.clone(), log }.run());

@@ -25,17 +25,15 @@ use crate::network::convert;
 use crate::network::links::Links;
 use crate::network::presence::Presence;
 use crate::network::server::RaftNode;
+use crate::suspect::Suspicion;
 use crate::types::{RaftLogId, RaftVote, to_raft};
 
 /// How long another voter may take to say what it sees.
 const WITNESS_TIMEOUT: Duration = Duration::from_millis(100);
 /// Elections repeat at random intervals in this range, in ms, until there is a leader.
 const REPEAT_MS: std::ops::Range<u64> = 30..60;
-/// A node that is not the first in line gives the first this head start, so that they do not split
-/// the votes.
-const HEAD_START: Duration = Duration::from_millis(40);
 /// How long a vote given to another candidate keeps this node from standing itself.
-const RESPECT: Duration = Duration::from_millis(250);
+const RESPECT: Duration = Duration::from_millis(150);
 
 /// A leader, and the process it was heard from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,13 +49,19 @@ pub(crate) struct Detector {
     node: NodeId,
     presence: Arc<Presence>,
     log: Arc<LogView>,
+    suspicion: Arc<Suspicion>,
     /// The last leader heard.
     heard: Mutex<Option<Leader>>,
 }
 
 impl Detector {
-    pub(crate) fn new(node: NodeId, presence: Arc<Presence>, log: Arc<LogView>) -> Detector {
-        Detector { node, presence, log, heard: Mutex::new(None) }
+    pub(crate) fn new(
+        node: NodeId,
+        presence: Arc<Presence>,
+        log: Arc<LogView>,
+        suspicion: Arc<Suspicion>,
+    ) -> Detector {
+        Detector { node, presence, log, suspicion, heard: Mutex::new(None) }
     }
 
     /// A message of a leader arrived.
@@ -96,7 +100,9 @@ impl Detector {
     /// What this node knows about a leader that another one misses.
     pub(crate) fn testify(&self, about: &rpc::WitnessRequest) -> rpc::WitnessResponse {
         let boot_id = Some(about.boot_id).filter(|&boot_id| boot_id != 0);
-        let gone = self.presence.is_gone(NodeId(about.leader), boot_id);
+        // A suspect node cannot vote, so that its agreement would be worth nothing.
+        let gone =
+            !self.suspicion.is_suspect() && self.presence.is_gone(NodeId(about.leader), boot_id);
         let last_log_id = self.log.last().map(|id| convert::log_id(&to_raft(id)));
         rpc::WitnessResponse { gone, last_log_id }
     }
@@ -131,6 +137,9 @@ impl Watch {
     }
 
     fn may_stand(&self) -> bool {
+        if self.detector.suspicion.is_suspect() {
+            return false;
+        }
         match self.raft.server_metrics().borrow_watched().state {
             ServerState::Follower | ServerState::Candidate => true,
             ServerState::Leader | ServerState::Learner | ServerState::Shutdown => false,
@@ -138,21 +147,21 @@ impl Watch {
     }
 
     /// Calls elections until somebody leads a later term, or the lost leader turns out to live.
+    ///
+    /// Of those that agree only the first in line stands: two candidates would split the votes, and
+    /// one with a shorter log could not win but would outrun the term of the one that can. Should
+    /// the first fail all the same, the timers are still there.
     async fn replace(&self, lost: Leader) {
         tracing::info!(leader = %lost.node, term = lost.term, "leader's process is gone");
         let mut ballot = Ballot::default();
         while !self.is_over(lost) {
             let testimony = self.ask(lost).await;
-            if testimony.is_quorum && ballot.is_free(self.voted_for(), Instant::now()) {
-                if !testimony.first_in_line {
-                    sleep(HEAD_START).await;
-                }
-                if self.is_over(lost) {
-                    return;
-                }
-                if self.raft.trigger().elect(false).await.is_err() {
-                    return;
-                }
+            let stands = testimony.is_quorum
+                && testimony.first_in_line
+                && ballot.is_free(self.voted_for(), Instant::now())
+                && !self.is_over(lost);
+            if stands && self.raft.trigger().elect(false).await.is_err() {
+                return;
             }
             sleep(Duration::from_millis(rand::random_range(REPEAT_MS))).await;
         }
@@ -276,7 +285,7 @@ mod tests {
         let marks = Arc::new(Watermarks::opened(None, None, None));
         let vote = Some(RaftVote::new_committed(5, LEADER.0));
         let log = Arc::new(LogView::new(marks, vote, None, 0));
-        Detector::new(NodeId(2), Arc::default(), log)
+        Detector::new(NodeId(2), Arc::default(), log, Arc::default())
     }
 
     fn heartbeat(detector: &Detector, term: u64, boot_id: u64) {

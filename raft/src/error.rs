@@ -98,6 +98,10 @@ pub enum Refusal {
     DamagedIdentity { path: PathBuf, reason: &'static str },
     #[error("{path} holds a log without the identity of its group; the directory is incomplete")]
     LogWithoutIdentity { path: PathBuf },
+    #[error(
+        "the log that was in {path} is gone; a node that lost its data must come back under a new id"
+    )]
+    LogGone { path: PathBuf },
     #[error("peer {peer} starts with another peer list: {theirs}; ours is {ours}")]
     PeerListsDiffer { peer: NodeId, ours: String, theirs: String },
     #[error(

@@ -176,3 +176,18 @@ fn the_suite_passes_on_a_directory() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(Suite::test_all(OnDirectory)).unwrap();
 }
+
+struct OnSimulatedDisk;
+
+impl StoreBuilder<TypeConfig, Backfilled, Remembers> for OnSimulatedDisk {
+    async fn build(&self) -> Result<((), Backfilled, Remembers), StorageError<TypeConfig>> {
+        let (store, machine) = stores(commitlog::SimDisk::new());
+        Ok(((), store, machine))
+    }
+}
+
+#[test]
+fn the_suite_passes_on_the_simulated_disk() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(Suite::test_all(OnSimulatedDisk)).unwrap();
+}

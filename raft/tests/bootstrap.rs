@@ -225,3 +225,16 @@ fn a_founder_killed_while_the_group_forms_carries_on() {
     cluster.converged();
     assert!(down.elapsed() < Duration::from_secs(15));
 }
+
+#[test]
+fn a_node_whose_log_was_removed_is_refused_at_once() {
+    support::logging();
+    let mut cluster = Cluster::running(3);
+    cluster.propose("x");
+    cluster.converged();
+    cluster.node(2).kill();
+    support::remove(&cluster.data_dir(2).join("log"));
+    let error = cluster.node(2).try_start().unwrap_err();
+    assert!(matches!(error, Error::Refused(Refusal::LogGone { .. })), "{error}");
+    cluster.propose("the others go on");
+}

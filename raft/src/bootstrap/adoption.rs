@@ -44,7 +44,7 @@ impl Adoption {
             return Ok(());
         }
         let (broker_name, node) = (self.local.broker_name.clone(), self.local.node);
-        Identity { broker_name, group, node }.store(&self.data_dir)?;
+        Identity { broker_name, group, node, has_log: false }.store(&self.data_dir)?;
         self.local.group.set(group).expect("only set under the lock");
         self.adopted.send_replace(true);
         Ok(())

@@ -1,17 +1,19 @@
 //! The file that says whose data a directory holds.
 //!
-//! Written once, when the node takes on a group, before anything else is stored:
+//! Written when the node takes on a group, before anything else is stored, and once more when the
+//! log was created, so that a log which vanished later is missed:
 //! ```text
 //! raftmq identity 1
 //! broker broker-a
 //! group 0123456789abcdef0123456789abcdef
 //! node 1
+//! log yes
 //! checksum 89abcdef
 //! ```
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::{Config, Error, GroupId, NodeId, Refusal};
 
@@ -19,12 +21,16 @@ const FILE: &str = "identity";
 const HEADING: &str = "raftmq identity 1";
 /// Where the replicated log lives within the data directory.
 pub(crate) const LOG_DIR: &str = "log";
+/// What the log's directory may hold before it holds a log.
+const LOG_LOCK: &str = "LOCK";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) broker_name: String,
     pub(crate) group: GroupId,
     pub(crate) node: NodeId,
+    /// The log was created: its directory is not empty any more.
+    pub(crate) has_log: bool,
 }
 
 impl Identity {
@@ -37,7 +43,11 @@ impl Identity {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return no_identity(&config.data_dir).map(|()| None);
+                let path = config.data_dir.join(LOG_DIR);
+                return match holds_files(&path)? {
+                    true => Err(Refusal::LogWithoutIdentity { path }.into()),
+                    false => Ok(None),
+                };
             }
             Err(source) => return Err(Error::Io { action: "read", path, source }),
         };
@@ -50,6 +60,10 @@ impl Identity {
         if identity.node != config.node_id {
             let (found, expected) = (identity.node, config.node_id);
             return Err(Refusal::OtherNode { path, found, expected }.into());
+        }
+        let log = config.data_dir.join(LOG_DIR);
+        if identity.has_log && !holds_files(&log)? {
+            return Err(Refusal::LogGone { path: log }.into());
         }
         Ok(Some(identity))
     }
@@ -72,8 +86,10 @@ impl Identity {
     }
 
     fn text(&self) -> String {
-        let Identity { broker_name, group, node } = self;
-        let text = format!("{HEADING}\nbroker {broker_name}\ngroup {group}\nnode {node}\n");
+        let Identity { broker_name, group, node, has_log } = self;
+        let log = if *has_log { "yes" } else { "no" };
+        let text =
+            format!("{HEADING}\nbroker {broker_name}\ngroup {group}\nnode {node}\nlog {log}\n");
         let checksum = crc32fast::hash(text.as_bytes());
         format!("{text}checksum {checksum:08x}\n")
     }
@@ -88,24 +104,32 @@ impl Identity {
         let broker_name = field("broker").ok_or("no broker name")?;
         let group = field("group").ok_or("no group id")?;
         let node = field("node").ok_or("no node id")?;
+        let has_log = match field("log").as_deref() {
+            Some("yes") => true,
+            Some("no") => false,
+            Some(_) | None => return Err("does not say whether there is a log"),
+        };
         let group = u128::from_str_radix(&group, 16).map_err(|_invalid| "unreadable group id")?;
         let node = node.parse().map_err(|_invalid| "unreadable node id")?;
-        let identity = Identity { broker_name, group: GroupId(group), node };
+        let identity = Identity { broker_name, group: GroupId(group), node, has_log };
         if identity.text() == text { Ok(identity) } else { Err("checksum does not match") }
     }
 }
 
-/// Without an identity there must be no log either.
-fn no_identity(data_dir: &Path) -> Result<(), Error> {
-    let path: PathBuf = data_dir.join(LOG_DIR);
-    match fs::read_dir(&path) {
-        Ok(mut entries) => match entries.next() {
-            None => Ok(()),
-            Some(_) => Err(Refusal::LogWithoutIdentity { path }.into()),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(Error::Io { action: "list", path, source }),
+/// Whether the log's directory holds more than the lock, which is created first.
+fn holds_files(log: &Path) -> Result<bool, Error> {
+    let failed = |source| Error::Io { action: "list", path: log.to_owned(), source };
+    let entries = match fs::read_dir(log) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(source) => return Err(failed(source)),
+    };
+    for entry in entries {
+        if entry.map_err(failed)?.file_name() != LOG_LOCK {
+            return Ok(true);
+        }
     }
+    Ok(false)
 }
 
 #[cfg(test)]
@@ -120,7 +144,12 @@ mod tests {
     }
 
     fn identity() -> Identity {
-        Identity { broker_name: "broker-a".into(), group: GroupId(0xabc), node: NodeId(1) }
+        Identity {
+            broker_name: "broker-a".into(),
+            group: GroupId(0xabc),
+            node: NodeId(1),
+            has_log: false,
+        }
     }
 
     fn refusal(result: Result<Option<Identity>, Error>) -> Refusal {
@@ -161,6 +190,21 @@ mod tests {
             let loaded = Identity::load(&config(dir.path()));
             assert!(loaded.is_err(), "byte {at}: {loaded:?}");
         }
+    }
+
+    #[test]
+    fn a_log_that_vanished_is_missed() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join(LOG_DIR);
+        fs::create_dir(&log).unwrap();
+        fs::write(log.join("segment"), b"").unwrap();
+        let identity = Identity { has_log: true, ..identity() };
+        identity.store(dir.path()).unwrap();
+        assert_eq!(Identity::load(&config(dir.path())).unwrap(), Some(identity));
+        fs::remove_file(log.join("segment")).unwrap();
+        fs::write(log.join(LOG_LOCK), b"").unwrap();
+        let gone = refusal(Identity::load(&config(dir.path())));
+        assert!(matches!(gone, Refusal::LogGone { .. }));
     }
 
     #[test]
