@@ -75,14 +75,8 @@ impl Admin for Fake {
             min_offset: 5,
             max_offset: 12,
         };
-        let known = self
-            .0
-            .lock()
-            .unwrap()
-            .topics
-            .iter()
-            .cloned()
-            .find(|topic| topic.config.as_ref().is_some_and(|config| config.topic == name));
+        let known = topics_of(&self.0).into_iter().find(|(known, _)| *known == name);
+        let known = known.map(|(_, topic)| topic);
         let error = known.is_none().then(|| admin::Error {
             fate: Fate::Rejected as i32,
             message: format!("topic {name} does not exist"),
@@ -178,6 +172,11 @@ impl Admin for Fake {
         let leader_id = request.into_inner().node_id;
         Ok(Response::new(admin::TransferLeaderResponse { error: None, leader_id }))
     }
+}
+
+fn topics_of(state: &Mutex<State>) -> Vec<(String, admin::TopicInfo)> {
+    let topics = state.lock().unwrap().topics.clone();
+    topics.into_iter().map(|topic| (topic.config.clone().unwrap().topic, topic)).collect()
 }
 
 /// A running server, and the program pointed at it.
