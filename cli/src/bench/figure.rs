@@ -35,6 +35,9 @@ pub(super) struct Figure {
     pub(super) summary: Summary,
     /// Sends of an open loop that nobody was free to make.
     pub(super) not_sent: u64,
+    /// Whether the latency is all that this says: how often it was taken is not a throughput.
+    #[serde(skip)]
+    latency_only: bool,
 }
 
 impl Figure {
@@ -56,6 +59,7 @@ impl Figure {
             rate: load.rate.map(Into::into),
             summary: produced.sends.clone(),
             not_sent: produced.not_sent,
+            latency_only: false,
         }
     }
 
@@ -78,6 +82,7 @@ impl Figure {
             rate: None,
             summary: consumed.receives.clone(),
             not_sent: 0,
+            latency_only: false,
         };
         let (in_flight, batch) = match args.ack {
             Ack::Each => (args.receivers * args.receive_batch, 1),
@@ -123,6 +128,7 @@ impl Figure {
             rate: None,
             summary,
             not_sent: 0,
+            latency_only: true,
         }
     }
 
@@ -230,6 +236,7 @@ fn row(figure: &Figure) -> [String; 15] {
     let latency = |of: fn(&Percentiles) -> f64| {
         figure.summary.latency.as_ref().map_or("-".into(), |latency| show_ms(of(latency)))
     };
+    let throughput = |text: String| if figure.latency_only { "-".into() } else { text };
     [
         figure.what.clone(),
         figure.facts.replicas.map_or("unknown".into(), |n| n.to_string()),
@@ -237,14 +244,14 @@ fn row(figure: &Figure) -> [String; 15] {
         figure.in_flight.to_string(),
         figure.batch.to_string(),
         show_size(figure.size),
-        format!("{:.0}", figure.per_second()),
-        format!("{:.1}", figure.per_second() * figure.size as f64 / f64::from(1 << 20)),
+        throughput(format!("{:.0}", figure.per_second())),
+        throughput(format!("{:.1}", figure.per_second() * figure.size as f64 / f64::from(1 << 20))),
         latency(|l| l.p50_ms),
         latency(|l| l.p90_ms),
         latency(|l| l.p99_ms),
         latency(|l| l.p999_ms),
         latency(|l| l.max_ms),
-        format!("{:.0}", figure.summary.longest_gap_ms),
+        throughput(format!("{:.0}", figure.summary.longest_gap_ms)),
         figure.summary.failed().to_string(),
     ]
 }

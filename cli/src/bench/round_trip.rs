@@ -106,10 +106,14 @@ async fn measure(
         if let Err(code) = sent {
             bail!("message {number} was not taken: {code}");
         }
-        let Ok(at) = time::timeout(ARRIVAL_TIMEOUT, arrival(arrivals, number)).await else {
+        // Before the first the consumers may have to work off what others left in the topic.
+        let limit = if number == 0 { args.consume.drain } else { ARRIVAL_TIMEOUT };
+        let Ok(at) = time::timeout(limit, arrival(arrivals, number)).await else {
             bail!(
-                "message {number} was acknowledged and did not arrive within {} s",
-                ARRIVAL_TIMEOUT.as_secs()
+                "message {number} was acknowledged and did not arrive within {} s; if group {} has \
+                 a backlog (`mqadmin consumerProgress`), use another --topic or a longer --drain",
+                limit.as_secs(),
+                args.consume.group
             );
         };
         if number >= WARM_UP {
