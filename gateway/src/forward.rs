@@ -49,8 +49,9 @@ impl<L: Local, D: Directory> Forwarder<L, D> {
     ) -> Result<O::Response, Refusal> {
         let own = self.local.broker_name() == Some(passage.group);
         let Passage { group, repeat, hold, elsewhere, caller, .. } = *passage;
+        let now = Instant::now();
         let mut attempts =
-            Attempts::new(group.clone(), repeat, hold, Instant::now(), caller.deadline)
+            Attempts::new(group.clone(), repeat, hold, now, caller.deadline, O::MARGIN)
                 .unless_tainted_go_elsewhere(elsewhere);
         let mut changed = self.directory.changed();
         loop {
@@ -62,6 +63,11 @@ impl<L: Local, D: Directory> Forwarder<L, D> {
                 wait(&mut changed, pause).await;
                 continue;
             };
+            if attempts.has_failed()
+                && let Some(refusal) = O::too_late(caller.remaining(Instant::now()))
+            {
+                return Err(refusal);
+            }
             let failure = match &target {
                 Target::Local => {
                     let perform = O::local(&self.local, caller, request.clone());

@@ -1,11 +1,11 @@
 //! The requests that go to a leader: how each is performed here, and how elsewhere.
 
-use std::{error::Error, future::Future};
+use std::{error::Error, future::Future, time::Duration};
 
 use futures::StreamExt;
 use proto::{
     ConsumerGroup, SendMessageRequest, Topic, hop,
-    limits::GRPC_BYTES,
+    limits::{GRPC_BYTES, LONG_POLL_MIN},
     session::{
         DescribeGroupRequest, DescribeTopicRequest, GroupSettings, sessions_client::SessionsClient,
     },
@@ -13,13 +13,24 @@ use proto::{
 };
 use tonic::{Code, ConnectError, Request, Status, transport::Channel};
 
-use crate::{Caller, Local, Miss, ReceiveStream, TopicRoute, channels::Lane, retry::Failure};
+use crate::{
+    Caller, Local, Miss, ReceiveStream, TopicRoute, channels::Lane, retry::Failure, status::Refusal,
+};
 
 /// One kind of request to a leader.
 pub(crate) trait Operation: Send + Sync + 'static {
     type Request: Clone + Send + Sync + 'static;
     type Response: Send + 'static;
     const LANE: Lane;
+
+    /// How long before the caller's deadline an answer must be here to be of use.
+    const MARGIN: Duration = Duration::from_millis(150);
+
+    /// What to answer instead of another attempt, when there is so little time left that the leader
+    /// would take it for the client's fault.
+    fn too_late(_left: Duration) -> Option<Refusal> {
+        None
+    }
 
     /// Performs it on the node at hand.
     fn local<L: Local>(
@@ -166,6 +177,12 @@ impl Operation for ReceiveMessage {
     type Request = v2::ReceiveMessageRequest;
     type Response = ReceiveStream;
     const LANE: Lane = Lane::Streams;
+    /// Leaders end an empty poll 100 ms before the deadline; that answer must get through.
+    const MARGIN: Duration = Duration::from_millis(30);
+
+    fn too_late(left: Duration) -> Option<Refusal> {
+        (left < LONG_POLL_MIN + Self::MARGIN).then_some(Refusal::PollEnded)
+    }
 
     async fn local<L: Local>(
         local: &L,

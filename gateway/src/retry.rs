@@ -59,9 +59,8 @@ pub(crate) enum Next {
 const TICKS: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(120), Duration::from_millis(250)];
 
-/// Share of the time left that is kept for the way back, and its most.
+/// At most this share of the time left is kept for the way back.
 const MARGIN_SHARE: u32 = 10;
-const MARGIN_MAX: Duration = Duration::from_millis(150);
 
 /// The state of one request.
 #[derive(Debug)]
@@ -90,9 +89,10 @@ impl Attempts {
         hold: Duration,
         now: Instant,
         deadline: Instant,
+        margin: Duration,
     ) -> Self {
         let left = deadline.saturating_duration_since(now);
-        let margin = (left / MARGIN_SHARE).min(MARGIN_MAX);
+        let margin = (left / MARGIN_SHARE).min(margin);
         Self {
             group,
             repeat,
@@ -117,6 +117,11 @@ impl Attempts {
 
     fn hold(&self) -> Duration {
         if self.elsewhere && !self.tainted { Duration::ZERO } else { self.hold }
+    }
+
+    /// Whether this is not the first attempt.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failing_since.is_some()
     }
 
     pub(crate) fn repeat(&self) -> Repeat {
@@ -210,10 +215,11 @@ mod tests {
     use crate::MemberView;
 
     const HOLD: Duration = Duration::from_millis(2500);
+    const MARGIN: Duration = Duration::from_millis(150);
 
     fn attempts(repeat: Repeat, now: Instant) -> Attempts {
         let group = "broker-a".parse().expect("valid");
-        Attempts::new(group, repeat, HOLD, now, now + Duration::from_secs(10))
+        Attempts::new(group, repeat, HOLD, now, now + Duration::from_secs(10), MARGIN)
     }
 
     fn view(leader: Option<&str>) -> GroupView {

@@ -40,6 +40,9 @@ pub enum Refusal {
     /// A poll that found nothing, as far as the client is concerned.
     #[error("this access point is stopping")]
     Stopping,
+    /// The same, for a poll whose leader was lost on the way.
+    #[error("no message arrived before the poll had to end")]
+    PollEnded,
     #[error("{rpc} is not implemented")]
     NotImplemented { rpc: &'static str },
     /// Not done.
@@ -72,7 +75,7 @@ impl Refusal {
             Self::TopicNotFound(_) => Code::TopicNotFound,
             Self::NoReadableQueue => Code::Forbidden,
             Self::TooManyClients { .. } => Code::TooManyRequests,
-            Self::Stopping => Code::MessageNotFound,
+            Self::Stopping | Self::PollEnded => Code::MessageNotFound,
             Self::NotImplemented { .. } => Code::NotImplemented,
             Self::NoLeader { .. } | Self::NoGroup { .. } => Code::HaNotAvailable,
             Self::Lost { .. } | Self::Upstream { .. } => Code::InternalServerError,
@@ -99,6 +102,7 @@ impl Refusal {
             | Self::NotImplemented { .. } => Fate::Rejected,
             Self::TooManyClients { .. }
             | Self::Stopping
+            | Self::PollEnded
             | Self::NoLeader { .. }
             | Self::NoGroup { .. } => Fate::NotDone,
             Self::Lost { .. } | Self::Timeout { .. } | Self::Upstream { .. } => Fate::Unknown,

@@ -13,10 +13,10 @@ use std::{
 
 use gateway::{
     GroupView, MemberView, TopicRoute,
-    directory::{Claim, View},
+    directory::{Claim, View, newest},
 };
 use proto::{
-    BrokerName,
+    BrokerName, Topic,
     registry::{RegisterRequest, RegisterResponse, Role, UnregisterRequest},
 };
 
@@ -50,6 +50,8 @@ pub enum Refused {
 pub struct Registry {
     groups: BTreeMap<BrokerName, Group>,
     nodes: usize,
+    /// Of all groups, as long as none of them changed.
+    topics: Option<Arc<HashMap<Topic, Arc<TopicRoute>>>>,
 }
 
 #[derive(Debug, Default)]
@@ -114,7 +116,12 @@ impl Registry {
         group.group_id.clone_from(&report.group_id);
         group.left.remove(&report.node_id);
         group.nodes.insert(report.node_id, Node::of(name, now, report));
-        Ok(group.take_topics(report))
+        let version = group.topics.version;
+        let wanted = group.take_topics(report);
+        if group.topics.version != version {
+            self.topics = None;
+        }
+        Ok(wanted)
     }
 
     /// A planned stop: the node is out of the routes at once.
@@ -141,21 +148,21 @@ impl Registry {
     }
 
     fn drop_empty_groups(&mut self) {
+        let before = self.groups.len();
         self.groups.retain(|_, group| !group.nodes.is_empty());
+        if self.groups.len() != before {
+            self.topics = None;
+        }
     }
 
     /// What clients and brokers are told.
-    pub fn view(&self) -> View {
-        let mut topics: HashMap<_, Arc<TopicRoute>> = HashMap::new();
-        for route in self.groups.values().flat_map(|group| &group.topics.routes) {
-            let known = topics.get(&route.topic);
-            if known.is_none_or(|known| known.version < route.version) {
-                topics.insert(route.topic.clone(), Arc::clone(route));
-            }
-        }
+    pub fn view(&mut self) -> View {
         let groups = self.groups.values().filter_map(Group::view);
         let groups = groups.map(|group| (group.broker_name.clone(), Arc::new(group))).collect();
-        View { groups, topics }
+        let topics = self.topics.get_or_insert_with(|| {
+            Arc::new(newest(self.groups.values().flat_map(|group| &group.topics.routes)))
+        });
+        View { groups, topics: Arc::clone(topics) }
     }
 
     /// Nodes heard of within [`DEAD_AFTER`].

@@ -57,13 +57,13 @@ fn refused(registry: &mut Registry, now: Instant, report: &RegisterRequest) -> S
     response.refused
 }
 
-fn group(registry: &Registry) -> GroupView {
+fn group(registry: &mut Registry) -> GroupView {
     let view = registry.view();
     let group = view.groups.values().next().expect("a group is known");
     GroupView::clone(group)
 }
 
-fn topics(registry: &Registry) -> Vec<String> {
+fn topics(registry: &mut Registry) -> Vec<String> {
     let mut names: Vec<_> = registry.view().topics.keys().map(ToString::to_string).collect();
     names.sort();
     names
@@ -77,7 +77,7 @@ fn the_highest_term_names_the_leader() {
     taken(&mut registry, now, &report(2, 5, 2));
     // The old leader does not know yet.
     taken(&mut registry, now, &report(1, 4, 1));
-    let group = group(&registry);
+    let group = group(&mut registry);
     assert_eq!((group.term, group.leader_id, group.leader.as_deref()), (5, Some(2), Some("c2")));
 }
 
@@ -86,7 +86,7 @@ fn followers_know_the_leader_before_it_has_registered() {
     let now = Instant::now();
     let mut registry = Registry::default();
     taken(&mut registry, now, &report(3, 5, 2));
-    assert_eq!(group(&registry).leader.as_deref(), Some("c2"));
+    assert_eq!(group(&mut registry).leader.as_deref(), Some("c2"));
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn an_election_does_not_hide_the_leader() {
     let mut registry = Registry::default();
     taken(&mut registry, now, &report(1, 4, 1));
     taken(&mut registry, now, &report(2, 9, 0));
-    assert_eq!(group(&registry).leader_id, Some(1));
+    assert_eq!(group(&mut registry).leader_id, Some(1));
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_silent_node_is_dead_after_15_seconds() {
     assert_eq!(registry.expire(start + DEAD_AFTER - Duration::from_millis(1)), 0);
     assert_eq!(registry.expire(start + DEAD_AFTER), 1);
     let alive: Vec<_> =
-        group(&registry).members.iter().filter(|m| m.alive).map(|m| m.node_id).collect();
+        group(&mut registry).members.iter().filter(|m| m.alive).map(|m| m.node_id).collect();
     assert_eq!(alive, [2]);
     assert_eq!(registry.expire(later + DEAD_AFTER), 1);
     assert!(registry.view().groups.is_empty(), "a group is gone with its last node");
@@ -128,14 +128,14 @@ fn a_node_that_leaves_is_out_at_once_and_its_late_reports_are_refused() {
         boot_id: 1,
     };
     registry.unregister(&goodbye);
-    let left = group(&registry);
+    let left = group(&mut registry);
     assert_eq!(left.leader_id, None, "the others' word about it is old");
     assert!(left.members.iter().all(|member| member.node_id != 1 || !member.alive));
     assert!(refused(&mut registry, now, &report(1, 4, 1)).contains("good-bye"));
     let mut again = report(1, 6, 1);
     again.boot_id = 2;
     taken(&mut registry, now, &again);
-    assert_eq!(group(&registry).leader_id, Some(1));
+    assert_eq!(group(&mut registry).leader_id, Some(1));
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn a_second_group_under_a_known_name_is_refused_while_the_first_lives() {
     other.group_id = "other".into();
     let text = refused(&mut registry, now, &other);
     assert!(text.contains("broker-a") && text.contains("other"), "{text}");
-    assert_eq!(group(&registry).group_id, "g");
+    assert_eq!(group(&mut registry).group_id, "g");
     registry.expire(now + DEAD_AFTER);
     taken(&mut registry, now + DEAD_AFTER, &other);
 }
@@ -197,16 +197,16 @@ fn topics_are_those_of_the_leader_and_asked_for_when_they_differ() {
     let now = Instant::now();
     let mut registry = Registry::default();
     taken(&mut registry, now, &with_topics(report(2, 4, 1), 1, &["from-a-follower"]));
-    assert!(topics(&registry).is_empty());
+    assert!(topics(&mut registry).is_empty());
     let mut leader = report(1, 4, 1);
     leader.topics_version = 1;
     assert!(taken(&mut registry, now, &leader), "they are not known yet");
     assert!(!taken(&mut registry, now, &with_topics(leader.clone(), 1, &["orders"])));
-    assert_eq!(topics(&registry), ["orders"]);
+    assert_eq!(topics(&mut registry), ["orders"]);
     assert!(!taken(&mut registry, now, &leader), "this version is known");
     leader.topics_version = 2;
     assert!(taken(&mut registry, now, &leader));
-    assert_eq!(topics(&registry), ["orders"], "the old ones count until the new ones are here");
+    assert_eq!(topics(&mut registry), ["orders"], "the old ones count until the new ones are here");
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn a_deposed_leaders_topics_are_ignored() {
     let mut registry = Registry::default();
     taken(&mut registry, now, &with_topics(report(2, 5, 2), 7, &["new"]));
     taken(&mut registry, now, &with_topics(report(1, 4, 1), 6, &["old"]));
-    assert_eq!(topics(&registry), ["new"]);
+    assert_eq!(topics(&mut registry), ["new"]);
 }
 
 #[test]
@@ -227,5 +227,5 @@ fn a_new_leader_with_the_same_topics_need_not_send_them() {
     next.topics_version = 7;
     assert!(!taken(&mut registry, now, &next));
     taken(&mut registry, now, &with_topics(report(1, 4, 1), 6, &["old"]));
-    assert_eq!(topics(&registry), ["orders"]);
+    assert_eq!(topics(&mut registry), ["orders"]);
 }

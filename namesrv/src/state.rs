@@ -1,12 +1,16 @@
 //! The registry, its clock, and the view that everything here is served from.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use gateway::{Directory, Shared};
-use proto::registry::{RegisterRequest, RegisterResponse, SnapshotResponse, UnregisterRequest};
+use gateway::{Directory, Shared, TopicRoute, directory::View};
+use proto::{
+    BrokerName, Topic,
+    registry::{self, RegisterRequest, RegisterResponse, SnapshotResponse, UnregisterRequest},
+};
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
@@ -17,6 +21,29 @@ use crate::registry::Registry;
 
 /// How often the silent are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_millis(500);
+
+/// What a watcher was told last.
+#[derive(Debug)]
+pub struct Told {
+    version: u64,
+    topics: Arc<HashMap<Topic, Arc<TopicRoute>>>,
+}
+
+fn is_wanted(cluster: &str, name: &str) -> bool {
+    cluster.is_empty() || cluster == name
+}
+
+/// Topics with a group in the cluster, or with one that is not known.
+fn topics(cluster: &str, view: &View) -> Vec<registry::TopicRoute> {
+    let in_cluster = |name: &BrokerName| {
+        view.groups.get(name).is_none_or(|group| is_wanted(cluster, &group.cluster))
+    };
+    let wanted =
+        view.topics.values().filter(|topic| topic.placement.iter().any(|(n, _)| in_cluster(n)));
+    let mut topics: Vec<_> = wanted.map(|topic| topic.to_wire()).collect();
+    topics.sort_by(|a, b| a.topic.cmp(&b.topic));
+    topics
+}
 
 /// What one NameServer holds in memory; nothing of it is on disk.
 #[derive(Debug)]
@@ -68,24 +95,35 @@ impl State {
         // The version first: a change in between is then told again, not missed.
         let version = *self.directory.changed().borrow();
         let view = self.directory.view();
-        let wanted = |name: &str| cluster.is_empty() || cluster == name;
-        let groups = view.groups.values().filter(|group| wanted(&group.cluster));
-        let mut topics: Vec<_> = view
-            .topics
-            .values()
-            .filter(|topic| {
-                topic.placement.iter().any(|(name, _)| {
-                    view.groups.get(name).is_none_or(|group| wanted(&group.cluster))
-                })
-            })
-            .map(|topic| topic.to_wire())
-            .collect();
-        topics.sort_by(|a, b| a.topic.cmp(&b.topic));
+        let mut snapshot = self.groups(cluster, version, &view);
+        snapshot.topics = topics(cluster, &view);
+        snapshot
+    }
+
+    /// What is new to a watcher that was told `told` last; the first time it was told nothing.
+    pub fn news(&self, cluster: &str, told: Option<&Told>) -> (SnapshotResponse, Told) {
+        let version = *self.directory.changed().borrow();
+        let view = self.directory.view();
+        let topics_same = told.is_some_and(|told| Arc::ptr_eq(&told.topics, &view.topics));
+        let mut news = if told.is_some_and(|told| told.version == version) {
+            SnapshotResponse { version, boot_id: self.boot_id, ..SnapshotResponse::default() }
+        } else {
+            self.groups(cluster, version, &view)
+        };
+        news.topics_same = topics_same;
+        if !topics_same {
+            news.topics = topics(cluster, &view);
+        }
+        (news, Told { version, topics: Arc::clone(&view.topics) })
+    }
+
+    fn groups(&self, cluster: &str, version: u64, view: &View) -> SnapshotResponse {
+        let groups = view.groups.values().filter(|group| is_wanted(cluster, &group.cluster));
         SnapshotResponse {
             version,
             groups: groups.map(|group| group.to_wire()).collect(),
-            topics,
             boot_id: self.boot_id,
+            ..SnapshotResponse::default()
         }
     }
 

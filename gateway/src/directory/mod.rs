@@ -16,7 +16,7 @@ use tokio::sync::watch;
 pub use self::{
     remote::{RemoteDirectory, RemoteDirectoryConfig},
     shared::Shared,
-    table::{Claim, View, better_claim},
+    table::{Claim, View, better_claim, newest},
     wire::WireError,
 };
 

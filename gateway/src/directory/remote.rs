@@ -101,12 +101,16 @@ impl Inner {
                 .inspect_err(|error| warn!(%source, %error, "broker group ignored"))
                 .ok()
         });
-        let topics = snapshot.topics.iter().filter_map(|wire| {
-            TopicRoute::from_wire(wire)
-                .inspect_err(|error| warn!(%source, %error, "topic ignored"))
-                .ok()
-        });
-        let (groups, topics) = (groups.collect(), topics.collect());
+        let topics = || {
+            let topics = snapshot.topics.iter().filter_map(|wire| {
+                TopicRoute::from_wire(wire)
+                    .inspect_err(|error| warn!(%source, %error, "topic ignored"))
+                    .ok()
+            });
+            topics.collect()
+        };
+        let groups = groups.collect();
+        let topics = (!snapshot.topics_same).then(topics);
         self.update(|table| table.put(source, snapshot.boot_id, groups, topics, Instant::now()))
     }
 }

@@ -40,7 +40,8 @@ pub fn better_claim(old: &GroupView, new: &GroupView) -> bool {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
     pub groups: BTreeMap<BrokerName, Arc<GroupView>>,
-    pub topics: HashMap<Topic, Arc<TopicRoute>>,
+    /// Shared, because it is large and changes seldom.
+    pub topics: Arc<HashMap<Topic, Arc<TopicRoute>>>,
 }
 
 /// What one source said last.
@@ -61,16 +62,19 @@ struct Word {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     sources: BTreeMap<String, Source>,
+    /// Of all sources, as long as none of them said anything else.
+    topics: Option<Arc<HashMap<Topic, Arc<TopicRoute>>>>,
 }
 
 impl Table {
-    /// Takes the place of all that this source said before, unless the source started anew.
+    /// Takes the place of all that this source said before, unless the source started anew. `None`
+    /// for topics that are as before.
     pub(super) fn put(
         &mut self,
         source: &str,
         boot_id: u64,
         groups: Vec<GroupView>,
-        topics: Vec<TopicRoute>,
+        topics: Option<Vec<TopicRoute>>,
         now: Instant,
     ) {
         let entry = self.sources.entry(source.to_owned()).or_default();
@@ -79,7 +83,10 @@ impl Table {
         }
         entry.boot_id = boot_id;
         entry.said.groups = groups.into_iter().map(Arc::new).collect();
-        entry.said.topics = topics.into_iter().map(Arc::new).collect();
+        if let Some(topics) = topics {
+            entry.said.topics = topics.into_iter().map(Arc::new).collect();
+            self.topics = None;
+        }
     }
 
     pub(super) fn put_groups(&mut self, source: &str, groups: Vec<GroupView>) {
@@ -90,41 +97,59 @@ impl Table {
     pub(super) fn put_topics(&mut self, source: &str, topics: Vec<TopicRoute>) {
         let entry = self.sources.entry(source.to_owned()).or_default();
         entry.said.topics = topics.into_iter().map(Arc::new).collect();
+        self.topics = None;
     }
 
     /// The merged view, and when it must be asked again although nobody said anything new.
     pub(super) fn view(&mut self, now: Instant) -> (View, Option<Instant>) {
-        let mut view = View::default();
+        let mut groups = BTreeMap::new();
         let mut again: Option<Instant> = None;
         for source in self.sources.values_mut() {
-            if source.before.as_ref().is_some_and(|(until, ..)| *until <= now) {
+            if source.before.as_ref().is_some_and(|(until, _)| *until <= now) {
                 source.before = None;
+                self.topics = None;
             }
             if let Some((until, word)) = &source.before {
                 again = Some(again.map_or(*until, |at| at.min(*until)));
-                view.merge(word);
+                merge_groups(&mut groups, &word.groups);
             }
-            view.merge(&source.said);
+            merge_groups(&mut groups, &source.said.groups);
         }
-        (view, again)
+        (View { groups, topics: self.topics() }, again)
+    }
+
+    fn topics(&mut self) -> Arc<HashMap<Topic, Arc<TopicRoute>>> {
+        let merged = self.topics.get_or_insert_with(|| {
+            let before = self.sources.values().filter_map(|source| source.before.as_ref());
+            let before = before.flat_map(|(_, word)| &word.topics);
+            let said = self.sources.values().flat_map(|source| &source.said.topics);
+            Arc::new(newest(before.chain(said)))
+        });
+        Arc::clone(merged)
     }
 }
 
-impl View {
-    fn merge(&mut self, word: &Word) {
-        for group in &word.groups {
-            match self.groups.get_mut(&group.broker_name) {
-                None => {
-                    self.groups.insert(group.broker_name.clone(), Arc::clone(group));
-                }
-                Some(known) => *known = Arc::new(combine(known, group)),
-            }
+/// Each topic once, in its highest version; of equals the later one.
+pub fn newest<'a>(
+    routes: impl IntoIterator<Item = &'a Arc<TopicRoute>>,
+) -> HashMap<Topic, Arc<TopicRoute>> {
+    let mut newest: HashMap<Topic, Arc<TopicRoute>> = HashMap::new();
+    for route in routes {
+        let known = newest.get(&route.topic);
+        if known.is_none_or(|known| known.version <= route.version) {
+            newest.insert(route.topic.clone(), Arc::clone(route));
         }
-        for topic in &word.topics {
-            let known = self.topics.get(&topic.topic);
-            if known.is_none_or(|known| known.version <= topic.version) {
-                self.topics.insert(topic.topic.clone(), Arc::clone(topic));
+    }
+    newest
+}
+
+fn merge_groups(merged: &mut BTreeMap<BrokerName, Arc<GroupView>>, said: &[Arc<GroupView>]) {
+    for group in said {
+        match merged.get_mut(&group.broker_name) {
+            None => {
+                merged.insert(group.broker_name.clone(), Arc::clone(group));
             }
+            Some(known) => *known = Arc::new(combine(known, group)),
         }
     }
 }
@@ -208,10 +233,10 @@ mod tests {
     fn the_highest_term_wins_whoever_says_it() {
         let now = Instant::now();
         let mut table = Table::default();
-        table.put("n1", 1, vec![group(5, Some(2))], vec![], now);
-        table.put("n2", 1, vec![group(4, Some(1))], vec![], now);
+        table.put("n1", 1, vec![group(5, Some(2))], Some(vec![]), now);
+        table.put("n2", 1, vec![group(4, Some(1))], Some(vec![]), now);
         assert_eq!(leader(&mut table, now), Some(2));
-        table.put("n2", 1, vec![group(6, Some(3))], vec![], now);
+        table.put("n2", 1, vec![group(6, Some(3))], Some(vec![]), now);
         assert_eq!(leader(&mut table, now), Some(3));
     }
 
@@ -219,8 +244,8 @@ mod tests {
     fn a_claim_without_a_leader_does_not_hide_one() {
         let now = Instant::now();
         let mut table = Table::default();
-        table.put("n1", 1, vec![group(5, Some(2))], vec![], now);
-        table.put("own", 1, vec![group(9, None)], vec![], now);
+        table.put("n1", 1, vec![group(5, Some(2))], Some(vec![]), now);
+        table.put("own", 1, vec![group(9, None)], Some(vec![]), now);
         assert_eq!(leader(&mut table, now), Some(2));
     }
 
@@ -228,8 +253,8 @@ mod tests {
     fn a_restarted_source_keeps_its_last_word_until_it_is_warm() {
         let now = Instant::now();
         let mut table = Table::default();
-        table.put("n1", 1, vec![group(5, Some(2))], vec![topic(1, 8)], now);
-        table.put("n1", 2, vec![], vec![], now);
+        table.put("n1", 1, vec![group(5, Some(2))], Some(vec![topic(1, 8)]), now);
+        table.put("n1", 2, vec![], Some(vec![]), now);
         let (view, again) = table.view(now);
         assert_eq!((view.groups.len(), view.topics.len()), (1, 1));
         assert_eq!(again, Some(now + WARM_UP));
@@ -241,18 +266,30 @@ mod tests {
     fn the_higher_version_of_a_topic_wins() {
         let now = Instant::now();
         let mut table = Table::default();
-        table.put("n1", 1, vec![], vec![topic(2, 16)], now);
-        table.put("n2", 1, vec![], vec![topic(1, 8)], now);
+        table.put("n1", 1, vec![], Some(vec![topic(2, 16)]), now);
+        table.put("n2", 1, vec![], Some(vec![topic(1, 8)]), now);
         let (view, _) = table.view(now);
         assert_eq!(view.topics.values().next().expect("one").placement[0].1, 16);
+    }
+
+    #[test]
+    fn topics_that_are_as_before_stay() {
+        let now = Instant::now();
+        let mut table = Table::default();
+        table.put("n1", 1, vec![group(1, Some(1))], Some(vec![topic(2, 16)]), now);
+        let (before, _) = table.view(now);
+        table.put("n1", 1, vec![group(2, Some(2))], None, now);
+        let (after, _) = table.view(now);
+        assert!(Arc::ptr_eq(&before.topics, &after.topics), "not even copied");
+        assert_ne!(before.groups, after.groups);
     }
 
     #[test]
     fn a_dropped_topic_is_gone_at_once_when_the_source_did_not_restart() {
         let now = Instant::now();
         let mut table = Table::default();
-        table.put("n1", 1, vec![], vec![topic(2, 16)], now);
-        table.put("n1", 1, vec![], vec![], now);
+        table.put("n1", 1, vec![], Some(vec![topic(2, 16)]), now);
+        table.put("n1", 1, vec![], Some(vec![]), now);
         assert!(table.view(now).0.topics.is_empty());
     }
 }

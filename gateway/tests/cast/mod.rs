@@ -88,7 +88,7 @@ pub fn group(text: &str, term: u64, leader: Option<&str>, members: &[&str]) -> G
 pub fn publish(directory: &Shared, groups: Vec<GroupView>, topics: Vec<TopicRoute>) {
     let groups = groups.into_iter().map(|g| (g.broker_name.clone(), Arc::new(g))).collect();
     let topics = topics.into_iter().map(|t| (t.topic.clone(), Arc::new(t))).collect();
-    directory.publish(View { groups, topics });
+    directory.publish(View { groups, topics: Arc::new(topics) });
 }
 
 /// Settings of an access point for tests: it gives up waiting for a leader soon.

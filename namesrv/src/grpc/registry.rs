@@ -12,7 +12,10 @@ use tokio::{sync::watch, time::timeout};
 use tonic::{Request, Response, Status};
 use tracing::{debug, warn};
 
-use crate::{metrics::Metrics, state::State};
+use crate::{
+    metrics::Metrics,
+    state::{State, Told},
+};
 
 /// Watchers hear something at least this often.
 const WATCH_EVERY: Duration = Duration::from_secs(4);
@@ -90,8 +93,7 @@ struct Watcher {
     changed: watch::Receiver<u64>,
     closing: watch::Receiver<bool>,
     cluster: String,
-    /// Version last told.
-    told: Option<u64>,
+    told: Option<Told>,
 }
 
 impl Watcher {
@@ -106,12 +108,8 @@ impl Watcher {
             }
         }
         self.changed.mark_unchanged();
-        let mut snapshot = self.state.snapshot(&self.cluster);
-        if self.told == Some(snapshot.version) {
-            snapshot.groups.clear();
-            snapshot.topics.clear();
-        }
-        self.told = Some(snapshot.version);
-        Some((Ok(snapshot), self))
+        let (news, told) = self.state.news(&self.cluster, self.told.as_ref());
+        self.told = Some(told);
+        Some((Ok(news), self))
     }
 }
