@@ -337,6 +337,14 @@ impl Cluster {
         .await;
     }
 
+    /// Messages that were delivered to `group` and neither acked nor due again, over all queues.
+    pub async fn in_flight(&self, group: &str) -> Option<u64> {
+        let request = admin::GroupProgressRequest { group: group.to_owned(), topic: String::new() };
+        let node = self.nodes.iter().find(|n| n.is_active())?;
+        let answer = node.rpc().admin().group_progress(request).await.ok()?.into_inner();
+        Some(answer.queues.iter().map(|q| q.in_flight).sum())
+    }
+
     /// Starts what is down and resumes what is paused.
     pub fn heal(&self) {
         for nameserver in &self.nameservers {

@@ -16,8 +16,9 @@ use crate::rpc::{Rpc, duration, resource};
 
 /// Messages asked for at a time: the most that the protocol allows.
 pub const BATCH: i32 = 32;
-/// Long enough that nothing is redelivered in a test that does not ask for it.
-pub const INVISIBLE: Duration = Duration::from_secs(120);
+/// Long enough that nothing is redelivered in a test that does not ask for it, and short enough
+/// that what a lost answer carried comes again before patience is over.
+pub const INVISIBLE: Duration = Duration::from_secs(30);
 /// After an error, before the next access point is asked.
 const PAUSE: Duration = Duration::from_millis(50);
 

@@ -1,7 +1,9 @@
 //! Official clients from their package registries: installed once into the target directory,
 //! unmodified and at a pinned version, and run as programs (`tests/clients/README.md`).
 
+use std::fmt;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -197,8 +199,15 @@ pub struct Official {
     pub language: Language,
     what: String,
     child: tokio::process::Child,
+    reader: Option<tokio::task::JoinHandle<()>>,
     lines: Arc<Mutex<Vec<Line>>>,
     errors: PathBuf,
+}
+
+impl fmt::Display for Official {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
 }
 
 impl Official {
@@ -232,9 +241,10 @@ impl Official {
         let mut child = command.kill_on_drop(true).spawn().expect("the client starts");
         let output = child.stdout.take().expect("standard output is piped");
         let lines = Arc::new(Mutex::new(Vec::new()));
-        tokio::spawn(read(output, Arc::clone(&lines)));
+        let reports = home.join(format!("{mode}.stdout"));
+        let reader = Some(tokio::spawn(read(output, Arc::clone(&lines), reports)));
         let what = format!("{} {mode}", language.name());
-        Self { language, what, child, lines, errors }
+        Self { language, what, child, reader, lines, errors }
     }
 
     /// Everything reported so far.
@@ -250,6 +260,17 @@ impl Official {
     #[must_use]
     pub fn of(&self, event: &str) -> Vec<Line> {
         self.lines().into_iter().filter(|l| l.event == event).collect()
+    }
+
+    /// SIGKILL, and waits until all that it reported is read.
+    ///
+    /// # Panics
+    /// Never: a child can be killed and waited for.
+    pub async fn kill(&mut self) {
+        self.child.kill().await.expect("a child can be killed");
+        if let Some(reader) = self.reader.take() {
+            reader.await.expect("the reader ends with the pipe");
+        }
     }
 
     /// Waits until the client has started.
@@ -307,10 +328,19 @@ impl Official {
         Self::enter_lines(&self.lines(), history, group, senders);
     }
 
-    /// Enters the first `count` sends of this client into `history`.
-    pub fn enter_first(&self, history: &mut History, count: usize, senders: &[&str]) {
-        let sent = self.of("sent");
-        Self::enter_lines(&sent[..count.min(sent.len())], history, "", senders);
+    /// Enters the send that may have been under way when a producer was killed: it reported nothing
+    /// about it.
+    ///
+    /// # Panics
+    /// When its bodies are not numbered.
+    pub fn enter_unfinished(&self, history: &mut History, senders: &[&str]) {
+        let reported = self.of("sent").len() + self.of("failed").len();
+        let sender = senders.iter().position(|s| *s == self.language.name());
+        let sender = u32::try_from(sender.expect("a known sender")).expect("few senders");
+        let count = u32::try_from(reported).expect("a test's messages fit");
+        let message = Message::new(sender, count);
+        let action = Action::Send { message, fate: Fate::Unknown, offset: None };
+        history.record(Event { began: 0, ended: 0, action });
     }
 
     fn enter_lines(lines: &[Line], history: &mut History, group: &str, senders: &[&str]) {
@@ -361,9 +391,14 @@ fn with_hosts(names: &Path, command: &tokio::process::Command) -> tokio::process
     outer
 }
 
-async fn read(output: tokio::process::ChildStdout, lines: Arc<Mutex<Vec<Line>>>) {
+/// Collects what a client reports, and keeps all that it prints in `file` for the reader of a
+/// failure.
+async fn read(output: tokio::process::ChildStdout, lines: Arc<Mutex<Vec<Line>>>, file: PathBuf) {
+    let copy = fs::OpenOptions::new().create(true).append(true).open(file);
+    let mut copy = copy.expect("a file for what the client prints");
     let mut reader = BufReader::new(output).lines();
     while let Ok(Some(text)) = reader.next_line().await {
+        let _ = writeln!(copy, "{text}");
         // Libraries print to standard output too; what is no report of ours is theirs.
         if let Ok(line) = serde_json::from_str(&text) {
             lines.lock().expect("no holder panics").push(line);
