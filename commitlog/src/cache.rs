@@ -61,7 +61,7 @@ impl TailCache {
     }
 
     /// Frames from the one with this index on; `None` if that one is not here.
-    pub(crate) fn from_index(&self, index: LogIndex) -> Option<impl Iterator<Item = &Frame>> {
+    pub(crate) fn starting_at(&self, index: LogIndex) -> Option<impl Iterator<Item = &Frame>> {
         let at = self.frames.partition_point(|frame| frame.record.log_id.index < index);
         let found = self.frames.get(at).is_some_and(|frame| frame.record.log_id.index == index);
         found.then(|| self.frames.range(at..))
@@ -74,10 +74,5 @@ impl TailCache {
         let from = usize::try_from(offset - frame.position).ok()?;
         let to = from.checked_add(usize::try_from(len).ok()?)?;
         (to <= frame.record.body.len()).then(|| frame.record.body.slice(from..to))
-    }
-
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.frames.len()
     }
 }

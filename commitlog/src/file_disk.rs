@@ -12,12 +12,12 @@ use rustix::io::{Errno, pwritev};
 
 use crate::disk::{DirLock, Disk, DiskFile};
 use crate::mmap;
+use crate::spares::write_zeros;
 
 /// Linux takes at most this many buffers in one `pwritev`.
 const PARTS_PER_WRITE: usize = 1024;
 /// File that carries the directory lock.
 const LOCK_FILE: &str = "LOCK";
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// The real disk.
 #[derive(Clone, Debug)]
@@ -155,12 +155,7 @@ impl DiskFile for RealFile {
 impl RealFile {
     /// Reserves space on file systems without `fallocate`, by writing it.
     fn fill_up_to(&self, len: u64) -> io::Result<()> {
-        let mut position = self.size()?;
-        while position < len {
-            let now = usize::try_from(len - position).map_or(ZEROS.len(), |n| n.min(ZEROS.len()));
-            self.file.write_all_at(&ZEROS[..now], position)?;
-            position += now as u64;
-        }
-        Ok(())
+        let size = self.size()?;
+        write_zeros(self, size, len.saturating_sub(size))
     }
 }

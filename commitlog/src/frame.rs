@@ -83,6 +83,11 @@ pub(crate) fn frame_len(body_len: u32) -> u64 {
     FRAME_HEADER + u64::from(body_len).next_multiple_of(FRAME_ALIGN)
 }
 
+/// Zeros behind a body of `len` bytes.
+pub(crate) fn padding(len: usize) -> usize {
+    len.next_multiple_of(8) - len
+}
+
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("slice of four bytes"))
 }

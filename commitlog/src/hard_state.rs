@@ -42,6 +42,17 @@ pub(crate) struct HardState {
     pub(crate) boot_id: Option<BootId>,
     /// The log was closed in order, and nothing was written since.
     pub(crate) clean: bool,
+    /// A cut that was begun; the next start finishes it before it looks at anything else.
+    pub(crate) cutting: Option<Cutting>,
+    /// How far unsynced bytes could reach in the run that wrote last; 0 if it did not say.
+    pub(crate) unsynced_bound: u64,
+}
+
+/// The log ends at `at`; up to `dirty_end` its files may still hold what is cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cutting {
+    pub(crate) at: LogOffset,
+    pub(crate) dirty_end: LogOffset,
 }
 
 const HAS_GROUP: u8 = 1;
@@ -50,6 +61,7 @@ const HAS_PURGED: u8 = 4;
 const HAS_COMMITTED: u8 = 8;
 const HAS_BOOT: u8 = 16;
 const CLEAN: u8 = 32;
+const CUTTING: u8 = 64;
 
 fn flag(present: bool, bit: u8) -> u8 {
     if present { bit } else { 0 }
@@ -63,6 +75,7 @@ impl HardState {
     pub(crate) fn encode(&self) -> [u8; SLOT_LEN] {
         let mut out = [0; SLOT_LEN];
         let purged = self.purged.unwrap_or_default();
+        let cutting = self.cutting.unwrap_or_default();
         out[0..4].copy_from_slice(&MAGIC.to_le_bytes());
         out[8..12].copy_from_slice(&VERSION.to_le_bytes());
         out[12] = flag(self.group_id.is_some(), HAS_GROUP)
@@ -70,7 +83,8 @@ impl HardState {
             | flag(self.purged.is_some(), HAS_PURGED)
             | flag(self.committed.is_some(), HAS_COMMITTED)
             | flag(self.boot_id.is_some(), HAS_BOOT)
-            | flag(self.clean, CLEAN);
+            | flag(self.clean, CLEAN)
+            | flag(self.cutting.is_some(), CUTTING);
         out[16..24].copy_from_slice(&self.seq.to_le_bytes());
         out[24..32].copy_from_slice(&self.node_id.to_le_bytes());
         out[32..48].copy_from_slice(&self.group_id.map_or(0, |id| id.0).to_le_bytes());
@@ -80,6 +94,9 @@ impl HardState {
         out[88..96].copy_from_slice(&self.committed.unwrap_or_default().0.to_le_bytes());
         out[96..104].copy_from_slice(&self.synced.0.to_le_bytes());
         out[104..120].copy_from_slice(&self.boot_id.unwrap_or_default().0.to_le_bytes());
+        out[120..128].copy_from_slice(&cutting.at.0.to_le_bytes());
+        out[128..136].copy_from_slice(&cutting.dirty_end.0.to_le_bytes());
+        out[136..144].copy_from_slice(&self.unsynced_bound.to_le_bytes());
         let crc = crc32fast::hash(&out[8..]);
         out[4..8].copy_from_slice(&crc.to_le_bytes());
         out
@@ -96,6 +113,7 @@ impl HardState {
         }
         let has = |bit| bytes[12] & bit != 0;
         let purged = LogId { term: Term(u64_at(bytes, 72)), index: LogIndex(u64_at(bytes, 80)) };
+        let (at, dirty_end) = (LogOffset(u64_at(bytes, 120)), LogOffset(u64_at(bytes, 128)));
         let vote: [u8; VOTE_LEN] = bytes[48..72].try_into().expect("slice of a vote's length");
         Ok(Some(Self {
             seq: u64_at(bytes, 16),
@@ -107,6 +125,8 @@ impl HardState {
             synced: LogOffset(u64_at(bytes, 96)),
             boot_id: has(HAS_BOOT).then(|| BootId(u128_at(bytes, 104))),
             clean: has(CLEAN),
+            cutting: has(CUTTING).then_some(Cutting { at, dirty_end }),
+            unsynced_bound: u64_at(bytes, 136),
         }))
     }
 }

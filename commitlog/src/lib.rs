@@ -23,6 +23,7 @@
 mod cache;
 mod config;
 mod cursor;
+mod cut;
 mod disk;
 mod error;
 mod file_disk;
@@ -36,6 +37,7 @@ pub mod position;
 mod reader;
 mod record;
 mod recovery;
+mod run;
 mod segment;
 mod shared;
 mod sim;

@@ -7,8 +7,9 @@ use crate::cache::TailCache;
 use crate::config::{Config, Identity};
 use crate::disk::{DirLock, Disk};
 use crate::error::Error;
-use crate::frame::{FRAME_HEADER, HEADER_LEN};
+use crate::frame::{FRAME_HEADER, HEADER_LEN, padding};
 use crate::hard_state::VOTE_LEN;
+use crate::header::SEGMENT_HEADER;
 use crate::open::{Opened, Recovered, open};
 use crate::position::{LogId, LogIndex, LogOffset};
 use crate::reader::Reader;
@@ -142,7 +143,9 @@ impl CommitLog {
         let mut inner = self.shared.inner();
         inner.check_open()?;
         let keeps = after.map(|id| id.index);
-        if let Some(committed) = inner.committed.filter(|&committed| keeps < Some(committed)) {
+        // What is purged was committed, whether or not that was noted.
+        let committed = inner.committed.max(inner.purged.map(|id| id.index));
+        if let Some(committed) = committed.filter(|&committed| keeps < Some(committed)) {
             return Err(Error::TruncateCommitted { after, committed });
         }
         inner.truncating = true;
@@ -202,6 +205,18 @@ impl CommitLog {
             synced: inner.synced,
             start: inner.segments.values().next().map_or(inner.tail.end, |first| first.base()),
         }
+    }
+
+    /// Bytes of frames that can be appended without asking the disk for space: what the segment
+    /// being written and the reserved ones have left. Where it is less than what is to be
+    /// appended, an append may be refused with `DiskFull`.
+    #[must_use]
+    pub fn room(&self) -> u64 {
+        let inner = self.shared.inner();
+        let size = self.shared.config.segment_size;
+        let left = inner.tail.end.0.next_multiple_of(size) - inner.tail.end.0;
+        let free = inner.spares.ready().saturating_sub(inner.promised);
+        left + free * (size - SEGMENT_HEADER)
     }
 
     #[must_use]
@@ -317,7 +332,7 @@ pub(crate) fn op_len(op: &Op) -> u64 {
     match op {
         Op::Segment(_) => 0,
         Op::Pad { len, .. } => *len,
-        Op::Frame { body, .. } => (HEADER_LEN + body.len().next_multiple_of(8)) as u64,
+        Op::Frame { body, .. } => (HEADER_LEN + body.len() + padding(body.len())) as u64,
     }
 }
 
@@ -343,6 +358,7 @@ pub(crate) fn inner_at(
         promised: 0,
         queue: std::collections::VecDeque::new(),
         truncating: false,
+        changes: 0,
         poisoned: None,
         closed: false,
     }

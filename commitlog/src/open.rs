@@ -7,8 +7,8 @@ use crate::config::{Config, GroupId, Identity};
 use crate::cursor::{corrupt, size};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Check, Error};
-use crate::frame::Mismatch;
-use crate::hard_state::{FILE, HardState, HardStateFile};
+use crate::frame::{Mismatch, frame_len};
+use crate::hard_state::{Cutting, FILE, HardState, HardStateFile};
 use crate::header::{
     SEGMENT_HEADER, SEGMENT_HEADER_LEN, SegmentHeader, segment_base, segment_name,
 };
@@ -19,6 +19,9 @@ use crate::segment::Segment;
 use crate::shared::Inner;
 use crate::spares::{Active, Spares, write_zeros};
 use crate::tail::Tail;
+
+/// Bytes behind the end that are looked at together.
+const CLEAR_CHUNK: u64 = 1 << 20;
 
 /// What was found when the log was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,8 +53,6 @@ pub(crate) struct Opened {
     pub(crate) recovered: Recovered,
 }
 
-type Files = Vec<(SegmentHeader, Arc<dyn DiskFile>)>;
-
 pub(crate) fn open(
     config: &Config,
     disk: &Arc<dyn Disk>,
@@ -61,26 +62,35 @@ pub(crate) fn open(
     let bases: Vec<LogOffset> = names.iter().filter_map(|name| segment_base(name)).collect();
     let has_hard_state = names.iter().any(|name| name == FILE);
     let mut hard = hard_state(&**disk, has_hard_state, bases.is_empty(), identity)?;
+    identify(hard.state(), identity)?;
+    let bases = finish_cut(&**disk, bases, &mut hard)?;
     let before = identify(hard.state(), identity)?;
-    let files = segment_files(config, &**disk, &bases, &before)?;
+    let files = segment_headers(config, &**disk, &bases, &before)?;
     let clean = before.clean || same_boot(&before, identity);
+    // The settings may have changed since the last run.
+    let unsynced_bound = before.unsynced_bound.max(config.unsynced_bound());
     let known = Known {
         synced: before.synced,
         // A process that died leaves a prefix of its last write; a machine may leave any part.
-        torn_reach: if clean { 0 } else { config.unsynced_bound() },
+        torn_reach: if clean { 0 } else { unsynced_bound },
+        search: 2 * frame_len(config.max_body),
+        closed: before.clean,
     };
     let found = find_end(disk, &files, known)?;
-    let (active, cut) = settle(&files, found.tail, config)?;
+    let dirty = if before.clean { 0 } else { unsynced_bound };
+    let (active, cut) = settle(&**disk, files.last(), found.tail, dirty)?;
     let recovered = Recovered {
         last: found.tail.last.max(before.purged),
         purged: before.purged,
         clean,
-        cut: if before.clean { None } else { cut },
+        cut,
         segments: files.len(),
         checked_bytes: found.checked_bytes,
     };
     let synced = found.tail.end;
-    hard.save(HardState { boot_id: identity.boot_id, clean: false, synced, ..before })?;
+    let boot_id = identity.boot_id;
+    let unsynced_bound = config.unsynced_bound();
+    hard.save(HardState { boot_id, clean: false, synced, unsynced_bound, ..before })?;
     let spares = Spares::start(disk.clone(), config)?;
     let inner = inner_at(found.tail, &before, found.segments, spares, config.tail_cache_bytes);
     inner.assert_marks();
@@ -125,28 +135,60 @@ fn same_boot(before: &HardState, identity: Identity) -> bool {
     before.boot_id.is_some() && before.boot_id == identity.boot_id
 }
 
-/// Headers and handles of all segments, checked to follow each other.
-fn segment_files(
+/// Finishes a cut that a crash interrupted: removes the segments behind it, the newest first, and
+/// clears the rest. Answers which segments are left.
+fn finish_cut(
+    disk: &dyn Disk,
+    mut bases: Vec<LogOffset>,
+    hard: &mut HardStateFile,
+) -> Result<Vec<LogOffset>, Error> {
+    let before = hard.state();
+    let Some(Cutting { at, dirty_end }) = before.cutting else { return Ok(bases) };
+    while let Some(base) = bases.pop_if(|base| *base >= at) {
+        let name = segment_name(base);
+        disk.remove(&name).map_err(|e| Error::io("remove", &name, e))?;
+        disk.sync_dir().map_err(|e| Error::io("sync the directory of", &name, e))?;
+    }
+    if let Some(&base) = bases.last() {
+        let name = segment_name(base);
+        let io = |action| {
+            let name = &name;
+            move |source| Error::io(action, name, source)
+        };
+        let file = disk.open(&name).map_err(io("open"))?;
+        let limit = base + file.size().map_err(io("read"))?;
+        let dirty = dirty_end.min(limit).0.saturating_sub(at.0);
+        write_zeros(&*file, at - base, dirty).map_err(io("clear"))?;
+        file.sync_data().map_err(io("sync"))?;
+    }
+    let synced = before.synced.min(at);
+    hard.save(HardState { cutting: None, synced, ..before })?;
+    Ok(bases)
+}
+
+/// Headers of all segments, checked to follow each other.
+fn segment_headers(
     config: &Config,
     disk: &dyn Disk,
     bases: &[LogOffset],
     before: &HardState,
-) -> Result<Files, Error> {
-    let mut files: Files = Vec::with_capacity(bases.len());
+) -> Result<Vec<SegmentHeader>, Error> {
+    let mut files: Vec<SegmentHeader> = Vec::with_capacity(bases.len());
     for &base in bases {
-        let (header, file) = segment_file(config, disk, base, before.group_id)?;
+        // The file is closed again: a log has more segments than a process may open files.
+        let header = segment_header(config, disk, base, before.group_id)?;
         let expected = match files.last() {
-            Some((previous, _)) => previous.base + config.segment_size,
+            Some(previous) => previous.base + config.segment_size,
             None => base,
         };
         if base != expected {
             return Err(Error::Missing { file: segment_name(expected) });
         }
-        files.push((header, file));
+        files.push(header);
     }
     let needed = before.purged.map_or(LogIndex(0), |purged| purged.index.next());
     match files.first() {
-        Some((first, _)) if first.first_index > needed => {
+        Some(first) if first.first_index > needed => {
             let expected = LogOffset(first.base.0.saturating_sub(config.segment_size));
             Err(Error::Missing { file: segment_name(expected) })
         }
@@ -158,12 +200,12 @@ fn segment_files(
     }
 }
 
-fn segment_file(
+fn segment_header(
     config: &Config,
     disk: &dyn Disk,
     base: LogOffset,
     group_id: Option<GroupId>,
-) -> Result<(SegmentHeader, Arc<dyn DiskFile>), Error> {
+) -> Result<SegmentHeader, Error> {
     let name = segment_name(base);
     let io = |action| {
         let name = &name;
@@ -188,7 +230,7 @@ fn segment_file(
     if len != config.segment_size {
         return Err(corrupt(base, base, Mismatch::new(Check::Length, config.segment_size, len)));
     }
-    Ok((header, file))
+    Ok(header)
 }
 
 struct Found {
@@ -199,10 +241,10 @@ struct Found {
 
 /// Checks every frame from the segment of the synced mark on. Older segments were synced whole
 /// before that one was begun; they are checked when they are read.
-fn find_end(disk: &Arc<dyn Disk>, files: &Files, known: Known) -> Result<Found, Error> {
-    let start = files.iter().rposition(|(header, _)| header.base <= known.synced).unwrap_or(0);
+fn find_end(disk: &Arc<dyn Disk>, files: &[SegmentHeader], known: Known) -> Result<Found, Error> {
+    let start = files.iter().rposition(|header| header.base <= known.synced).unwrap_or(0);
     let mut found = Found { tail: Tail::EMPTY, segments: BTreeMap::new(), checked_bytes: 0 };
-    for (i, (header, file)) in files.iter().enumerate() {
+    for (i, header) in files.iter().enumerate() {
         if i < start {
             let segment = Segment::sealed(disk.clone(), *header);
             found.segments.insert(header.base.0, Arc::new(segment));
@@ -212,7 +254,8 @@ fn find_end(disk: &Arc<dyn Disk>, files: &Files, known: Known) -> Result<Found, 
             continues(&found.tail, header)?;
         }
         let segment = Segment::growing(disk.clone(), *header, false);
-        found.tail = scan(&segment, file, i + 1 == files.len(), known)?;
+        let file = open_segment(&**disk, header.base)?;
+        found.tail = scan(&segment, &file, i + 1 == files.len(), known)?;
         found.checked_bytes += found.tail.end - header.base;
         found.segments.insert(header.base.0, Arc::new(segment));
     }
@@ -229,27 +272,40 @@ fn continues(tail: &Tail, header: &SegmentHeader) -> Result<(), Error> {
     Err(corrupt(header.base, header.base, mismatch))
 }
 
-/// Clears what a torn write left behind the end, and makes what is kept durable.
+fn open_segment(disk: &dyn Disk, base: LogOffset) -> Result<Arc<dyn DiskFile>, Error> {
+    let name = segment_name(base);
+    disk.open(&name).map_err(|e| Error::io("open", &name, e))
+}
+
+/// Clears what a torn write may have left in the `reach` bytes behind the end, and makes what is
+/// kept durable.
 fn settle(
-    files: &Files,
+    disk: &dyn Disk,
+    last: Option<&SegmentHeader>,
     tail: Tail,
-    config: &Config,
+    reach: u64,
 ) -> Result<(Option<Active>, Option<Cut>), Error> {
-    let Some((header, file)) = files.last() else { return Ok((None, None)) };
+    let Some(header) = last else { return Ok((None, None)) };
     let base = header.base;
+    let file = open_segment(disk, base)?;
     let io = |action| move |source| Error::io(action, &segment_name(base), source);
-    let limit = base + config.segment_size;
-    let reach = limit.min(tail.end + config.unsynced_bound());
-    let mut buf = vec![0; size(reach - tail.end)];
-    file.read_at(&mut buf, tail.end - base).map_err(io("read"))?;
-    let dirty = buf.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1);
-    let cut = (dirty > 0).then_some(Cut { at: tail.end, bytes: dirty });
-    if dirty > 0 {
-        write_zeros(&**file, tail.end - base, dirty).map_err(io("clear"))?;
+    let until = (base + header.segment_size).min(tail.end + reach);
+    let mut cut = None;
+    let mut at = tail.end;
+    while at < until {
+        let len = CLEAR_CHUNK.min(until - at);
+        let mut buf = vec![0; size(len)];
+        file.read_at(&mut buf, at - base).map_err(io("read"))?;
+        if let Some(dirty) = buf.iter().rposition(|&byte| byte != 0) {
+            let dirty = dirty as u64 + 1;
+            write_zeros(&*file, at - base, dirty).map_err(io("clear"))?;
+            cut = Some(Cut { at: tail.end, bytes: at + dirty - tail.end });
+        }
+        at = at + len;
     }
     // Also what only the page cache may have: from here on it counts as synced.
     file.sync_data().map_err(io("sync"))?;
-    let active = Active { base, file: file.clone(), recycled: true };
+    let active = Active { base, file, recycled: true };
     Ok((Some(active), cut))
 }
 

@@ -36,25 +36,42 @@ impl Reader {
     /// # Errors
     /// `Purged` if the first is gone, `Corrupt` or `Io` if it cannot be read.
     pub fn frames(&self, range: Range<LogIndex>, max_bytes: usize) -> Result<Vec<Frame>, Error> {
-        let mut batch =
-            Gathered { frames: Vec::new(), bytes: 0, next: range.start, end: range.end, max_bytes };
+        self.undisturbed(|| {
+            let (next, end) = (range.start, range.end);
+            let mut batch = Gathered { frames: Vec::new(), bytes: 0, next, end, max_bytes };
+            self.gather(&mut batch)?;
+            Ok(batch.frames)
+        })
+    }
+
+    /// Reads again when meanwhile something was cut or removed: what was read may be half old and
+    /// half new, or look like damage. Every further round needs a further cut or removal, each of
+    /// which waits for the disk.
+    fn undisturbed<T>(&self, read: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+        loop {
+            let before = self.shared.inner().changes;
+            let result = read();
+            if self.shared.inner().changes == before {
+                return result;
+            }
+        }
+    }
+
+    fn gather(&self, batch: &mut Gathered) -> Result<(), Error> {
         while !batch.is_full() {
-            match self.more(&mut batch)? {
+            match self.more(batch)? {
                 Source::End => break,
                 Source::Memory => {}
                 Source::Disk { segment, fixed, written } => {
                     let found = batch.frames.len();
                     batch.read(&segment, fixed, written)?;
-                    if batch.frames.len() == found && !self.moved_on(batch.next) {
-                        return Err(hole(&segment, batch.next, written));
-                    }
                     if batch.frames.len() == found {
-                        break;
+                        return Err(hole(&segment, batch.next, written));
                     }
                 }
             }
         }
-        Ok(batch.frames)
+        Ok(())
     }
 
     /// Takes what memory has, or says where else to look.
@@ -63,7 +80,7 @@ impl Reader {
         if inner.last.is_none_or(|last| batch.next > last.index) {
             return Ok(Source::End);
         }
-        if let Some(frames) = inner.cache.from_index(batch.next) {
+        if let Some(frames) = inner.cache.starting_at(batch.next) {
             for frame in frames {
                 if batch.is_full() {
                     break;
@@ -78,11 +95,6 @@ impl Reader {
         }
     }
 
-    /// The log was cut while it was read.
-    fn moved_on(&self, index: LogIndex) -> bool {
-        self.shared.inner().last.is_none_or(|last| index > last.index)
-    }
-
     /// `len` bytes of a body from `offset` on. Without a copy from memory or, where the segment
     /// is sealed, synced and committed, from its map; mapped bytes are checked against their
     /// checksums when they are first touched.
@@ -91,7 +103,14 @@ impl Reader {
     /// `OutOfRange` if no body of the log has these bytes, `Purged` if its file is gone, `Corrupt`
     /// or `Io` if it cannot be read.
     pub fn bytes(&self, offset: LogOffset, len: u32) -> Result<Bytes, Error> {
-        let len = u64::from(len);
+        // An empty body at a segment's end would be looked for in the next one.
+        if len == 0 {
+            return Ok(Bytes::new());
+        }
+        self.undisturbed(|| self.slice(offset, u64::from(len)))
+    }
+
+    fn slice(&self, offset: LogOffset, len: u64) -> Result<Bytes, Error> {
         let (segment, fixed) = {
             let inner = self.shared.inner();
             if let Some(bytes) = inner.cache.slice(offset, len) {

@@ -26,6 +26,11 @@ pub(crate) struct Known {
     pub(crate) synced: LogOffset,
     /// Behind a torn place, unsynced frames can reach this far at the most.
     pub(crate) torn_reach: u64,
+    /// Sound frames are looked for this far behind that. Frames leave no gaps, so it need only be
+    /// longer than the longest one.
+    pub(crate) search: u64,
+    /// Nothing was written behind the synced mark.
+    pub(crate) closed: bool,
 }
 
 /// Walks a segment from its start, checks every frame, notes them in the segment's index, and
@@ -61,7 +66,10 @@ pub(crate) fn scan(
             Err(Stop::Io(source)) => return Err(Error::io("read", &segment_name(base), source)),
             Err(Stop::Damage(mismatch)) => {
                 let damage = corrupt(base, at, mismatch);
-                if !is_last || at < known.synced || has_later(file, segment, &tail, at, known)? {
+                if !is_last || at < known.synced {
+                    return Err(damage);
+                }
+                if !known.closed && has_later(file, segment, &tail, at, known)? {
                     return Err(damage);
                 }
                 return Ok(tail);
@@ -89,11 +97,12 @@ fn follows(tail: &Tail, header: &FrameHeader) -> Result<(), Mismatch> {
 
 /// The segment ended with filling, or for want of room.
 fn ended(tail: Tail, segment: &Segment, is_last: bool, known: Known) -> Result<Tail, Error> {
-    let reaches = if is_last { tail.end } else { segment.limit() };
-    // Filling counts as synced along with the frame that caused it, in the next segment.
-    if is_last && reaches < known.synced && known.synced < segment.limit() {
-        let mismatch = Mismatch::new(Check::SyncedMark, known.synced.0, reaches.0);
-        return Err(corrupt(segment.base(), reaches, mismatch));
+    if is_last && known.synced > segment.limit() {
+        return Err(Error::Missing { file: segment_name(segment.limit()) });
+    }
+    if is_last && tail.end < known.synced {
+        let mismatch = Mismatch::new(Check::SyncedMark, known.synced.0, tail.end.0);
+        return Err(corrupt(segment.base(), tail.end, mismatch));
     }
     Ok(tail)
 }
@@ -110,8 +119,9 @@ fn has_later(
     let failed = |source| Error::io("read", &segment_name(base), source);
     let mut from = at + known.torn_reach.max(FRAME_ALIGN).next_multiple_of(FRAME_ALIGN);
     let next = tail.next.unwrap_or_default();
-    while from < segment.limit() {
-        let len = SEARCH_CHUNK.min(segment.limit() - from);
+    let until = segment.limit().min(from + known.search);
+    while from < until {
+        let len = SEARCH_CHUNK.min(until - from);
         let mut buf = vec![0; crate::cursor::size(len)];
         file.read_at(&mut buf, from - base).map_err(failed)?;
         for (i, word) in buf.chunks_exact(crate::cursor::size(FRAME_ALIGN)).enumerate() {

@@ -85,6 +85,8 @@ pub(crate) struct Inner {
     pub(crate) queue: VecDeque<Job>,
     /// A truncation waits in the queue: nothing may be appended before it is done.
     pub(crate) truncating: bool,
+    /// Grows when something is cut or a segment goes: what was read meanwhile is read again.
+    pub(crate) changes: u64,
     pub(crate) poisoned: Option<Error>,
     pub(crate) closed: bool,
 }
@@ -171,12 +173,11 @@ impl Inner {
         Some((segment.clone(), self.is_fixed(segment, newer)))
     }
 
-    /// Sealed, synced and committed: only then may it be mapped.
+    /// Sealed, synced and committed: only then may it be mapped. The first entry of the next
+    /// segment must be committed too: if it were cut, a smaller one could go where the filling is.
     fn is_fixed(&self, segment: &Segment, newer: Option<&Arc<Segment>>) -> bool {
         newer.is_some_and(|newer| {
-            let next = newer.header.first_index.0;
-            let committed = self.committed.map_or(0, |index| index.0 + 1);
-            next <= committed && segment.limit() <= self.synced
+            self.committed >= Some(newer.header.first_index) && segment.limit() <= self.synced
         })
     }
 }

@@ -14,7 +14,7 @@ use crate::header::{SegmentHeader, segment_name};
 use crate::position::LogOffset;
 
 const SUFFIX: &str = ".spare";
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A file with space for a segment.
 #[derive(Debug)]

@@ -3,43 +3,40 @@
 //! Everything queued goes out together: a few writes, one sync, then the callbacks in order. Votes,
 //! cuts and purges keep their place in the queue. The first failed write or sync ends the log.
 
-use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use crate::config::Flush;
 use crate::error::Error;
-use crate::frame::{FRAME_ALIGN, HEADER_LEN};
 use crate::hard_state::{HardState, HardStateFile, VOTE_LEN};
 use crate::header::{SegmentHeader, segment_name};
 use crate::log::op_len;
-use crate::open::clear;
 use crate::position::{LogId, LogOffset};
-use crate::shared::{Append, Done, Inner, Job, Shared};
+use crate::run::Run;
+use crate::shared::{Append, Done, Job, Shared};
 use crate::spares::Active;
-use crate::tail::{Op, Tail};
+use crate::tail::Op;
 
 /// When nothing was queued for so long, the synced mark is made durable.
 const IDLE_MARK: Duration = Duration::from_secs(1);
-const ZEROS: [u8; 4096] = [0; 4096];
 
 /// Does the log's writing. [`CommitLog::open`](crate::CommitLog::open) gives it a thread; a
 /// simulation calls [`Writer::step`].
 #[derive(Debug)]
 pub struct Writer {
-    shared: Arc<Shared>,
-    hard: HardStateFile,
-    active: Option<Active>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) hard: HardStateFile,
+    pub(crate) active: Option<Active>,
     /// Written and left to the background sync.
     unsynced_bytes: u64,
     unsynced_since: Option<Instant>,
+    /// The disk had no space for a segment in reserve, and that was told.
+    told_full: bool,
 }
 
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, hard: HardStateFile, active: Option<Active>) -> Self {
-        Self { shared, hard, active, unsynced_bytes: 0, unsynced_since: None }
+        Self { shared, hard, active, unsynced_bytes: 0, unsynced_since: None, told_full: false }
     }
 
     /// Works until the log is closed or dropped.
@@ -221,7 +218,10 @@ impl Writer {
         }
         let now = match self.shared.config.flush {
             Flush::Sync => true,
-            Flush::Async { max_bytes, .. } => force || self.unsynced_bytes >= max_bytes,
+            Flush::Async { max_bytes, max_delay } => {
+                let waits = self.unsynced_since.is_some_and(|since| since.elapsed() >= max_delay);
+                force || waits || self.unsynced_bytes >= max_bytes
+            }
         };
         if now {
             return self.sync();
@@ -291,9 +291,14 @@ impl Writer {
                 inner.spares.order()
             };
             match order.make() {
-                Ok(spare) => self.shared.inner().spares.put(spare),
+                Ok(spare) => {
+                    self.told_full = false;
+                    self.shared.inner().spares.put(spare);
+                }
                 Err(Error::DiskFull) => {
-                    tracing::warn!("no space for a segment in reserve");
+                    if !std::mem::replace(&mut self.told_full, true) {
+                        tracing::warn!("disk is full: no space for a segment in reserve");
+                    }
                     return;
                 }
                 Err(error) => {
@@ -307,7 +312,7 @@ impl Writer {
     // ── hard state ───────────────────────────────────────────────────────────────────────────
 
     /// The hard state with the marks as they are now.
-    fn marked(&self) -> HardState {
+    pub(crate) fn marked(&self) -> HardState {
         let inner = self.shared.inner();
         HardState { synced: inner.synced, committed: inner.committed, ..self.hard.state() }
     }
@@ -347,104 +352,13 @@ impl Writer {
         self.hard.save(state)
     }
 
-    // ── cutting ──────────────────────────────────────────────────────────────────────────────
+    // ── removing ─────────────────────────────────────────────────────────────────────────────
 
-    fn truncate(&mut self, after: Option<LogId>) -> Result<(), Error> {
-        if self.shared.inner().last == after {
-            return Ok(());
-        }
-        let tail = self.tail_after(after)?;
-        let old_end = self.shared.inner().written;
-        // The mark goes first: a crash on the way must not look like damage.
-        let marked = self.marked();
-        if marked.synced > tail.end {
-            self.hard.save(HardState { synced: tail.end, ..marked })?;
-        }
-        self.drop_segments_behind(tail)?;
-        if let Some(active) = &self.active {
-            let io = |action| move |e| Error::io(action, &segment_name(active.base), e);
-            let limit = active.base + self.shared.config.segment_size;
-            clear(active, tail.end, limit.min(old_end)).map_err(io("clear"))?;
-            active.file.sync_data().map_err(io("sync"))?;
-        }
-        let mut inner = self.shared.inner();
-        inner.cache.truncate(tail.end);
-        inner.last = tail.last.max(inner.purged);
-        inner.tail = tail;
-        inner.written = tail.end;
-        inner.synced = tail.end;
-        if let Some((_, segment)) = inner.segments.range(..=tail.end.0).next_back() {
-            segment.truncate(tail.end);
-        }
-        inner.assert_marks();
-        Ok(())
-    }
-
-    /// The tail of a log that ends with the entry `after`.
-    fn tail_after(&self, after: Option<LogId>) -> Result<Tail, Error> {
-        let (segment, written, first) = {
-            let inner = self.shared.inner();
-            let first = inner.segments.values().next().cloned();
-            let segment = after.and_then(|id| inner.segment_of(id.index)).map(|(s, _)| s);
-            (segment, inner.written, first)
-        };
-        let Some(wanted) = after else { return Ok(Tail::EMPTY) };
-        let unknown = |found| Error::UnknownEntry { wanted, found };
-        let Some(segment) = segment else {
-            // Right before the first entry that is still there.
-            return match first {
-                Some(first) if first.header.prev == after => Ok(Tail::at_start_of(&first.header)),
-                _ => Err(unknown(None)),
-            };
-        };
-        let end = segment.limit().min(written);
-        let mut cursor = segment.cursor(wanted.index, end, false)?;
-        loop {
-            let at = cursor.at();
-            let Some(entry) = cursor.next_sound()? else { return Err(unknown(None)) };
-            if entry.header.log_id.index < wanted.index {
-                continue;
-            }
-            if entry.header.log_id != wanted {
-                return Err(unknown(Some(entry.header.log_id)));
-            }
-            let before = Tail { end: at, ..Tail::at_start_of(&segment.header) };
-            return Ok(before.behind(&entry.header, entry.chain));
-        }
-    }
-
-    /// Removes the segments behind the one that `tail` ends in, the newest first: at no time may a
-    /// segment be missing between others.
-    fn drop_segments_behind(&mut self, tail: Tail) -> Result<(), Error> {
-        loop {
-            let newest = self.shared.inner().segments.keys().next_back().copied();
-            let Some(base) = newest else { break };
-            // A tail that ends in a segment ends behind that segment's header.
-            if base < tail.end.0 {
-                break;
-            }
-            self.remove_file(LogOffset(base))?;
-            self.shared.inner().segments.remove(&base);
-            self.active = None;
-        }
-        if self.active.is_none()
-            && let Some(segment) = self.shared.inner().segments.values().next_back().cloned()
-        {
-            let name = segment_name(segment.base());
-            let file = self.shared.disk.open(&name).map_err(|e| Error::io("open", &name, e))?;
-            segment.set_file(Some(file.clone()));
-            self.active = Some(Active { base: segment.base(), file, recycled: true });
-        }
-        Ok(())
-    }
-
-    fn remove_file(&self, base: LogOffset) -> Result<(), Error> {
+    pub(crate) fn remove_file(&self, base: LogOffset) -> Result<(), Error> {
         let name = segment_name(base);
         self.shared.disk.remove(&name).map_err(|e| Error::io("remove", &name, e))?;
         self.shared.disk.sync_dir().map_err(|e| Error::io("sync the directory of", &name, e))
     }
-
-    // ── removing ─────────────────────────────────────────────────────────────────────────────
 
     fn remove(&mut self, below: LogOffset) -> Result<(), Error> {
         while let Some((base, recycle)) = self.removable(below) {
@@ -472,110 +386,12 @@ impl Writer {
             return None;
         }
         let base = first.base();
+        inner.changes += 1;
         let segment = inner.segments.remove(&base.0)?;
         let wanted = u64::from(self.shared.config.spare_segments);
         let unread = Arc::strong_count(&segment) == 1 && segment.is_unmapped();
         let recycle =
             segment.created_here && unread && inner.spares.ready() < wanted + inner.promised;
         Some((base, recycle))
-    }
-}
-
-/// Writes that follow each other in one file.
-#[derive(Default)]
-struct Run {
-    start: LogOffset,
-    headers: Vec<[u8; HEADER_LEN]>,
-    parts: Vec<Part>,
-}
-
-/// What one write consists of, in order.
-enum Part {
-    /// The header with this number.
-    Header(usize),
-    Body(Bytes),
-    Zeros(usize),
-}
-
-impl Run {
-    fn push(&mut self, op: Op, active: Option<&Active>) {
-        let len = op_len(&op);
-        match op {
-            Op::Segment(_) => unreachable!("segments are begun between runs"),
-            Op::Frame { offset, header, body } => {
-                self.header(offset, header);
-                let padding = body.len().next_multiple_of(FRAME_ALIGN as usize) - body.len();
-                if !body.is_empty() {
-                    self.parts.push(Part::Body(body));
-                }
-                self.zeros(padding);
-            }
-            Op::Pad { offset, header, .. } => {
-                let rest = match header {
-                    Some(header) => {
-                        self.header(offset, header);
-                        len - HEADER_LEN as u64
-                    }
-                    None => {
-                        self.begin(offset);
-                        len
-                    }
-                };
-                // A fresh file has zeros there already.
-                if active.is_none_or(|active| active.recycled) {
-                    self.zeros(crate::cursor::size(rest));
-                }
-            }
-        }
-    }
-
-    fn begin(&mut self, offset: LogOffset) {
-        if self.parts.is_empty() {
-            self.start = offset;
-        }
-    }
-
-    fn header(&mut self, offset: LogOffset, header: [u8; HEADER_LEN]) {
-        self.begin(offset);
-        self.parts.push(Part::Header(self.headers.len()));
-        self.headers.push(header);
-    }
-
-    fn zeros(&mut self, mut len: usize) {
-        while len > 0 {
-            let now = len.min(ZEROS.len());
-            self.parts.push(Part::Zeros(now));
-            len -= now;
-        }
-    }
-
-    fn flush(&mut self, active: Option<&Active>) -> Result<(), Error> {
-        if self.parts.is_empty() {
-            return Ok(());
-        }
-        let active = active.expect("the first frame of a log begins a segment");
-        let mut slices: Vec<IoSlice<'_>> = self
-            .parts
-            .iter()
-            .map(|part| match part {
-                Part::Header(i) => IoSlice::new(&self.headers[*i]),
-                Part::Body(body) => IoSlice::new(body),
-                Part::Zeros(len) => IoSlice::new(&ZEROS[..*len]),
-            })
-            .collect();
-        active
-            .file
-            .write_at(&mut slices, self.start - active.base)
-            .map_err(|e| Error::io("write", &segment_name(active.base), e))?;
-        *self = Self::default();
-        Ok(())
-    }
-}
-
-impl Inner {
-    /// Whether everything that was accepted is written.
-    #[cfg(test)]
-    pub(crate) fn is_settled(&self) -> bool {
-        self.queue.is_empty() && self.written == self.tail.end
     }
 }
