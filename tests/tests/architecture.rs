@@ -202,7 +202,10 @@ fn dependencies_are_pinned_once_at_the_root() {
 
 #[test]
 fn only_raft_knows_openraft() {
-    assert_eq!(outside(code_with("openraft"), &["raft/"]), []);
+    assert_eq!(outside(code_with("openraft::"), &["raft/"]), []);
+    for (krate, _) in ARROWS.iter().filter(|(krate, _)| *krate != "raft") {
+        assert!(!dependencies(krate).contains("openraft"), "{krate} depends on openraft");
+    }
 }
 
 #[test]

@@ -94,6 +94,43 @@ async fn bad_messages_are_rejected_each_with_its_code() {
     assert_eq!(verdict.received, 10, "{verdict}");
 }
 
+/// What is not there yet says so: nothing is accepted and silently done otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_are_not_there_yet_say_so() {
+    let cluster = Cluster::of(1).start().await;
+    cluster.topic("orders", 1).await;
+    let unimplemented = Some(i32::from(v2::Code::NotImplemented));
+    for address in cluster.access_points() {
+        let mut client =
+            MessagingServiceClient::connect(format!("http://{address}")).await.expect("it answers");
+        let group = Some(resource("audit"));
+        let topic = Some(resource("orders"));
+        let end = v2::EndTransactionRequest { topic: topic.clone(), ..Default::default() };
+        let answer = client.end_transaction(identified(end)).await.expect("an answer");
+        assert_eq!(answer.into_inner().status.map(|s| s.code), unimplemented);
+        let dead = v2::ForwardMessageToDeadLetterQueueRequest {
+            group: group.clone(),
+            topic: topic.clone(),
+            ..Default::default()
+        };
+        let answer = client.forward_message_to_dead_letter_queue(identified(dead)).await;
+        assert_eq!(answer.expect("an answer").into_inner().status.map(|s| s.code), unimplemented);
+        let recall = v2::RecallMessageRequest { topic, ..Default::default() };
+        let answer = client.recall_message(identified(recall)).await.expect("an answer");
+        assert_eq!(answer.into_inner().status.map(|s| s.code), unimplemented);
+        let offset = v2::GetOffsetRequest { group, ..Default::default() };
+        let answer = client.get_offset(identified(offset)).await.expect("an answer");
+        assert_eq!(answer.into_inner().status.map(|s| s.code), unimplemented);
+    }
+    cluster.finish().await;
+}
+
+fn identified<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.metadata_mut().insert("x-mq-client-id", "early".parse().expect("ASCII"));
+    request
+}
+
 /// A TLS client that does not verify the certificate connects, as plaintext clients do to the same
 /// port.
 #[tokio::test(flavor = "multi_thread")]
@@ -350,16 +387,16 @@ async fn unusable_data_directories_are_refused() {
     assert!(text.contains("a-file"), "{text}");
     assert_eq!(std::fs::read_to_string(&file).expect("it is still there"), "not a directory");
 
-    // Somebody else's files.
+    // Something that is no broker's.
     let foreign = scratch.join("foreign");
-    std::fs::create_dir(&foreign).expect("a directory");
-    std::fs::write(foreign.join("thesis.txt"), "years of work").expect("a file");
+    std::fs::create_dir_all(foreign.join("raft")).expect("a directory");
+    std::fs::write(foreign.join("raft/identity"), "years of work").expect("a file");
     let arguments = with(&foreign.display().to_string());
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let text = refused(scratch, &arguments).await;
     assert!(text.contains("foreign"), "{text}");
-    let thesis = std::fs::read_to_string(foreign.join("thesis.txt"));
-    assert_eq!(thesis.expect("it is still there"), "years of work");
+    let work = std::fs::read_to_string(foreign.join("raft/identity"));
+    assert_eq!(work.expect("it is still there"), "years of work");
 
     cluster.finish_with_everything_received("orders", &["audit"]).await;
 }
