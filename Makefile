@@ -37,8 +37,8 @@ fix: ## formats
 
 check: lint test ## what CI runs
 
-bench: build ## load generator, with the echo ceiling of the same run
-	@tests/bench.sh "$(TARGET)/debug"
+bench: build ## figures of a cluster on this machine, with the echo ceiling of the same run
+	@MQTEST_BIN_DIR="$(TARGET)/debug" "$(TARGET)/debug/bench"
 
 jepsen: build ## five minutes of random kills, pauses and stops
 	@MQTEST_BIN_DIR="$(TARGET)/debug" MQTEST_FAULT_SECONDS=300 \
