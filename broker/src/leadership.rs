@@ -23,6 +23,8 @@ pub async fn follow(broker: Arc<Broker>, mut role: watch::Receiver<Role>) {
             if let Some(term) = term {
                 info!(%term, broker = %broker.name(), "leading");
                 tasks::start(&broker, &mut duties);
+                // What the leader before handed out last may have died with it.
+                broker.doubt(None);
             } else {
                 info!(term = %now.term, leader = ?now.leader.map(|node| node.0), "following");
             }

@@ -1,5 +1,7 @@
 //! The `broker` program.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use broker::{
     config::{self, Args, Config, TracingFormat},
@@ -8,6 +10,9 @@ use broker::{
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+/// Calls that are cut off by the end of the program.
+const LAST_TASKS_WAIT: Duration = Duration::from_millis(200);
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
@@ -24,8 +29,8 @@ fn main() -> anyhow::Result<()> {
         .build()
         .context("start threads")?;
     let ended = runtime.block_on(run(config));
-    // Blocking reads that nobody waits for any more do not keep the process alive.
-    runtime.shutdown_background();
+    // Whoever still uses the store lets go of it: it must be closed before the process ends.
+    runtime.shutdown_timeout(LAST_TASKS_WAIT);
     ended
 }
 

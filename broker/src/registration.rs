@@ -177,8 +177,11 @@ impl Reporter {
         }
     }
 
-    /// True if the NameServer answered.
+    /// True if the NameServer answered. A node whose group has not formed has nothing to report.
     async fn tell(&mut self, client: &mut RegistryClient<Channel>) -> bool {
+        if self.registration.broker.group.status().group_id.is_none() {
+            return false;
+        }
         let version = version_of(&self.registration.broker.view().topics());
         let with_topics = self.told_version != Some(version);
         let report = self.registration.report(version, with_topics);

@@ -11,7 +11,7 @@ use std::{
     collections::BTreeMap,
     io,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -49,6 +49,9 @@ use crate::{
 const HAND_OVER_WAIT: Duration = Duration::from_secs(3);
 /// The log's own good order: draining, closing.
 const CLOSE_WAIT: Duration = Duration::from_secs(15);
+/// Calls that were cut off let go of the state soon.
+const STORE_CLOSE_WAIT: Duration = Duration::from_secs(2);
+const STORE_CLOSE_LOOK: Duration = Duration::from_millis(5);
 
 /// The broker could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +111,7 @@ pub struct Server {
     stop_serving: oneshot::Sender<()>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
     leadership: JoinHandle<()>,
+    store: Weak<kv::Rocks>,
     _tasks: JoinSet<()>,
     _registering: JoinSet<()>,
     forward_for: Duration,
@@ -138,7 +142,7 @@ impl Server {
 
         let waiting = Arc::new(Waiting::new(config.limits.long_polls));
         let signals = Signals::new(Arc::clone(&waiting));
-        let machine = open_state(&data_dir, Arc::clone(&signals))?;
+        let (machine, store) = open_state(&data_dir, Arc::clone(&signals))?;
         let state = machine.state();
         let replayed_from = state.read().applied().map_or(0, |log_id| log_id.index.0);
         let raft_config = raft_config(&config, &data_dir, &advertised)?;
@@ -186,6 +190,7 @@ impl Server {
             stop_serving,
             serving,
             leadership,
+            store,
             _tasks: tasks,
             _registering: registering,
             forward_for: config.shutdown.forward_for,
@@ -225,6 +230,7 @@ impl Server {
     /// Stops in good order; see the head of this file. Bounded.
     pub async fn stop(self) {
         let Server { broker, gateway, pages, registration, mut serving, leadership, .. } = self;
+        let mut tasks = self._tasks;
         let started = Instant::now();
         info!("stopping");
         pages.stop();
@@ -234,7 +240,7 @@ impl Server {
         if handed_over || !broker.role().borrow().is_leader() {
             tokio::time::sleep(self.forward_for).await;
         }
-        broker.stop_polls();
+        broker.end_waits();
         gateway.close();
         // The server may have ended by itself.
         let _ = self.stop_serving.send(());
@@ -249,7 +255,21 @@ impl Server {
         if let Err(error) = broker.view().flush() {
             warn!(%error, "state not flushed; the next start replays more");
         }
+        drop((broker, gateway, pages, registration));
+        tasks.shutdown().await;
+        closed(&self.store).await;
         info!(took = ?started.elapsed(), "stopped");
+    }
+}
+
+/// Waits until the last user of the store is gone, so that it can be opened again.
+async fn closed(store: &Weak<kv::Rocks>) {
+    let start = Instant::now();
+    while store.strong_count() > 0 && start.elapsed() < STORE_CLOSE_WAIT {
+        tokio::time::sleep(STORE_CLOSE_LOOK).await;
+    }
+    if store.strong_count() > 0 {
+        warn!(waited = ?STORE_CLOSE_WAIT, "the state is still in use");
     }
 }
 
@@ -310,11 +330,16 @@ fn tls(config: &Config, advertised: &str) -> Result<TlsConfig, ServerError> {
     Ok(TlsConfig::self_signed(&names)?)
 }
 
-fn open_state(data_dir: &DataDir, signals: Arc<Signals>) -> Result<Machine, ServerError> {
+fn open_state(
+    data_dir: &DataDir,
+    signals: Arc<Signals>,
+) -> Result<(Machine, Weak<kv::Rocks>), ServerError> {
     let path = data_dir.state();
     let failed = |source| ServerError::State { path: path.clone(), source };
-    let rocks = kv::Rocks::open(&kv::RocksConfig::new(path.clone())).map_err(failed)?;
-    Machine::open(Arc::new(rocks), move |effects| signals.tell(effects)).map_err(failed)
+    let rocks = Arc::new(kv::Rocks::open(&kv::RocksConfig::new(path.clone())).map_err(failed)?);
+    let store = Arc::downgrade(&rocks);
+    let machine = Machine::open(rocks, move |effects| signals.tell(effects)).map_err(failed)?;
+    Ok((machine, store))
 }
 
 fn raft_config(

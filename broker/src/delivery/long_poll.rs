@@ -72,6 +72,11 @@ impl LongPolls {
         self.places.is_empty()
     }
 
+    /// True if somebody waits at `place`.
+    pub fn has_line(&self, place: &Place) -> bool {
+        self.lines.contains_key(place)
+    }
+
     /// Joins the end of the line at `place`.
     pub fn wait(&mut self, place: &Place) -> Result<WaitId, Full> {
         if self.places.len() >= self.bound {

@@ -71,6 +71,11 @@ impl Waiting {
         self.ring(LongPolls::call_all);
     }
 
+    /// True if somebody waits at `place`.
+    pub fn has_line(&self, place: &Place) -> bool {
+        self.lock().polls.has_line(place)
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
         self.lock().polls.len()

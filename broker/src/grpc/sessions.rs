@@ -1,6 +1,6 @@
 //! What access points tell this leader about their clients, and what they are told.
 
-use std::{pin::Pin, sync::Arc, time::Instant};
+use std::{collections::HashSet, pin::Pin, sync::Arc, time::Instant};
 
 use futures::Stream;
 use proto::{
@@ -56,6 +56,9 @@ impl Sessions for SessionService {
         request: Request<Streaming<Up>>,
     ) -> Result<Response<Self::OpenStream>, Status> {
         self.broker.leading().map_err(|error| refuse(&error))?;
+        if *self.broker.stopping().borrow() {
+            return Err(refuse(&Error::Stopped));
+        }
         let (down, outgoing) = mpsc::channel(DOWN_MAX);
         tokio::spawn(converse(Arc::clone(&self.broker), request.into_inner(), down));
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
@@ -105,15 +108,30 @@ impl Sessions for SessionService {
 /// One access point, until it goes or another node leads.
 async fn converse(
     broker: Arc<Broker>,
-    mut incoming: Streaming<Up>,
+    incoming: Streaming<Up>,
     down: mpsc::Sender<Result<Down, Status>>,
 ) {
+    let mut clients = HashSet::new();
+    follow(&broker, incoming, &down, &mut clients).await;
+    if !clients.is_empty() && broker.leading().is_ok() && !*broker.stopping().borrow() {
+        // Its answers to receive calls may have died with it.
+        broker.doubt(Some(clients));
+    }
+}
+
+async fn follow(
+    broker: &Arc<Broker>,
+    mut incoming: Streaming<Up>,
+    down: &mpsc::Sender<Result<Down, Status>>,
+    clients: &mut HashSet<ClientId>,
+) {
     let mut role = broker.role();
+    let mut stopping = broker.stopping();
     let mut changes = broker.group_changes();
     loop {
         tokio::select! {
             said = incoming.message() => match said {
-                Ok(Some(up)) => hear(&broker, up),
+                Ok(Some(up)) => hear(broker, up, clients),
                 Ok(None) => return,
                 Err(error) => {
                     debug!(%error, "session with an access point broke");
@@ -143,18 +161,21 @@ async fn converse(
                 let _ = down.try_send(Err(end));
                 return;
             }
+            // Drops the guard at once: nothing may be held over an await.
+            _ = async { stopping.wait_for(|stopping| *stopping).await.is_ok() } => return,
             () = down.closed() => return,
         }
     }
 }
 
-fn hear(broker: &Arc<Broker>, up: Up) {
+fn hear(broker: &Arc<Broker>, up: Up, clients: &mut HashSet<ClientId>) {
     let now = Instant::now();
     match up.event {
         Some(up::Event::Hello(hello)) => {
             debug!(access_point = %hello.access_point, "session opened");
         }
         Some(up::Event::Client(client)) => {
+            clients.extend(client.client_id.parse::<ClientId>());
             for conflict in broker.clients().announce(&client, now) {
                 warn!(%conflict, "conflicting subscriptions");
             }
@@ -165,7 +186,10 @@ fn hear(broker: &Arc<Broker>, up: Up) {
                 clients.seen(&id, now);
             }
         }
-        Some(up::Event::Gone(gone)) => depart(broker, &gone, now),
+        Some(up::Event::Gone(gone)) => {
+            clients.remove(gone.client_id.as_str());
+            depart(broker, &gone, now);
+        }
         None => (),
     }
 }

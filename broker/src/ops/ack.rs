@@ -2,12 +2,13 @@
 
 use std::{str::FromStr, time::Instant};
 
-use proto::{ConsumerGroup, ReceiptHandle, Topic, limits};
+use proto::{ConsumerGroup, ReceiptHandle, Topic, clock::wall_now, limits};
 
 use super::{Broker, unexpected};
 use crate::{
     Error,
     command::{Ack, AckOutcome, Command, Handle, Outcome},
+    delivery::Place,
 };
 
 /// What became of each handle, in order.
@@ -34,6 +35,7 @@ impl Broker {
         if valid.is_empty() {
             return Ok(parsed.into_iter().map(|handle| handle.map(|_| ())).collect());
         }
+        let place = Place { group: group.clone(), topic: topic.clone() };
         let command = Command::Ack(Ack { group, topic, handles: valid });
         let outcomes = match self.propose(&command, deadline).await? {
             Outcome::Acked(outcomes) => outcomes,
@@ -41,12 +43,23 @@ impl Broker {
         };
         let acked = outcomes.iter().filter(|outcome| **outcome == AckOutcome::Acked).count();
         self.metrics.acked(acked);
+        self.call_for_room(&place);
         let mut outcomes = outcomes.into_iter();
         let mut next = || match outcomes.next().expect("one outcome for each handle") {
             AckOutcome::Acked => Ok(()),
             AckOutcome::InvalidHandle => Err(Error::StaleHandle),
         };
         Ok(parsed.into_iter().map(|handle| handle.and_then(|_| next())).collect())
+    }
+
+    /// A queue with too many deliveries in flight gives out nothing until some are acknowledged:
+    /// whoever waits for that looks again.
+    fn call_for_room(&self, place: &Place) {
+        if self.waiting.has_line(place)
+            && self.view.has_anything(&place.group, &place.topic, wall_now())
+        {
+            self.waiting.pass_on(place);
+        }
     }
 
     /// Reads a handle that must be of this broker, group and topic.

@@ -6,6 +6,7 @@
 mod ack;
 mod admin;
 mod assemble;
+mod doubt;
 mod groups;
 mod invisible;
 mod pick;
@@ -17,7 +18,7 @@ mod view;
 use std::{
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -86,7 +87,7 @@ pub struct Broker {
     clients: Mutex<Clients>,
     role: watch::Receiver<Role>,
     turn: AtomicU32,
-    stopping: AtomicBool,
+    stopping: watch::Sender<bool>,
 }
 
 impl Broker {
@@ -105,7 +106,7 @@ impl Broker {
             role: group.role(),
             lanes: Lanes::default(),
             turn: AtomicU32::new(0),
-            stopping: AtomicBool::new(false),
+            stopping: watch::Sender::new(false),
             settings,
             group,
             view,
@@ -139,14 +140,20 @@ impl Broker {
         if self.role.borrow().is_leader() { Ok(()) } else { Err(self.elsewhere()) }
     }
 
-    /// From now on no receive call waits: those that do are answered as empty.
-    pub fn stop_polls(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
+    /// From now on no receive call waits: those that do are answered as empty. Sessions with
+    /// access points end.
+    pub fn end_waits(&self) {
+        self.stopping.send_replace(true);
         self.waiting.call_all();
     }
 
+    /// True once [`Broker::end_waits`] was called.
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
     fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
+        *self.stopping.borrow()
     }
 
     fn elsewhere(&self) -> Error {

@@ -72,8 +72,10 @@ pub(crate) struct Plan {
     picks: BTreeMap<QueueId, Pick>,
     pub(crate) messages: usize,
     pub(crate) bytes: u64,
-    /// There may be more.
+    /// As much as was wished for.
     pub(crate) full: bool,
+    /// There may be more for others.
+    pub(crate) more: bool,
     /// When each message was stored.
     pub(crate) stamps: HashMap<(QueueId, QueueOffset), Timestamp>,
 }
@@ -93,7 +95,8 @@ pub(crate) fn plan(queues: &impl Queues, marks: &Marks, wish: &Wish<'_>) -> Resu
     for queue in queues.backlogged(wish.first) {
         let from = marks.fresh_from(queue, queues.next(queue));
         plan.take_fresh(queue, from, queues, wish)?;
-        if plan.full || plan.picks.len() >= QUEUES_TAKEN_FROM {
+        plan.more |= plan.picks.len() >= QUEUES_TAKEN_FROM;
+        if plan.full || plan.more {
             break;
         }
     }
@@ -163,7 +166,9 @@ impl Plan {
         };
         let mut to = from;
         let mut fresh = Vec::new();
-        for entry in queues.entries(queue, from, most)? {
+        let entries = queues.entries(queue, from, most)?;
+        self.more |= entries.len() == ENTRIES_LOOKED_AT;
+        for entry in entries {
             if self.full {
                 break;
             }
@@ -184,6 +189,7 @@ impl Plan {
         self.messages += 1;
         self.bytes += u64::from(entry.len);
         self.full = self.messages >= wish.messages || self.bytes >= wish.bytes;
+        self.more |= self.full;
         self.stamps.insert((queue, entry.offset), entry.stamp);
     }
 }

@@ -169,7 +169,7 @@ impl Broker {
                 Ready::Pending => None,
             };
             drop(marks);
-            if plan.full {
+            if plan.more {
                 self.waiting.pass_on(place);
             }
             Ready::Ready(Ok(Some(Taking { proposal, first, reservation, plan })))

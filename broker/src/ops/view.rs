@@ -13,7 +13,7 @@ use crate::{
     command::{Effect, GroupConfig, TopicConfig},
     delivery::{Place, Waiting},
     kv,
-    state::{Holding, QueueProgress, SharedState, State},
+    state::{Holding, QueueProgress, RenewedDelivery, SharedState, State},
 };
 
 /// Changes of consumer groups that an access point may be behind by.
@@ -129,6 +129,11 @@ impl View {
         }
     }
 
+    /// Whether a receive call would find anything at `now`.
+    pub fn has_anything(&self, group: &ConsumerGroup, topic: &Topic, now: Timestamp) -> bool {
+        self.state.read().has_anything(group, topic, None, now)
+    }
+
     /// When the next delivery of the group on the topic ends.
     pub fn next_due(&self, group: &ConsumerGroup, topic: &Topic) -> Option<Timestamp> {
         self.state.read().next_due(group, topic)
@@ -137,6 +142,21 @@ impl View {
     /// Clients with auto-renewed deliveries that end until then.
     pub fn holdings(&self, until: Timestamp, most: usize) -> Vec<Holding> {
         self.state.read().holdings(until, most)
+    }
+
+    /// Log time: the stamp of the last entry applied here.
+    pub fn log_time(&self) -> Timestamp {
+        self.state.read().log_time()
+    }
+
+    /// Auto-renewed deliveries that were made in this span of log time.
+    pub fn renewed_between(
+        &self,
+        from: Timestamp,
+        until: Timestamp,
+        most: usize,
+    ) -> Vec<RenewedDelivery> {
+        self.state.read().renewed_between(from, until, most)
     }
 
     /// Looks at the queues of a topic for a group, `None` where there is no such topic. Short:

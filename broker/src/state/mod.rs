@@ -49,7 +49,7 @@ pub use digest::Digest;
 pub use entries::QueueEntry;
 pub use machine::{Machine, SharedState};
 pub use topics::TopicState;
-pub use view::{DueDelivery, Holding, QueueProgress};
+pub use view::{DueDelivery, Holding, QueueProgress, RenewedDelivery};
 
 use consumer_groups::ConsumerGroups;
 use dedupe::Dedupe;

@@ -4,7 +4,7 @@ use proto::{ClientId, ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic};
 
 use super::subscriptions::Subscription;
 use super::{QueueEntry, State, TopicState};
-use crate::command::GroupConfig;
+use crate::command::{GroupConfig, Handle};
 use crate::kv::{self, ConsumerGroupId, TopicId};
 
 /// Where a consumer group stands in a queue. `committed <= next <= max`.
@@ -50,6 +50,15 @@ pub struct Holding {
     pub client: ClientId,
     /// When the first of them ends.
     pub due: Timestamp,
+}
+
+/// A delivery that the leader renews.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenewedDelivery {
+    pub group: ConsumerGroup,
+    pub topic: Topic,
+    pub client: ClientId,
+    pub handle: Handle,
 }
 
 impl State {
@@ -299,6 +308,32 @@ impl State {
             due,
         };
         found.into_iter().map(holding).collect()
+    }
+
+    /// Auto-renewed deliveries that were made from `from` to `until`, at most `limit`. Looks at
+    /// everything in flight.
+    #[must_use]
+    pub fn renewed_between(
+        &self,
+        from: Timestamp,
+        until: Timestamp,
+        limit: usize,
+    ) -> Vec<RenewedDelivery> {
+        let all = self.subscriptions.iter().flat_map(|((group, topic), subscription)| {
+            subscription.in_flight.records().map(move |(place, record)| (group, topic, place, record))
+        });
+        let found = all.filter(|(_, _, _, record)| {
+            record.delivery.auto_renew && (from..=until).contains(&record.delivery.since)
+        });
+        let delivery = |(group, topic, (queue, offset), record): (_, _, _, &super::in_flight::Record)| {
+            RenewedDelivery {
+                group: self.groups.name(group).clone(),
+                topic: self.topics.get(topic).name().clone(),
+                client: self.subscriptions.client(record.client).clone(),
+                handle: Handle { queue, offset, delivery: record.delivery.id },
+            }
+        };
+        found.take(limit).map(delivery).collect()
     }
 
     fn ids(&self, group: &ConsumerGroup, topic: &Topic) -> Option<(ConsumerGroupId, TopicId)> {

@@ -7,6 +7,7 @@ use std::{
 
 use futures::{StreamExt, stream};
 use proto::{
+    ClientId, Timestamp,
     clock::{millis, wall_now},
     limits::AUTO_RENEW_INVISIBLE,
 };
@@ -41,17 +42,24 @@ pub(super) async fn run(broker: Arc<Broker>) {
 }
 
 async fn round(broker: &Arc<Broker>, leading_since: Instant) {
-    let held = broker.view().holdings(wall_now().plus(AHEAD), MOST);
-    if held.len() == MOST {
-        warn!(most = MOST, "more renewals are due than one round does");
-    }
     let now = Instant::now();
     // A new leader has not heard of everybody yet.
     let indulgent = now.saturating_duration_since(leading_since) < SILENCE;
-    let living: Vec<Holding> = {
-        let clients = broker.clients();
-        held.into_iter().filter(|h| indulgent || clients.heard_of(&h.client, now)).collect()
-    };
+    let lives = |client: &ClientId| indulgent || broker.clients().heard_of(client, now);
+    renew_all(broker, wall_now().plus(AHEAD), lives).await;
+}
+
+/// Renews what ends until then, for clients that live.
+pub(super) async fn renew_all(
+    broker: &Arc<Broker>,
+    until: Timestamp,
+    lives: impl Fn(&ClientId) -> bool,
+) {
+    let held = broker.view().holdings(until, MOST);
+    if held.len() == MOST {
+        warn!(most = MOST, "more renewals are due than one round does");
+    }
+    let living = held.into_iter().filter(|held| lives(&held.client));
     stream::iter(living).for_each_concurrent(AT_ONCE, |held| renew(broker, held)).await;
 }
 

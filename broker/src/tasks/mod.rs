@@ -5,6 +5,7 @@ mod clients;
 
 use std::sync::Arc;
 
+use proto::Timestamp;
 use tokio::task::JoinSet;
 
 use crate::ops::Broker;
@@ -15,4 +16,9 @@ pub fn start(broker: &Arc<Broker>, duties: &mut JoinSet<()>) {
     duties.spawn(clients::expire(Arc::clone(broker)));
     let waiting = Arc::clone(&broker.waiting);
     duties.spawn(async move { waiting.watch_due_times().await });
+}
+
+/// Renews every delivery that ends until then, whoever holds it.
+pub async fn renew_until(broker: &Arc<Broker>, until: Timestamp) {
+    auto_renew::renew_all(broker, until, |_| true).await;
 }

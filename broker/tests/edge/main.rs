@@ -1,0 +1,12 @@
+//! One broker in this process, asked over gRPC as official clients do.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod ack;
+mod admin;
+mod client;
+mod harness;
+mod receive;
+mod restart;
+mod send;
+mod sessions;
+mod start;
