@@ -59,13 +59,16 @@ impl Report {
         if as_json {
             return writeln!(out, "{:#}", self.json);
         }
-        for part in &self.parts {
-            match part {
-                Part::Line(text) => writeln!(out, "{text}")?,
-                Part::Rows(rows) => writeln!(out, "{}", table(rows).trim_fmt())?,
-            }
-        }
-        Ok(())
+        writeln!(out, "{}", self.text())
+    }
+
+    /// What people see.
+    pub fn text(&self) -> String {
+        let show = |part: &Part| match part {
+            Part::Line(text) => text.clone(),
+            Part::Rows(rows) => table(rows).trim_fmt(),
+        };
+        self.parts.iter().map(show).collect::<Vec<_>>().join("\n")
     }
 }
 

@@ -37,13 +37,14 @@ pub struct ConsumeArgs {
     #[arg(long, default_value = "each")]
     pub ack: Ack,
     /// How long a message is kept from others.
-    #[arg(long, value_parser = units::duration, default_value = "60s")]
+    #[arg(long, value_parser = units::duration, default_value = "30s")]
     pub invisible: Duration,
     /// How long an empty poll waits.
     #[arg(long, value_parser = units::duration, default_value = "5s")]
     pub long_poll: Duration,
-    /// After sending has ended: how long to wait for what has not arrived.
-    #[arg(long, value_parser = units::duration, default_value = "30s")]
+    /// After sending has ended: how long to wait for what has not arrived. Longer than --invisible,
+    /// because a message whose delivery got lost on the way comes again only after that.
+    #[arg(long, value_parser = units::duration, default_value = "60s")]
     pub drain: Duration,
 }
 

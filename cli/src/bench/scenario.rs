@@ -180,17 +180,21 @@ pub(super) async fn both(load: &LoadArgs, args: &ConsumeArgs, as_json: bool) -> 
         consumed.duplicates,
         drained.as_millis()
     ));
-    if stored.count() == 0 || missing > 0 {
+    let report = figures.into_report();
+    if stored.count() == 0 {
+        bail!("no message was acknowledged\n{}", report.text());
+    }
+    if missing > 0 {
         bail!(
-            "{} messages were acknowledged and {missing} of them did not arrive within {} s; \
-             failures: sends {:?}, receives {:?}",
+            "{missing} of {} acknowledged messages did not arrive within {} s (a message whose \
+             delivery got lost comes again after --invisible {} s)\n{}",
             stored.count(),
             args.drain.as_secs(),
-            produced.sends.failures,
-            consumed.receives.failures
+            args.invisible.as_secs(),
+            report.text()
         );
     }
-    Ok(figures.into_report())
+    Ok(report)
 }
 
 pub(super) async fn send_to_receive(load: &LoadArgs, args: &RoundTripArgs) -> Result<Report> {
