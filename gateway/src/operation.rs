@@ -303,6 +303,14 @@ mod tests {
         assert!(matches!(failure, Failure::Answered { .. }));
     }
 
+    #[test]
+    fn only_a_poll_is_too_late_before_its_deadline() {
+        let little = LONG_POLL_MIN - Duration::from_millis(1);
+        assert_eq!(ReceiveMessage::too_late(little), Some(Refusal::PollEnded));
+        assert_eq!(ReceiveMessage::too_late(2 * LONG_POLL_MIN), None);
+        assert_eq!(SendMessage::too_late(little), None);
+    }
+
     #[tokio::test]
     async fn the_first_part_of_an_answer_is_not_lost() {
         let part = |code| {
