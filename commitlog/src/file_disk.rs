@@ -32,10 +32,14 @@ impl FileDisk {
     /// What the operating system answers.
     pub fn new(dir: impl Into<PathBuf>) -> io::Result<Self> {
         let dir = dir.into();
+        let missing: Vec<&Path> = dir.ancestors().take_while(|path| !path.exists()).collect();
         std::fs::create_dir_all(&dir)?;
-        // The new directory's own name must survive a crash too.
-        if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
-            File::open(parent)?.sync_all()?;
+        // The names of new directories must survive a crash too.
+        for new in missing {
+            match new.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all()?,
+                _ => File::open(".")?.sync_all()?,
+            }
         }
         Ok(Self { dir })
     }

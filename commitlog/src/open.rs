@@ -1,6 +1,7 @@
 //! Opens a directory: whose it is, what is in it, where the log ends.
 
 use std::collections::BTreeMap;
+use std::io::IoSlice;
 use std::sync::Arc;
 
 use crate::config::{Config, GroupId, Identity};
@@ -77,8 +78,12 @@ pub(crate) fn open(
         closed: before.clean,
     };
     let found = find_end(disk, &files, known)?;
-    let dirty = if before.clean { 0 } else { unsynced_bound };
-    let (active, cut) = settle(&**disk, files.last(), found.tail, dirty)?;
+    let kept = Kept {
+        tail: found.tail,
+        synced: if same_boot(&before, identity) { before.synced } else { found.tail.end },
+        reach: if before.clean { 0 } else { unsynced_bound },
+    };
+    let (active, cut) = settle(&**disk, files.last(), kept)?;
     let recovered = Recovered {
         last: found.tail.last.max(before.purged),
         purged: before.purged,
@@ -277,14 +282,22 @@ fn open_segment(disk: &dyn Disk, base: LogOffset) -> Result<Arc<dyn DiskFile>, E
     disk.open(&name).map_err(|e| Error::io("open", &name, e))
 }
 
-/// Clears what a torn write may have left in the `reach` bytes behind the end, and makes what is
-/// kept durable.
+/// What of the last segment counts.
+struct Kept {
+    tail: Tail,
+    /// From here on, only the page cache may have it.
+    synced: LogOffset,
+    /// A torn write may have left something this far behind the end.
+    reach: u64,
+}
+
+/// Clears what a torn write may have left behind the end, and makes what is kept durable.
 fn settle(
     disk: &dyn Disk,
     last: Option<&SegmentHeader>,
-    tail: Tail,
-    reach: u64,
+    kept: Kept,
 ) -> Result<(Option<Active>, Option<Cut>), Error> {
+    let Kept { tail, synced, reach } = kept;
     let Some(header) = last else { return Ok((None, None)) };
     let base = header.base;
     let file = open_segment(disk, base)?;
@@ -303,10 +316,29 @@ fn settle(
         }
         at = at + len;
     }
-    // Also what only the page cache may have: from here on it counts as synced.
+    write_again(&*file, base, synced, tail.end).map_err(io("write"))?;
+    // From here on all of it counts as synced.
     file.sync_data().map_err(io("sync"))?;
     let active = Active { base, file, recycled: true };
     Ok((Some(active), cut))
+}
+
+/// Writes the bytes between `from` and `to` once more. After a failed sync the page cache may show
+/// what the disk never got and what no further sync would bring there.
+fn write_again(
+    file: &dyn DiskFile,
+    base: LogOffset,
+    from: LogOffset,
+    to: LogOffset,
+) -> std::io::Result<()> {
+    let mut at = from.max(base + SEGMENT_HEADER);
+    while at < to {
+        let mut buf = vec![0; size(CLEAR_CHUNK.min(to - at))];
+        file.read_at(&mut buf, at - base)?;
+        file.write_at(&mut [IoSlice::new(&buf)], at - base)?;
+        at = at + buf.len() as u64;
+    }
+    Ok(())
 }
 
 /// Writes zeros in place of what stands between `from` and `to`.

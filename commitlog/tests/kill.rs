@@ -119,6 +119,26 @@ fn after_a_kill_a_flipped_bit_before_a_sound_entry_is_damage_whatever_the_mark_s
     }
 }
 
+/// What a failed sync left in the page cache is not on the disk, and the next sync of the same pages
+/// would not bring it there.
+#[test]
+fn after_a_failed_sync_a_restart_makes_durable_what_it_finds() {
+    let disk = SimDisk::new();
+    let mut node = open(&disk).unwrap();
+    node.append(records(1, 0..2, 300)).unwrap();
+    node.vote(1).unwrap();
+    node.log.append(records(1, 2..5, 300), node.outcomes.named(4)).unwrap();
+    disk.fail_at(disk.calls() + 1, Fault::Eio);
+    node.settle();
+    assert!(matches!(node.outcomes.failed()[0], Error::Io { action: "sync", .. }));
+    drop(node);
+    let node = open(&disk).unwrap();
+    assert_eq!(node.all().unwrap(), records(1, 0..5, 300));
+    drop(node);
+    let node = open(&disk.after_crash(Loss::Unsynced)).unwrap();
+    assert_eq!(node.all().unwrap(), records(1, 0..5, 300), "what was found has to stay");
+}
+
 #[test]
 fn a_lost_newest_segment_is_missed_once_the_mark_has_passed_it() {
     let disk = SimDisk::new();
