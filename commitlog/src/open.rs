@@ -83,7 +83,7 @@ pub(crate) fn open(
         synced: if same_boot(&before, identity) { before.synced } else { found.tail.end },
         reach: if before.clean { 0 } else { unsynced_bound },
     };
-    let (active, cut) = settle(&**disk, files.last(), kept)?;
+    let (active, cut) = settle(&**disk, files.last(), &kept)?;
     let recovered = Recovered {
         last: found.tail.last.max(before.purged),
         purged: before.purged,
@@ -295,9 +295,9 @@ struct Kept {
 fn settle(
     disk: &dyn Disk,
     last: Option<&SegmentHeader>,
-    kept: Kept,
+    kept: &Kept,
 ) -> Result<(Option<Active>, Option<Cut>), Error> {
-    let Kept { tail, synced, reach } = kept;
+    let &Kept { tail, synced, reach } = kept;
     let Some(header) = last else { return Ok((None, None)) };
     let base = header.base;
     let file = open_segment(disk, base)?;
