@@ -10,7 +10,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use broker::command::{Append, Command, Handle, NewMessage, Outcome, Pick, Pop, PutTopic, TopicConfig};
+use broker::command::{
+    Append, Command, Handle, NewMessage, Outcome, Pick, Pop, PutTopic, TopicConfig,
+};
 use broker::kv::{Kv, Rocks, RocksConfig};
 use broker::state::State;
 use bytes::{Bytes, BytesMut};

@@ -61,7 +61,7 @@ impl Rocks {
         let cache = Cache::new_lru_cache(config.cache_bytes);
         let families = Family::ALL
             .map(|f| ColumnFamilyDescriptor::new(f.name(), family_options(f, config, &cache)));
-        let db = open(&config.path, families)?;
+        let db = open(&config.path, config.memtable_bytes, families)?;
         Ok(Self { db, trims: Mutex::default() })
     }
 
@@ -168,6 +168,7 @@ impl std::fmt::Debug for Rocks {
 
 fn open(
     path: &Path,
+    memtable_bytes: usize,
     families: impl IntoIterator<Item = ColumnFamilyDescriptor>,
 ) -> Result<DB, Error> {
     let mut options = Options::default();
@@ -176,6 +177,8 @@ fn open(
     options.set_atomic_flush(true);
     options.set_max_background_jobs(2);
     options.set_bytes_per_sync(1 << 20);
+    // All memtables together, those being flushed included.
+    options.set_db_write_buffer_size(memtable_bytes * 4);
     // One thread writes, so nothing is gained by the machinery for several.
     options.set_allow_concurrent_memtable_write(false);
     options.set_enable_write_thread_adaptive_yield(false);

@@ -6,7 +6,7 @@ use commitlog::position::LogOffset;
 use proto::{QueueId, QueueOffset, Timestamp};
 
 use super::State;
-use crate::kv::consume_queue::{self, Entry, Run};
+use crate::kv::consume_queue::{self, Entry};
 use crate::kv::{self, TopicId};
 
 /// A message of a queue.
@@ -70,39 +70,38 @@ impl State {
         found: &mut Vec<QueueEntry>,
     ) -> Result<(), kv::Error> {
         consume_queue::scan(&*self.kv, topic, queue, from, |run| {
-            let offsets = (run.first.0..).map(QueueOffset);
-            for (offset, entry) in offsets.zip(&run.entries).skip_while(|(o, _)| *o < from) {
+            for (offset, entry) in run.entries_from(from) {
                 if found.len() == limit || offset == below {
                     return ControlFlow::Break(());
                 }
-                found.push(QueueEntry::new(offset, entry));
+                found.push(QueueEntry::new(offset, &entry));
             }
-            ControlFlow::Continue(())
+            match found.len() == limit {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
         })
     }
 
-    /// The entries at offsets that the queue holds, in the order of `offsets`.
+    /// The entries at offsets that the queue holds, in the order of `offsets`. Quick when they
+    /// ascend and are close to each other.
     pub(super) fn entries_at(
         &self,
         topic: TopicId,
         queue: QueueId,
-        offsets: impl Iterator<Item = QueueOffset>,
-    ) -> Result<Vec<Entry>, kv::Error> {
-        let tail_from = self.tail_from(topic, queue);
-        let tail = self.tails.of(topic, queue);
-        let mut run: Option<Run> = None;
-        let mut found = Vec::with_capacity(offsets.size_hint().0);
-        for offset in offsets {
-            if let Some(place) = offset.0.checked_sub(tail_from.0) {
-                let place = usize::try_from(place).expect("tails are short");
-                found.push(tail.expect("the offset is in the tail")[place]);
-                continue;
-            }
-            if run.as_ref().is_none_or(|run| run.get(offset).is_none()) {
-                run = consume_queue::find(&*self.kv, topic, queue, offset)?;
-            }
-            let entry = run.as_ref().and_then(|run| run.get(offset));
-            found.push(*entry.expect("a queue holds every offset below its end"));
+        offsets: &[QueueOffset],
+    ) -> Result<Vec<QueueEntry>, kv::Error> {
+        let mut found = Vec::with_capacity(offsets.len());
+        let mut rest = offsets;
+        while let Some(first) = rest.first() {
+            let (close, further) = rest.split_at(close_ones(rest));
+            let span = close[close.len() - 1].0 - first.0 + 1;
+            let span = usize::try_from(span).expect("they are close");
+            let entries = self.entries(topic, queue, *first, span)?;
+            assert_eq!(entries.len(), span, "queue {topic}/{queue} holds less than was asked for");
+            let places = close.iter().map(|offset| offset.0 - first.0);
+            found.extend(places.map(|at| entries[usize::try_from(at).expect("they are close")]));
+            rest = further;
         }
         Ok(found)
     }
@@ -113,4 +112,16 @@ impl State {
         let held = self.tails.of(topic, queue).map_or(0, std::collections::VecDeque::len);
         QueueOffset(max - held as u64)
     }
+}
+
+/// How many of the offsets can be read in one go: as long as they ascend and stay close.
+fn close_ones(offsets: &[QueueOffset]) -> usize {
+    /// Reading on costs 30 ns an entry, and starting anew about 5 us.
+    const CLOSE: u64 = 128;
+    /// Entries in memory at a time.
+    const FAR: u64 = 4096;
+    let go_on = |pair: &[QueueOffset]| {
+        pair[0] < pair[1] && pair[1].0 - pair[0].0 <= CLOSE && pair[1].0 - offsets[0].0 <= FAR
+    };
+    1 + offsets.windows(2).take_while(|pair| go_on(pair)).count()
 }

@@ -137,8 +137,8 @@ impl State {
         grants: &[Grant],
         granted: &mut Vec<Granted>,
     ) -> Result<(), kv::Error> {
-        let offsets = grants.iter().map(|grant| grant.offset);
-        let entries = self.entries_at(to.topic, queue, offsets)?;
+        let offsets: Vec<_> = grants.iter().map(|grant| grant.offset).collect();
+        let entries = self.entries_at(to.topic, queue, &offsets)?;
         granted.extend(grants.iter().zip(entries).map(|(grant, entry)| Granted {
             queue,
             offset: grant.offset,

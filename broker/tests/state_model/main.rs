@@ -49,8 +49,7 @@ fn reached(logs: &[Log]) -> [usize; 6] {
 fn the_logs_reach_every_corner() {
     let mut runner = TestRunner::deterministic();
     let logs = log(1..80);
-    let logs: Vec<_> =
-        (0..100).map(|_| logs.new_tree(&mut runner).unwrap().current()).collect();
+    let logs: Vec<_> = (0..100).map(|_| logs.new_tree(&mut runner).unwrap().current()).collect();
     let reached = reached(&logs);
     let least = [3000, 250, 1500, 200, 500, 200];
     assert!(reached.iter().zip(least).all(|(r, l)| *r >= l), "{reached:?} is not {least:?}");
