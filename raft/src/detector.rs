@@ -69,6 +69,7 @@ impl Detector {
         let Some(vote) = vote.filter(|vote| vote.committed && vote.node_id == from.0) else {
             return;
         };
+        self.presence.heard_from(from, boot_id);
         let leader = Leader { term: vote.term, node: from, boot_id: Some(boot_id) };
         let mut heard = self.heard.lock().expect("no holder panics");
         if heard.is_none_or(|last| last.term <= leader.term) {
@@ -305,6 +306,15 @@ mod tests {
         assert!(!sees(&detector, Process::Alive { boot_id: BOOT }));
         assert!(sees(&detector, Process::Refused));
         assert!(sees(&detector, Process::Alive { boot_id: BOOT + 1 }));
+    }
+
+    #[test]
+    fn a_message_proves_that_an_address_which_refused_does_so_no_more() {
+        let detector = follower();
+        assert!(sees(&detector, Process::Refused), "it has not been started yet");
+        heartbeat(&detector, 5, BOOT);
+        assert!(!detector.leader_is_gone());
+        assert!(sees(&detector, Process::Refused), "dialled again");
     }
 
     #[test]

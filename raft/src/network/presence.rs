@@ -49,6 +49,8 @@ struct Peer {
     client_addr: Option<String>,
 }
 
+const UNKNOWN: Peer = Peer { process: Process::Unknown, heard: None, client_addr: None };
+
 /// The latest about every peer.
 #[derive(Debug)]
 pub(crate) struct Presence {
@@ -105,6 +107,18 @@ impl Presence {
         });
     }
 
+    /// A peer's process said something. It was not there when it was dialled last, but it is now.
+    pub(crate) fn heard_from(&self, peer: NodeId, boot_id: u64) {
+        let mut peers = self.peers.lock().expect("no holder panics");
+        let state = peers.entry(peer).or_insert(UNKNOWN);
+        match state.process {
+            Process::Alive { .. } => return,
+            Process::Refused | Process::Unknown => state.process = Process::Alive { boot_id },
+        }
+        drop(peers);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
     fn refused_secret(&self, peer: NodeId) {
         self.update(peer, |state| state.heard = Some(Heard::WrongSecret));
     }
@@ -114,9 +128,8 @@ impl Presence {
     }
 
     fn update(&self, peer: NodeId, change: impl FnOnce(&mut Peer)) {
-        let unknown = Peer { process: Process::Unknown, heard: None, client_addr: None };
         let mut peers = self.peers.lock().expect("no holder panics");
-        let state = peers.entry(peer).or_insert(unknown);
+        let state = peers.entry(peer).or_insert(UNKNOWN);
         let before = (state.process, state.heard.clone(), state.client_addr.clone());
         change(state);
         let after = (state.process, state.heard.clone(), state.client_addr.clone());

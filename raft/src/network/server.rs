@@ -86,6 +86,7 @@ impl Server {
         // A node's own id can come from an address that is on the list twice.
         if self.local.peers.contains_key(&caller) && caller != self.local.node {
             self.presence.introduced(caller, from);
+            self.presence.heard_from(caller, from.boot_id);
         }
         Ok(())
     }

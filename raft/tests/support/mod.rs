@@ -7,10 +7,9 @@
     reason = "each test file uses a part of this, and speaks to whoever runs it"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -361,14 +360,13 @@ impl Cluster {
 /// An address on which nobody listens. Below the range that the system hands out to connections,
 /// which could otherwise take it while a node is down.
 pub fn free_addr() -> String {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    const FIRST: u16 = 12_000;
-    const COUNT: u16 = 18_000;
-    let start = u16::try_from(std::process::id() % u32::from(COUNT)).unwrap();
+    const PORTS: std::ops::Range<u16> = 10_000..32_000;
+    static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
-        let step = NEXT.fetch_add(7, Ordering::Relaxed);
-        let addr = format!("127.0.0.1:{}", FIRST + start.wrapping_add(step) % COUNT);
-        if TcpListener::bind(&addr).is_ok() {
+        let port = rand::random_range(PORTS);
+        let addr = format!("127.0.0.1:{port}");
+        // By nobody else in this process, which may not have started its node yet, and by no other.
+        if TAKEN.lock().unwrap().insert(port) && TcpListener::bind(&addr).is_ok() {
             return addr;
         }
     }
