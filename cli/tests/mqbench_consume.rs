@@ -47,6 +47,9 @@ fn all_that_was_sent_arrives_and_is_acknowledged() {
         let note = found["notes"][0].as_str().unwrap();
         assert!(note.contains(" 0 of them not received, 0 received twice"), "{note}");
         assert!(note.starts_with(&format!("{} messages", served.shelf.acknowledged())), "{note}");
+        // The shelf's route has two queues, and the sends take turns.
+        let [first, second] = served.shelf.by_queue();
+        assert!(first.abs_diff(second) <= 4 && first > 0, "{first} and {second}");
         for what in ["send", "receive", "ack", "send to receive"] {
             assert!(samples(figure(&found, what)) > 0, "{what}");
         }

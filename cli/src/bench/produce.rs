@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Result;
-use proto::SendMessageRequest;
+use proto::{SendMessageRequest, v2};
 use tokio::{task::JoinSet, time};
 
 use super::{
@@ -26,6 +26,8 @@ use super::{
 /// a server in trouble is not buried.
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 const LAST_BACKOFF: Duration = Duration::from_millis(500);
+/// Load is spread over this many queues at most.
+const MAX_QUEUES: usize = 256;
 
 /// What sending came to.
 #[derive(Clone, Debug)]
@@ -37,7 +39,8 @@ pub(super) struct Produced {
 
 struct Shared {
     pace: Pace,
-    template: Template,
+    /// One for each queue; they take turns, as with official producers.
+    templates: Vec<Template>,
     batch: usize,
     next_number: AtomicU64,
     recorder: Mutex<Recorder>,
@@ -55,21 +58,21 @@ pub(super) fn window(load: &LoadArgs) -> Window {
 pub(super) async fn run(
     load: &LoadArgs,
     clients: &[Client],
+    queues: &[v2::MessageQueue],
     run: Run,
     window: Window,
     stored: Option<Arc<Mutex<Marks>>>,
     progress: &Progress,
 ) -> Result<Produced> {
-    let tag = load.tag.as_deref();
-    let look = Look { topic: &load.topic, size: load.size, tag, keys: load.keys };
-    let template = Template::new(run, &look)?;
+    let templates: Result<Vec<_>> =
+        queues.iter().take(MAX_QUEUES).map(|queue| template(load, run, queue.id)).collect();
     let pace = match load.rate {
         None => Pace::closed(window.to),
         Some(rate) => Pace::open(Schedule::new(Instant::now(), load.batch as u64, rate), window.to),
     };
     let shared = Arc::new(Shared {
         pace,
-        template,
+        templates: templates?,
         batch: load.batch,
         next_number: AtomicU64::new(0),
         recorder: Mutex::new(Recorder::new(window)),
@@ -85,6 +88,13 @@ pub(super) async fn run(
     Ok(Produced { sends, not_sent: shared.pace.not_sent() })
 }
 
+/// How the messages for one queue look.
+pub(super) fn template(load: &LoadArgs, run: Run, queue_id: i32) -> Result<Template> {
+    let tag = load.tag.as_deref();
+    let look = Look { topic: &load.topic, size: load.size, tag, keys: load.keys, queue_id };
+    Template::new(run, &look)
+}
+
 fn recorded(shared: &Shared) -> std::sync::MutexGuard<'_, Recorder> {
     shared.recorder.lock().expect("no sender panics while it counts")
 }
@@ -94,7 +104,9 @@ async fn send_until_the_end(mut client: Client, shared: Arc<Shared>) {
     while let Some(due) = shared.pace.next().await {
         let count = shared.batch as u64;
         let first = shared.next_number.fetch_add(count, Ordering::Relaxed);
-        let message = |number| shared.template.message(Stamp { number, due });
+        let turn = usize::try_from(first / count).expect("as many as fit the memory");
+        let template = &shared.templates[turn % shared.templates.len()];
+        let message = |number| template.message(Stamp { number, due });
         let request =
             SendMessageRequest { messages: (first..first + count).map(message).collect() };
         let outcome = send(&mut client, request).await;

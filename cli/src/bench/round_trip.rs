@@ -16,7 +16,7 @@ use super::{
     load::LoadArgs,
     produce,
     recorder::{Latencies, Percentiles},
-    template::{Look, Run, Stamp, Template},
+    template::{Run, Stamp},
     units,
 };
 
@@ -93,9 +93,7 @@ async fn measure(
     run: Run,
     arrivals: &mut mpsc::Receiver<Arrival>,
 ) -> Result<RoundTrips> {
-    let tag = load.tag.as_deref();
-    let look = Look { topic: &load.topic, size: load.size, tag, keys: load.keys };
-    let template = Template::new(run, &look)?;
+    let template = produce::template(load, run, 0)?;
     let mut client = sender.clone();
     let (mut sends, mut ways) = (Latencies::new(), Latencies::new());
     for number in 0..WARM_UP + args.samples {

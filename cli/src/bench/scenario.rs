@@ -58,7 +58,9 @@ impl Target {
 
     async fn produce(&self, load: &LoadArgs, progress: &Progress) -> Result<Produced> {
         let window = produce::window(load);
-        let produced = produce::run(load, &self.clients, self.run, window, None, progress).await?;
+        let produced =
+            produce::run(load, &self.clients, &self.queues, self.run, window, None, progress)
+                .await?;
         if produced.sends.messages == 0 {
             bail!("{} took no message: {:?}", self.address, produced.sends.failures);
         }
@@ -152,7 +154,8 @@ pub(super) async fn both(load: &LoadArgs, args: &ConsumeArgs, as_json: bool) -> 
     let marks = Some(Arc::clone(&stored));
     let progress = Progress::new(as_json);
     let produced =
-        produce::run(load, &target.clients, target.run, window, marks, &progress).await?;
+        produce::run(load, &target.clients, &target.queues, target.run, window, marks, &progress)
+            .await?;
 
     let stored = stored.lock().expect("the senders are gone").clone();
     let ended = Instant::now();

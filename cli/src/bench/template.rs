@@ -81,6 +81,8 @@ pub(super) struct Look<'a> {
     pub(super) tag: Option<&'a str>,
     /// Each message has its own id as its key.
     pub(super) keys: bool,
+    /// The queue that the sender chose.
+    pub(super) queue_id: i32,
 }
 
 impl Template {
@@ -100,6 +102,7 @@ impl Template {
                 message_type: v2::MessageType::Normal as i32,
                 born_timestamp: Some(clock::wall_now().into()),
                 born_host: "mqbench".into(),
+                queue_id: look.queue_id,
                 ..v2::SystemProperties::default()
             }),
             body: body.into(),
@@ -139,7 +142,8 @@ mod tests {
 
     fn template(run: Run, keys: bool) -> Template {
         let topic = "orders".parse().unwrap();
-        Template::new(run, &Look { topic: &topic, size: 100, tag: Some("t"), keys }).unwrap()
+        let look = Look { topic: &topic, size: 100, tag: Some("t"), keys, queue_id: 3 };
+        Template::new(run, &look).unwrap()
     }
 
     #[test]
@@ -152,6 +156,7 @@ mod tests {
             message::check(&message, &message::Rules::default(), clock::wall_now()).unwrap();
             assert_eq!(message.body.len(), 100);
             let system = message.system_properties.unwrap();
+            assert_eq!(system.queue_id, 3);
             assert_eq!(system.keys, std::slice::from_ref(&system.message_id));
             system.message_id
         };

@@ -37,7 +37,8 @@ struct Inner {
 struct Messages {
     waiting: VecDeque<v2::Message>,
     taken: u64,
-    pub(crate) acknowledged: u64,
+    acknowledged: u64,
+    by_queue: [u64; 2],
 }
 
 /// A shelf that serves for as long as this lives.
@@ -67,8 +68,15 @@ impl Shelf {
         self.0.messages.lock().unwrap().acknowledged
     }
 
+    /// Messages that came for each of the two queues.
+    pub(crate) fn by_queue(&self) -> [u64; 2] {
+        self.0.messages.lock().unwrap().by_queue
+    }
+
     fn put(&self, message: v2::Message) {
+        let queue = message.system_properties.as_ref().unwrap().queue_id;
         let mut messages = self.0.messages.lock().unwrap();
+        messages.by_queue[usize::try_from(queue).unwrap()] += 1;
         messages.taken += 1;
         let is_each = |each: u64| each != 0 && messages.taken.is_multiple_of(each);
         let copies = match (is_each(self.0.lose_each), is_each(self.0.repeat_each)) {
