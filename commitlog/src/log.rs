@@ -267,7 +267,10 @@ impl Drop for CommitLog {
     fn drop(&mut self) {
         self.shared.inner().closed = true;
         self.shared.queued.notify_one();
+        // The last owner may be a callback, which runs on that very thread.
+        let own = std::thread::current().id();
         if let Some(thread) = self.thread.lock().expect("nobody panics holding it").take()
+            && thread.thread().id() != own
             && thread.join().is_err()
         {
             tracing::error!("the log's thread panicked");

@@ -67,6 +67,10 @@ impl Writer {
 
     /// Does what can wait: background syncs and the synced mark of an idle log.
     fn catch_up(&mut self) {
+        // A sync that failed must not be tried again: it could succeed without having synced.
+        if self.shared.inner().poisoned.is_some() {
+            return;
+        }
         let due = match (self.shared.config.flush, self.unsynced_since) {
             (Flush::Async { max_delay, .. }, Some(since)) => since.elapsed() >= max_delay,
             _ => false,
@@ -77,7 +81,7 @@ impl Writer {
         }
         let (synced, idle) = {
             let inner = self.shared.inner();
-            (inner.synced, inner.queue.is_empty() && inner.poisoned.is_none())
+            (inner.synced, inner.queue.is_empty())
         };
         if idle
             && synced > self.hard.state().synced
@@ -135,6 +139,7 @@ impl Writer {
     /// Ends the log: after a failed write or sync nobody knows what the disk has.
     fn poison(&mut self, error: &Error) {
         tracing::error!(%error, "log stops");
+        self.unsynced_since = None;
         let mut inner = self.shared.inner();
         inner.poisoned.get_or_insert_with(|| error.clone());
         let jobs: Vec<Job> = inner.queue.drain(..).collect();
@@ -393,5 +398,38 @@ impl Writer {
         let recycle =
             segment.created_here && unread && inner.spares.ready() < wanted + inner.promised;
         Some((base, recycle))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::config::{Config, GroupId, Identity};
+    use crate::log::CommitLog;
+    use crate::record::{Kind, Record};
+    use crate::sim::{Fault, SimDisk};
+
+    #[test]
+    fn a_background_sync_that_failed_is_never_tried_again() {
+        let disk = SimDisk::new();
+        let flush = Flush::Async { max_bytes: 1 << 20, max_delay: Duration::ZERO };
+        let config = Config { flush, ..Config::with_segment_size(8192) };
+        let identity = Identity { node_id: 1, group_id: Some(GroupId(1)), boot_id: None };
+        let (log, mut writer, _) =
+            CommitLog::open_without_thread(config, disk.clone(), identity).unwrap();
+        let record = Record::new(LogId::new(1, 0), Kind::Batch, 0, Bytes::from_static(b"body"));
+        log.append(vec![record], Box::new(|result| result.unwrap())).unwrap();
+        assert!(writer.step());
+        assert!(log.state().synced < log.state().written, "left to the background");
+        disk.fail_next(Fault::Eio);
+        writer.catch_up();
+        let calls = disk.calls();
+        writer.catch_up();
+        assert_eq!(disk.calls(), calls, "the disk is left alone");
+        assert!(log.state().synced < log.state().written);
+        let refused = log.save_vote([1; VOTE_LEN], Box::new(|_| {})).unwrap_err();
+        assert!(matches!(refused, Error::Poisoned { .. }), "{refused}");
     }
 }
