@@ -18,7 +18,7 @@ pub async fn inform(broker: Arc<Broker>, cluster: String, directory: Arc<RemoteD
     let mut topics = broker.view().topics_changed();
     topics.mark_changed();
     loop {
-        directory.observe_group(group_view(&broker, &cluster, broker.group.status()));
+        directory.observe_group(group_view(&broker, &cluster, &broker.group.status()));
         if topics.has_changed().unwrap_or(false) {
             topics.mark_unchanged();
             let routes =
@@ -41,7 +41,7 @@ pub fn route(topic: Topic, config: TopicConfig) -> TopicRoute {
 
 /// The group as this node knows it. A leader counts once it says so itself: one that is elected
 /// and has not caught up yet serves nobody.
-fn group_view(broker: &Broker, cluster: &str, status: Status) -> GroupView {
+fn group_view(broker: &Broker, cluster: &str, status: &Status) -> GroupView {
     let own = status.node_id;
     let leader_id = status.leader.filter(|id| *id != own || status.role.is_leader());
     let member = |member: &raft::Member| MemberView {

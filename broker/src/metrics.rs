@@ -52,6 +52,11 @@ struct RoleLabel {
     role: &'static str,
 }
 
+/// Where a gauge gets its value from.
+type Source = fn(&Sample) -> u64;
+/// A histogram for each RPC.
+type Seconds = Family<Labels, Histogram, fn() -> Histogram>;
+
 /// Positions and counts that are read when a page is asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Sample {
@@ -79,7 +84,7 @@ pub struct Sample {
 pub struct Metrics {
     registry: Mutex<Registry>,
     calls: Family<Call, Counter>,
-    seconds: Family<Labels, Histogram, fn() -> Histogram>,
+    seconds: Seconds,
     sent_messages: Counter,
     sent_bytes: Counter,
     delivered_messages: Counter,
@@ -88,7 +93,7 @@ pub struct Metrics {
     acked_messages: Counter,
     undeliverable_messages: Counter,
     role: Family<RoleLabel, Gauge>,
-    gauges: Vec<(fn(&Sample) -> u64, Gauge<i64, AtomicI64>)>,
+    gauges: Vec<(Source, Gauge<i64, AtomicI64>)>,
 }
 
 /// 0.25 ms to 16 s in powers of two: finer than a disk's sync, longer than most long polls.
@@ -103,7 +108,7 @@ fn count(value: usize) -> u64 {
 }
 
 /// Name, help and source of each plain gauge.
-const GAUGES: [(&str, &str, fn(&Sample) -> u64); 8] = [
+const GAUGES: [(&str, &str, Source); 8] = [
     ("raft_term", "Raft term", |s| s.term),
     ("raft_purged_index", "Last index purged from the log", |s| s.purged),
     ("raft_applied_index", "Last index applied to the state", |s| s.applied),
@@ -126,8 +131,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("raftmq");
         let calls = Family::default();
         registry.register("calls", "RPCs answered, by RocketMQ status code", calls.clone());
-        let seconds: Family<Labels, Histogram, fn() -> Histogram> =
-            Family::new_with_constructor(latency_buckets);
+        let seconds: Seconds = Family::new_with_constructor(latency_buckets);
         registry.register("call_seconds", "Time until the answer", seconds.clone());
         let mut counter = |name: &str, help: &str| {
             let counter = Counter::default();

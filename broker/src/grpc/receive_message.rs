@@ -160,7 +160,7 @@ struct Answer {
 
 enum State {
     Waiting(oneshot::Receiver<Outcome>),
-    Writing(Batch),
+    Writing(Box<Batch>),
     Telling(VecDeque<ReceiveMessageResponse>),
     Done,
 }
@@ -186,7 +186,7 @@ impl Stream for Answer {
             let next = match &mut self.state {
                 State::Waiting(outcome) => match Pin::new(outcome).poll_outcome(context) {
                     Ready::Pending => return Ready::Pending,
-                    Ready::Ready(Ok(batch)) => State::Writing(batch),
+                    Ready::Ready(Ok(batch)) => State::Writing(Box::new(batch)),
                     Ready::Ready(Err(error)) => match status::answer(&error) {
                         Ok(status) => State::telling(status),
                         // Nothing was told yet: the gateway asks whoever leads now.

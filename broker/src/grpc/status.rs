@@ -12,12 +12,16 @@ use crate::{Error, command::Rejection};
 /// What the client is told. `Err` for what is not the client's business: the gateway asks another
 /// node, or says that nobody knows.
 pub fn answer(error: &Error) -> Result<v2::Status, Miss> {
-    match error {
-        Error::NotLeader { leader } => Err(Miss::NotLeader { leader: leader.clone() }),
-        Error::Stopped => Err(Miss::NotDone),
-        Error::Unknown => Err(Miss::Unknown),
-        told => Ok(of(told)),
+    if let Error::NotLeader { leader } = error {
+        return Err(Miss::NotLeader { leader: leader.clone() });
     }
+    if *error == Error::Stopped {
+        return Err(Miss::NotDone);
+    }
+    if *error == Error::Unknown {
+        return Err(Miss::Unknown);
+    }
+    Ok(of(error))
 }
 
 /// The same, with a code for every case.

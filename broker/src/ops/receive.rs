@@ -112,9 +112,8 @@ impl Broker {
         }
         loop {
             // In line first, then another look: what arrives in between rings.
-            let wait = match self.waiting.join(&place) {
-                Ok(wait) => wait,
-                Err(_) => return Err(Error::Overloaded(Bound::LongPolls)),
+            let Ok(wait) = self.waiting.join(&place) else {
+                return Err(Error::Overloaded(Bound::LongPolls));
             };
             if self.is_stopping() {
                 return Ok(None);

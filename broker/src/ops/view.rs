@@ -201,7 +201,7 @@ pub(super) struct Looking<'a> {
     topic: &'a Topic,
 }
 
-fn store(error: kv::Error) -> Error {
+fn store(error: &kv::Error) -> Error {
     Error::Store { reason: error.to_string() }
 }
 
@@ -217,14 +217,18 @@ impl Queues for Looking<'_> {
     }
 
     fn entries(&self, queue: QueueId, from: QueueOffset, most: usize) -> Result<Vec<Entry>, Error> {
-        let found = self.state.scan(self.topic, queue, from, most).map_err(store)?;
+        let found =
+            self.state.scan(self.topic, queue, from, most).map_err(|error| store(&error))?;
         Ok(found.iter().map(Entry::of).collect())
     }
 
     fn overdue(&self, now: Timestamp, most: usize) -> Result<Vec<Overdue>, Error> {
         let mut overdue = Vec::new();
         for due in self.state.due(self.group, self.topic, None, now, most) {
-            let entry = self.state.entry(self.topic, due.queue, due.offset).map_err(store)?;
+            let entry = self
+                .state
+                .entry(self.topic, due.queue, due.offset)
+                .map_err(|error| store(&error))?;
             if let Some(entry) = entry {
                 let (queue, delivery) = (due.queue, due.delivery);
                 overdue.push(Overdue { queue, entry: Entry::of(&entry), delivery });

@@ -70,11 +70,9 @@ impl std::fmt::Display for Conflict {
         for (n, (filter, client)) in self.views.iter().enumerate() {
             let comma = if n == 0 { "" } else { "," };
             match filter {
-                Some(filter) => {
-                    write!(f, "{comma} {client} with {filter:?}", filter = filter.to_string())?
-                }
+                Some(filter) => write!(f, "{comma} {client} with \"{filter}\"")?,
                 None => write!(f, "{comma} {client} not at all")?,
-            }
+            };
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use broker::{
     config::{Config, Peers, Size},
     server::Server,
 };
+use raft::Role;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -47,7 +48,7 @@ impl Node {
     async fn started(config: Config, dir: TempDir) -> Node {
         let server = Server::start(config.clone()).await.unwrap();
         let mut role = server.broker().role();
-        within("the node leads", role.wait_for(|role| role.is_leader())).await.unwrap();
+        within("the node leads", role.wait_for(Role::is_leader)).await.unwrap();
         Node { server, config, dir }
     }
 

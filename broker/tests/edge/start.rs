@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use broker::server::{Server, ServerError};
+use raft::Role;
 
 use crate::harness::{Node, config, free_port};
 
@@ -45,7 +46,7 @@ async fn a_directory_of_another_node_is_refused() {
     let settings = config(dir.path());
     let server = Server::start(settings.clone()).await.unwrap();
     let mut role = server.broker().role();
-    role.wait_for(|role| role.is_leader()).await.unwrap();
+    role.wait_for(Role::is_leader).await.unwrap();
     server.stop().await;
     let mut other = settings;
     other.broker_name = "broker-b".into();
