@@ -187,7 +187,7 @@ impl Default for Config {
                 finish_within: Duration::from_secs(3),
             },
             tracing: TracingConfig {
-                filter: "info,openraft=warn".into(),
+                filter: "info,openraft=error".into(),
                 format: TracingFormat::Text,
             },
         }
