@@ -21,6 +21,9 @@ const SAMPLES: u32 = 300;
 const LONGEST: Duration = Duration::from_secs(3);
 
 /// The time of `write` and `fdatasync`, one at a time, into a preallocated file.
+///
+/// Waiting for a processor is part of it: where all are busy with something else, the median can be
+/// a scheduler's tick (4 ms) on a disk that takes a tenth of that.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct DiskFigure {
     pub(super) samples: u64,
