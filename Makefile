@@ -21,7 +21,12 @@ demo: build ## a file through a cluster whose leader is killed half way (INPUT=F
 	@MQTEST_BIN_DIR="$(TARGET)/debug" "$(TARGET)/debug/demo"
 
 test: build packages-clients ## everything that proves the project
-	@MQTEST_BIN_DIR="$(TARGET)/debug" $(CARGO) test --workspace --no-fail-fast
+	@python="$(TARGET)/official-python"; \
+	"$$python/bin/python" -c 'import rocketmq' 2>/dev/null || { \
+		python3 -m venv --clear "$$python" && \
+		"$$python/bin/pip" install -q -r tests/clients/python/requirements.txt; }; \
+	MQTEST_PYTHON="$$python/bin/python" MQTEST_BIN_DIR="$(TARGET)/debug" \
+		$(CARGO) test --workspace --no-fail-fast
 
 test-clients: build ## official clients with large toolchains: Java and Go
 	@.ci/packages large

@@ -18,7 +18,7 @@ use prost_types::{
 const HOW_TO_INSTALL: &str = "install the official client, for instance with \
     `python3 -m venv target/official-python && \
     target/official-python/bin/pip install rocketmq-python-client==5.1.2`, \
-    and set RAFTMQ_PYTHON to that python";
+    and set MQTEST_PYTHON to that python";
 
 const PACKAGE: &str = "apache.rocketmq.v2";
 
@@ -91,7 +91,7 @@ fn our_files() -> Vec<FileDescriptorProto> {
 }
 
 fn official_files() -> Vec<FileDescriptorProto> {
-    let python = env::var("RAFTMQ_PYTHON").unwrap_or_else(|_| "python3".into());
+    let python = env::var("MQTEST_PYTHON").unwrap_or_else(|_| "python3".into());
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/official_descriptors.py");
     let output = Command::new(&python)
         .arg(script)
