@@ -3,7 +3,9 @@
 //! The port of a node that is down stays free: outgoing connections take their ports on 127.0.0.1,
 //! and no other cluster has this address.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Addresses that one cluster has.
@@ -38,14 +40,31 @@ impl Host {
         Self(Ipv4Addr::new(a, b, c, d + number))
     }
 
-    /// A port on this address that nobody listens on now.
+    /// A port on this address that nobody listens on now and that was not given before: the probe
+    /// is closed again, so the system may well offer the same port twice.
     ///
     /// # Panics
     /// When the address cannot be bound, which on Linux means that the ports are used up.
     #[must_use]
     pub fn free_port(self) -> SocketAddr {
-        let probe = TcpListener::bind((self.0, 0)).expect("a free port on a loopback address");
-        probe.local_addr().expect("a bound socket has an address")
+        loop {
+            let probe = TcpListener::bind((self.0, 0)).expect("a free port on a loopback address");
+            let address = probe.local_addr().expect("a bound socket has an address");
+            if Self::give(&[address]) {
+                return address;
+            }
+        }
+    }
+
+    /// Notes that these addresses have an owner; changes nothing when one of them had one.
+    fn give(addresses: &[SocketAddr]) -> bool {
+        static GIVEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
+        let mut given = GIVEN.lock().expect("no holder panics");
+        let free = addresses.iter().all(|address| !given.contains(address));
+        if free {
+            given.extend(addresses);
+        }
+        free
     }
 
     /// The same free port on this address and its next siblings, `count` addresses in all.
@@ -55,11 +74,12 @@ impl Host {
     #[must_use]
     pub fn shared_port(self, count: usize) -> Vec<SocketAddr> {
         for _ in 0..100 {
-            let port = self.free_port().port();
-            let all = (0..count).map(|n| SocketAddr::from((self.sibling(n).0, port)));
-            let all: Vec<SocketAddr> = all.collect();
-            if all.iter().all(|address| TcpListener::bind(address).is_ok()) {
-                return all;
+            let first = self.free_port();
+            let others = (1..count).map(|n| SocketAddr::from((self.sibling(n).0, first.port())));
+            let others: Vec<SocketAddr> = others.collect();
+            let free = others.iter().all(|address| TcpListener::bind(address).is_ok());
+            if free && Self::give(&others) {
+                return [first].into_iter().chain(others).collect();
             }
         }
         panic!("no port is free on {count} addresses");
@@ -69,5 +89,26 @@ impl Host {
     #[must_use]
     pub fn ip(self) -> IpAddr {
         IpAddr::V4(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_address_is_given_twice() {
+        // The range that the system chooses from has 28,232 ports: of 2,000 that are closed again
+        // at once, some come twice.
+        let host = Host::reserve();
+        let mut seen = BTreeSet::new();
+        for _ in 0..2_000 {
+            assert!(seen.insert(host.free_port()));
+        }
+        for _ in 0..20 {
+            for address in host.shared_port(3) {
+                assert!(seen.insert(address), "{address}");
+            }
+        }
     }
 }
