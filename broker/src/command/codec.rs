@@ -4,6 +4,8 @@
 //! decoding never looks further than the bytes at hand, and arbitrary bytes give an error, never a
 //! panic. Message bytes come last and are neither copied in nor copied out.
 
+mod offsets;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
 use proto::{InvalidName, QueueId, QueueOffset, v2};
 
@@ -22,6 +24,9 @@ mod tag {
     pub(super) const CHANGE_INVISIBLE: u8 = 6;
     pub(super) const RENEW: u8 = 7;
     pub(super) const RELEASE: u8 = 8;
+    pub(super) const COMMIT_OFFSET: u8 = 50;
+    pub(super) const RESET_OFFSETS: u8 = 51;
+    pub(super) const FOLLOW_RESET: u8 = 52;
 }
 
 /// Bytes that are no command.
@@ -68,6 +73,9 @@ impl Command {
             Self::ChangeInvisible(c) => change_invisible(&mut out, c),
             Self::Renew(c) => renew(&mut out, c),
             Self::Release(c) => release(&mut out, c),
+            Self::CommitOffset(c) => offsets::commit_offset(&mut out, c),
+            Self::ResetOffsets(c) => offsets::reset_offsets(&mut out, c),
+            Self::FollowReset(c) => offsets::follow_reset(&mut out, c),
         }
         vec![out.freeze()]
     }
@@ -87,6 +95,9 @@ impl Command {
             tag::CHANGE_INVISIBLE => Self::ChangeInvisible(input.change_invisible()?),
             tag::RENEW => Self::Renew(input.renew()?),
             tag::RELEASE => Self::Release(input.release()?),
+            tag::COMMIT_OFFSET => Self::CommitOffset(input.commit_offset()?),
+            tag::RESET_OFFSETS => Self::ResetOffsets(input.reset_offsets()?),
+            tag::FOLLOW_RESET => Self::FollowReset(input.follow_reset()?),
             tag => return Err(DecodeError::UnknownTag { tag }),
         };
         input.end(command)

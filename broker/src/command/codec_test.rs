@@ -83,6 +83,10 @@ prop_compose! {
     }
 }
 
+fn reset_to() -> impl Strategy<Value = ResetTo> {
+    prop_oneof![Just(ResetTo::Begin), Just(ResetTo::End), offset().prop_map(ResetTo::Offset)]
+}
+
 fn command() -> impl Strategy<Value = Command> {
     let group_config = (any::<bool>(), any::<u32>(), few(any::<u64>())).prop_map(
         |(fifo, max_attempts, steps_ms)| GroupConfig {
@@ -122,6 +126,15 @@ fn command() -> impl Strategy<Value = Command> {
         ),
         (client(), group(), any::<u64>()).prop_map(|(client, group, after_ms)| {
             Command::Release(Release { client, group, after_ms })
+        }),
+        (group(), topic(), queue(), offset()).prop_map(|(group, topic, queue, offset)| {
+            Command::CommitOffset(CommitOffset { group, topic, queue, offset })
+        }),
+        (group(), topic(), few((queue(), reset_to()))).prop_map(|(group, topic, queues)| {
+            Command::ResetOffsets(ResetOffsets { group, topic, queues })
+        }),
+        (group(), topic(), queue(), any::<u64>()).prop_map(|(group, topic, queue, reset)| {
+            Command::FollowReset(FollowReset { group, topic, queue, reset })
         }),
     ]
 }
@@ -286,6 +299,34 @@ fn golden() {
     check(
         &Command::Release(Release { client, group, after_ms: 5 }),
         "08 0001 63 0001 67 0000000000000005",
+    );
+}
+
+#[test]
+fn golden_offsets() {
+    let (topic, group): (Topic, ConsumerGroup) = ("t".parse().unwrap(), "g".parse().unwrap());
+    let (queue, offset) = (QueueId(2), QueueOffset(3));
+    check(
+        &Command::CommitOffset(CommitOffset {
+            group: group.clone(),
+            topic: topic.clone(),
+            queue,
+            offset,
+        }),
+        "32 0001 67 0001 74 00000002 0000000000000003",
+    );
+    let queues = vec![
+        (QueueId(0), ResetTo::Begin),
+        (QueueId(1), ResetTo::End),
+        (queue, ResetTo::Offset(offset)),
+    ];
+    check(
+        &Command::ResetOffsets(ResetOffsets { group: group.clone(), topic: topic.clone(), queues }),
+        "33 0001 67 0001 74 0003 00000000 00 00000001 01 00000002 02 0000000000000003",
+    );
+    check(
+        &Command::FollowReset(FollowReset { group, topic, queue, reset: 4 }),
+        "34 0001 67 0001 74 00000002 0000000000000004",
     );
 }
 

@@ -7,6 +7,7 @@
 mod codec;
 #[cfg(test)]
 mod codec_test;
+mod offsets;
 mod outcome;
 
 use bytes::Bytes;
@@ -16,7 +17,8 @@ pub use codec::DecodeError;
 pub(crate) use codec::{
     decode_group_config, decode_topic_config, encode_group_config, encode_topic_config,
 };
-pub use outcome::{AckOutcome, Effect, Granted, Outcome, Placed, Rejection};
+pub use offsets::{CommitOffset, FollowReset, ResetOffsets, ResetTo};
+pub use outcome::{AckOutcome, Effect, Granted, Outcome, Placed, QueueReset, Rejection};
 
 /// A change of the state, as proposed. Whether and how it takes effect is decided when it is
 /// applied, and told by its [`Outcome`].
@@ -30,6 +32,9 @@ pub enum Command {
     ChangeInvisible(ChangeInvisible),
     Renew(Renew),
     Release(Release),
+    CommitOffset(CommitOffset),
+    ResetOffsets(ResetOffsets),
+    FollowReset(FollowReset),
 }
 
 /// Creates a topic, or replaces its settings. Answered by [`Outcome::TopicPut`].

@@ -35,7 +35,14 @@ pub enum Outcome {
         /// Deliveries that were let go of.
         count: u32,
     },
-    /// To `PutGroup`.
+    /// To `CommitOffset`.
+    OffsetCommitted {
+        /// What is committed now; higher than asked for when that was old news.
+        offset: QueueOffset,
+    },
+    /// To `ResetOffsets`: one per queue, in order.
+    OffsetsReset { queues: Vec<QueueReset> },
+    /// To `PutGroup` and `FollowReset`.
     Done,
     /// To any command: it changed nothing.
     Rejected(Rejection),
@@ -64,6 +71,18 @@ pub struct Granted {
     pub delivery: u64,
     /// When it may be delivered again, in log time.
     pub due: Timestamp,
+}
+
+/// A queue in which a consumer group was put somewhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueReset {
+    pub queue: QueueId,
+    /// What was committed before.
+    pub from: QueueOffset,
+    /// Where the group goes on.
+    pub to: QueueOffset,
+    /// Deliveries that ended.
+    pub ended: u32,
 }
 
 /// What an ack did.
@@ -101,6 +120,10 @@ pub enum Rejection {
     GroupNotFound,
     #[error("the receipt handle is not valid any more")]
     InvalidHandle,
+    #[error("the queue holds the offsets from {min} to {max}")]
+    OffsetOutOfRange { min: QueueOffset, max: QueueOffset },
+    #[error("the consumer group was reset to offset {to}: pull from there first")]
+    OffsetReset { to: QueueOffset },
     #[error("the offsets to hand out are not ascending within their range")]
     BadPick,
 }

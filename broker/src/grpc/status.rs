@@ -124,6 +124,7 @@ fn rejection_code(rejection: Rejection) -> Code {
         Rejection::TopicNotWritable | Rejection::TopicNotReadable => Code::Forbidden,
         Rejection::GroupNotFound => Code::ConsumerGroupNotFound,
         Rejection::InvalidHandle => Code::InvalidReceiptHandle,
+        Rejection::OffsetOutOfRange { .. } | Rejection::OffsetReset { .. } => Code::IllegalOffset,
         Rejection::QueueNotFound { .. }
         | Rejection::StaleVersion { .. }
         | Rejection::QueuesShrink { .. } => Code::BadRequest,

@@ -7,7 +7,7 @@
 //!
 //! | family | records |
 //! |---|---|
-//! | [`Family::State`] | [`frontier`], [`membership`], [`topic`], [`consumer_group`], [`queue_head`], [`progress`], [`in_flight`] |
+//! | [`Family::State`] | [`frontier`], [`membership`], [`topic`], [`consumer_group`], [`queue_head`], [`progress`], [`in_flight`], [`reset`] |
 //! | [`Family::Queue`] | [`consume_queue`] |
 //! | [`Family::Dedupe`] | [`dedupe`] |
 //! | [`Family::KeyLog`] | [`key_log`] |
@@ -28,6 +28,7 @@ mod memory;
 pub mod message_key;
 pub mod progress;
 pub mod queue_head;
+pub mod reset;
 mod rocks;
 mod text;
 pub mod topic;
@@ -140,6 +141,7 @@ mod prefix {
     pub(super) const QUEUE_HEAD: u8 = 4;
     pub(super) const PROGRESS: u8 = 5;
     pub(super) const IN_FLIGHT: u8 = 6;
+    pub(super) const RESET: u8 = 0x28;
 }
 
 /// Why the store failed.

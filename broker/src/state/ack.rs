@@ -49,6 +49,10 @@ impl State {
                 kv::in_flight::delete(&mut self.change.batch, &place);
                 AckOutcome::Acked
             }
+            // A delivery from before a reset is none any more.
+            None if handle.delivery < self.subscriptions.reset_id(group, topic, handle.queue) => {
+                AckOutcome::InvalidHandle
+            }
             // Whoever acknowledged it held a delivery of it: a repeated ack finds it done.
             None if handle.offset < self.subscriptions.next(group, topic, handle.queue) => {
                 AckOutcome::Acked

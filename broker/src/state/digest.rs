@@ -75,7 +75,11 @@ impl State {
         for ((group, topic), subscription) in self.subscriptions.iter() {
             fold = fold.word(group.0.into()).word(topic.0.into());
             for (queue, progress) in subscription.progress() {
-                fold = fold.word(queue.0.into()).word(progress.next.0);
+                fold = fold.word(queue.0.into()).word(progress.next.0).word(progress.known.into());
+            }
+            for (queue, reset) in subscription.resets() {
+                fold = fold.word(queue.0.into()).word(reset.id).word(reset.to.0);
+                fold = fold.word(reset.pending.into());
             }
             for ((queue, offset), record) in subscription.in_flight.records() {
                 let delivery = &record.delivery;

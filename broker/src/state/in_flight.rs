@@ -63,6 +63,16 @@ impl InFlight {
         self.records.range(all).next().map(|((_, offset), _)| *offset)
     }
 
+    /// Offsets of a queue below `below` that are in flight, ascending.
+    pub(super) fn of_queue(
+        &self,
+        queue: QueueId,
+        below: QueueOffset,
+    ) -> impl Iterator<Item = QueueOffset> {
+        let all = (queue, QueueOffset(0))..(queue, below);
+        self.records.range(all).map(|((_, offset), _)| *offset)
+    }
+
     /// When the next delivery ends.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         self.due.first().map(|(due, ..)| *due)

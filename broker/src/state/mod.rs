@@ -14,6 +14,7 @@ mod ack;
 mod append;
 mod change_invisible;
 mod clients;
+mod commit_offset;
 mod consumer_groups;
 mod dedupe;
 mod digest;
@@ -22,11 +23,13 @@ mod in_flight;
 pub mod limits;
 mod machine;
 mod message_keys;
+mod offsets;
 mod pop;
 mod put_group;
 mod put_topic;
 mod release;
 mod renew;
+mod reset_offsets;
 #[cfg(test)]
 mod script;
 mod subscriptions;
@@ -48,6 +51,7 @@ use crate::kv::{self, Batch, Durable, Frontier, Kv, TopicId};
 pub use digest::Digest;
 pub use entries::QueueEntry;
 pub use machine::{Machine, SharedState};
+pub use offsets::{Backlog, Consumption};
 pub use topics::TopicState;
 pub use view::{DueDelivery, Holding, QueueProgress, RenewedDelivery};
 
@@ -266,6 +270,9 @@ impl State {
             Command::ChangeInvisible(c) => self.change_invisible(at, &c),
             Command::Renew(c) => self.renew(at, &c),
             Command::Release(c) => self.release(at, &c),
+            Command::CommitOffset(c) => self.commit_offset(at, &c),
+            Command::ResetOffsets(c) => self.reset_offsets(at, &c),
+            Command::FollowReset(c) => self.follow_reset(&c),
         })
     }
 
@@ -338,10 +345,13 @@ fn work(command: &Command) -> usize {
         Command::Append(c) => c.messages.len(),
         Command::Pop(c) => c.picks.iter().map(|p| 1 + p.fresh.len() + p.again.len()).sum(),
         Command::Ack(c) => c.handles.len(),
+        Command::ResetOffsets(c) => c.queues.len(),
         Command::PutTopic(_)
         | Command::PutGroup(_)
         | Command::ChangeInvisible(_)
         | Command::Renew(_)
-        | Command::Release(_) => 1,
+        | Command::Release(_)
+        | Command::CommitOffset(_)
+        | Command::FollowReset(_) => 1,
     }
 }

@@ -12,8 +12,8 @@ use raft::{Entry, Payload};
 
 use super::State;
 use crate::command::{
-    Ack, AckOutcome, Append, ChangeInvisible, Command, Effect, Granted, Handle, NewMessage,
-    Outcome, Pick, Pop, PutTopic, Release, Renew, TopicConfig,
+    Ack, AckOutcome, Append, ChangeInvisible, Command, CommitOffset, Effect, Granted, Handle,
+    NewMessage, Outcome, Pick, Pop, PutTopic, Release, Renew, ResetOffsets, ResetTo, TopicConfig,
 };
 use crate::kv::Memory;
 
@@ -78,6 +78,16 @@ pub(super) fn pop(client: &str, picks: Vec<Pick>) -> Pop {
 
 pub(super) fn ack(handles: &[Handle]) -> Command {
     Command::Ack(Ack { group: group(), topic: topic(), handles: handles.to_vec() })
+}
+
+pub(super) fn commit(queue: u32, offset: u64) -> Command {
+    let (group, topic, offset) = (group(), topic(), QueueOffset(offset));
+    Command::CommitOffset(CommitOffset { group, topic, queue: QueueId(queue), offset })
+}
+
+pub(super) fn reset(queues: &[(u32, ResetTo)]) -> Command {
+    let queues = queues.iter().map(|(queue, to)| (QueueId(*queue), *to)).collect();
+    Command::ResetOffsets(ResetOffsets { group: group(), topic: topic(), queues })
 }
 
 pub(super) fn renew(client: &str, queue: u32, invisible_ms: u64) -> Command {

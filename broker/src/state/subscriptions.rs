@@ -11,6 +11,7 @@ use super::clients::{ClientSlot, Clients};
 use super::in_flight::{InFlight, Record};
 use super::limits;
 use crate::kv::in_flight::{Delivery, Place};
+use crate::kv::reset::Reset;
 use crate::kv::{self, ConsumerGroupId, Kv, TopicId};
 
 /// A consumer group's place in one queue.
@@ -20,6 +21,8 @@ pub(super) struct Progress {
     pub(super) next: QueueOffset,
     /// Deliveries that are not acknowledged.
     pub(super) in_flight: u32,
+    /// The group has been given or has committed something, or was put here: 0 is a place too.
+    pub(super) known: bool,
 }
 
 /// A consumer group on a topic.
@@ -27,6 +30,7 @@ pub(super) struct Progress {
 pub(super) struct Subscription {
     /// By queue; queues beyond the end have not been touched.
     progress: Vec<Progress>,
+    resets: BTreeMap<QueueId, Reset>,
     pub(super) in_flight: InFlight,
 }
 
@@ -47,6 +51,11 @@ impl Subscription {
     pub(super) fn progress(&self) -> impl Iterator<Item = (QueueId, Progress)> {
         let touched = self.progress.iter().copied().zip(0..).map(|(p, q)| (QueueId(q), p));
         touched.filter(|(_, progress)| *progress != Progress::default())
+    }
+
+    /// Queues that were reset, ascending.
+    pub(super) fn resets(&self) -> impl Iterator<Item = (QueueId, Reset)> {
+        self.resets.iter().map(|(queue, reset)| (*queue, *reset))
     }
 
     /// Everything below this offset was delivered and acknowledged, or filtered out.
@@ -77,6 +86,10 @@ impl Subscriptions {
         let mut all = Self::default();
         kv::progress::load(kv, |(group, topic, queue), next| {
             all.set_next(group, topic, queue, next);
+            Ok(())
+        })?;
+        kv::reset::load(kv, |(group, topic, queue), reset| {
+            all.put_reset(group, topic, queue, reset);
             Ok(())
         })?;
         kv::in_flight::load(kv, |place, delivery, client| {
@@ -161,6 +174,58 @@ impl Subscriptions {
         let progress = self.map.entry((group, topic)).or_default().of_mut(queue);
         assert!(progress.next <= next, "progress went back from {} to {next}", progress.next);
         progress.next = next;
+        progress.known = true;
+    }
+
+    /// The next offset of a consumer group, and whether it has ever been set.
+    pub(super) fn stands(
+        &self,
+        group: ConsumerGroupId,
+        topic: TopicId,
+        queue: QueueId,
+    ) -> (QueueOffset, bool) {
+        let progress = self.get(group, topic).map(|s| s.of(queue)).unwrap_or_default();
+        (progress.next, progress.known)
+    }
+
+    /// The latest reset of a queue.
+    pub(super) fn reset(
+        &self,
+        group: ConsumerGroupId,
+        topic: TopicId,
+        queue: QueueId,
+    ) -> Option<Reset> {
+        self.get(group, topic)?.resets.get(&queue).copied()
+    }
+
+    /// Deliveries named below this are from before the latest reset of the queue.
+    pub(super) fn reset_id(&self, group: ConsumerGroupId, topic: TopicId, queue: QueueId) -> u64 {
+        self.reset(group, topic, queue).map_or(0, |reset| reset.id)
+    }
+
+    /// Remembers a reset, or what became of it.
+    pub(super) fn put_reset(
+        &mut self,
+        group: ConsumerGroupId,
+        topic: TopicId,
+        queue: QueueId,
+        reset: Reset,
+    ) {
+        self.map.entry((group, topic)).or_default().resets.insert(queue, reset);
+    }
+
+    /// Moves a consumer group anywhere in a queue that it holds nothing of.
+    pub(super) fn reset_to(
+        &mut self,
+        group: ConsumerGroupId,
+        topic: TopicId,
+        queue: QueueId,
+        reset: Reset,
+    ) {
+        let progress = self.map.entry((group, topic)).or_default().of_mut(queue);
+        assert_eq!(progress.in_flight, 0, "what was in flight has ended");
+        (progress.next, progress.known) = (reset.to, true);
+        self.put_reset(group, topic, queue, reset);
     }
 
     /// The slot of a client that is about to be given messages. It is kept until it is let go of.

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod model;
+mod offsets;
 mod replica;
 mod steps;
 
@@ -19,26 +20,30 @@ use replica::{Event, Replica};
 use steps::{Log, Step};
 
 /// What a log must have had, or the tests prove little.
-fn reached(logs: &[Log]) -> [usize; 6] {
-    let mut reached = [0; 6];
+fn reached(logs: &[Log]) -> [usize; 8] {
+    let mut reached = [0; 8];
     for outcome in logs.iter().flat_map(|log| log.outcomes.iter().flatten()) {
         let more = match outcome {
             Outcome::Appended { messages, .. } => {
-                [messages.len(), messages.iter().filter(|m| m.repeated).count(), 0, 0, 0, 0]
+                [messages.len(), messages.iter().filter(|m| m.repeated).count(), 0, 0, 0, 0, 0, 0]
             }
             Outcome::Popped { granted } => {
-                [0, 0, granted.len(), granted.iter().filter(|g| g.attempt > 1).count(), 0, 0]
+                [0, 0, granted.len(), granted.iter().filter(|g| g.attempt > 1).count(), 0, 0, 0, 0]
             }
             Outcome::Acked(acked) => {
-                [0, 0, 0, 0, acked.iter().filter(|a| **a == AckOutcome::Acked).count(), 0]
+                [0, 0, 0, 0, acked.iter().filter(|a| **a == AckOutcome::Acked).count(), 0, 0, 0]
             }
             Outcome::Renewed { count } | Outcome::Released { count } => {
-                [0, 0, 0, 0, 0, *count as usize]
+                [0, 0, 0, 0, 0, *count as usize, 0, 0]
+            }
+            Outcome::OffsetCommitted { offset } => [0, 0, 0, 0, 0, 0, usize::from(offset.0 > 0), 0],
+            Outcome::OffsetsReset { queues } => {
+                [0, 0, 0, 0, 0, 0, 0, queues.iter().filter(|q| q.from != q.to).count()]
             }
             Outcome::TopicPut { .. }
             | Outcome::InvisibleChanged { .. }
             | Outcome::Done
-            | Outcome::Rejected(_) => [0; 6],
+            | Outcome::Rejected(_) => [0; 8],
         };
         reached.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
     }
@@ -49,9 +54,9 @@ fn reached(logs: &[Log]) -> [usize; 6] {
 fn the_logs_reach_every_corner() {
     let mut runner = TestRunner::deterministic();
     let logs = log(1..80);
-    let logs: Vec<_> = (0..100).map(|_| logs.new_tree(&mut runner).unwrap().current()).collect();
+    let logs: Vec<_> = (0..160).map(|_| logs.new_tree(&mut runner).unwrap().current()).collect();
     let reached = reached(&logs);
-    let least = [3000, 250, 1500, 200, 500, 200];
+    let least = [3000, 250, 1500, 200, 500, 200, 100, 30];
     assert!(reached.iter().zip(least).all(|(r, l)| *r >= l), "{reached:?} is not {least:?}");
 }
 

@@ -6,6 +6,7 @@ use broker::command::{
     Ack, AckOutcome, Append, ChangeInvisible, Command, Granted, GroupConfig, Handle, Outcome,
     Placed, Pop, PutGroup, PutTopic, Rejection, Release, Renew, TopicConfig,
 };
+use broker::kv::reset::Reset;
 use broker::state::QueueEntry;
 use commitlog::position::LogOffset;
 use proto::{ClientId, ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic, v2};
@@ -51,6 +52,7 @@ pub(crate) struct Model {
     pub(crate) groups: BTreeMap<ConsumerGroup, GroupConfig>,
     pub(crate) next: BTreeMap<Place, u64>,
     pub(crate) held: BTreeMap<(Place, u64), Held>,
+    pub(crate) resets: BTreeMap<Place, Reset>,
     /// Key hash, topic, queue, offset.
     pub(crate) keys: Vec<(u64, Topic, QueueId, QueueOffset)>,
     sent: Vec<Sent>,
@@ -73,6 +75,9 @@ impl Model {
             Command::ChangeInvisible(c) => self.change_invisible(at, c),
             Command::Renew(c) => self.renew(at, c),
             Command::Release(c) => self.release(at, c),
+            Command::CommitOffset(c) => self.commit_offset(c),
+            Command::ResetOffsets(c) => self.reset_offsets(at, c),
+            Command::FollowReset(c) => self.follow_reset(c),
         };
         result.unwrap_or_else(Outcome::Rejected)
     }
@@ -200,7 +205,7 @@ impl Model {
         Ok(Outcome::Popped { granted })
     }
 
-    fn known(&self, group: &ConsumerGroup, topic: &Topic) -> Result<(), Rejection> {
+    pub(crate) fn known(&self, group: &ConsumerGroup, topic: &Topic) -> Result<(), Rejection> {
         self.topics.get(topic).ok_or(Rejection::TopicNotFound)?;
         self.groups.get(group).ok_or(Rejection::GroupNotFound)?;
         Ok(())
@@ -218,7 +223,9 @@ impl Model {
             let place = (c.group.clone(), c.topic.clone(), handle.queue);
             let key = (place.clone(), handle.offset.0);
             let valid = self.valid(at, &place, handle);
-            let done = !self.held.contains_key(&key) && handle.offset.0 < self.next_of(&place);
+            let before_reset = self.resets.get(&place).is_some_and(|r| handle.delivery < r.id);
+            let consumed = handle.offset.0 < self.next_of(&place) && !before_reset;
+            let done = !self.held.contains_key(&key) && consumed;
             if valid {
                 self.held.remove(&key);
             }

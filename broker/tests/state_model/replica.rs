@@ -200,6 +200,7 @@ impl<'a> Replica<'a> {
         let now = Timestamp(self.log.stamp);
         let due = held.iter().any(|(_, h)| h.due <= now.0);
         assert_eq!(state.has_anything(&place.0, &place.1, Some(queue), now), fresh || due);
+        crate::offsets::check(state, model, &place, now);
     }
 
     fn check_due(&self, g: usize, t: usize) {

@@ -5,7 +5,7 @@
 
 use broker::command::{
     Ack, Again, Append, Backoff, ChangeInvisible, Command, GroupConfig, Handle, NewMessage,
-    Outcome, Pick, Pop, PutGroup, PutTopic, Release, Renew, TopicConfig,
+    Outcome, Pick, Pop, PutGroup, PutTopic, Release, Renew, ResetTo, TopicConfig,
 };
 use bytes::{Bytes, BytesMut};
 use commitlog::position::{LogId, LogOffset};
@@ -15,6 +15,7 @@ use proto::{ClientId, ConsumerGroup, QueueId, QueueOffset, Topic, v2};
 use raft::{Entry, Payload};
 
 use crate::model::{At, Model, Place};
+use crate::offsets;
 
 pub(crate) const TOPICS: [&str; 3] = ["orders", "bills", "returns"];
 pub(crate) const GROUPS: [&str; 3] = ["audit", "billing", "report"];
@@ -78,6 +79,24 @@ pub(crate) enum Step {
         group: usize,
         client: usize,
         after_ms: u64,
+    },
+    Commit {
+        group: usize,
+        topic: usize,
+        queue: u32,
+        offset: u64,
+    },
+    Reset {
+        group: usize,
+        topic: usize,
+        queues: Vec<(u32, ResetTo)>,
+    },
+    /// The reset that is pending, or one that never was.
+    Follow {
+        group: usize,
+        topic: usize,
+        queue: u32,
+        wrong: bool,
     },
     /// Log time goes on before the next entry.
     Wait {
@@ -165,6 +184,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         ).prop_map(|(group, topic, client, auto_renew, invisible_ms, picks)| Step::Pop {
             group, topic, client, auto_renew, invisible_ms, picks,
         }),
+        4 => offsets::step(groups.clone().boxed(), topics.clone().boxed()),
         4 => prop::collection::vec(handle_step(), 1..5).prop_map(|handles| Step::Ack { handles }),
         2 => (handle_step(), ms())
             .prop_map(|(handle, invisible_ms)| Step::ChangeInvisible { handle, invisible_ms }),
@@ -295,6 +315,13 @@ fn resolve(step: &Step, model: &Model) -> Option<Command> {
         Step::Renew { group: g, topic: t, queue, client: c, invisible_ms } => {
             let (group, topic, client) = (group(g), topic(t), client(c));
             Command::Renew(Renew { group, topic, queue: QueueId(queue), client, invisible_ms })
+        }
+        Step::Commit { group: g, topic: t, queue, offset } => {
+            offsets::commit(group(g), topic(t), QueueId(queue), offset)
+        }
+        Step::Reset { group: g, topic: t, queues } => offsets::reset(group(g), topic(t), &queues),
+        Step::Follow { group: g, topic: t, queue, wrong } => {
+            offsets::follow((group(g), topic(t), QueueId(queue)), wrong, model)
         }
         Step::Release { group: g, client: c, after_ms } => {
             Command::Release(Release { client: client(c), group: group(g), after_ms })
