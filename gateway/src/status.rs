@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use proto::{
-    BrokerName, InvalidName, Topic, Word,
+    BrokerName, InvalidFilter, InvalidName, Topic, Word,
     admin::{self, error::Fate},
     hop, v2,
     v2::Code,
@@ -23,6 +23,8 @@ pub enum Refusal {
     ClientIdRequired,
     #[error("{0}")]
     InvalidName(#[from] InvalidName),
+    #[error(transparent)]
+    Filter(#[from] InvalidFilter),
     #[error("no message in the request")]
     NoMessage,
     #[error("message cannot be decoded: {0}")]
@@ -70,6 +72,7 @@ impl Refusal {
         match self {
             Self::ClientIdRequired => Code::ClientIdRequired,
             Self::InvalidName(name) => name_code(name.word),
+            Self::Filter(_) => Code::IllegalFilterExpression,
             Self::NoMessage | Self::Undecodable(_) => Code::MessageCorrupted,
             Self::ReceiptHandle | Self::NoReceiptHandle => Code::InvalidReceiptHandle,
             Self::TopicNotFound(_) => Code::TopicNotFound,
@@ -93,6 +96,7 @@ impl Refusal {
         match self {
             Self::ClientIdRequired
             | Self::InvalidName(_)
+            | Self::Filter(_)
             | Self::NoMessage
             | Self::Undecodable(_)
             | Self::ReceiptHandle

@@ -7,7 +7,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::Stream;
 use proto::{
-    ClientId, ConsumerGroup,
+    ClientId, ConsumerGroup, Filter,
     v2::{Language, Settings, TelemetryCommand, Ua, settings::PubSub, telemetry_command::Command},
 };
 use tokio::sync::mpsc;
@@ -104,6 +104,7 @@ async fn answer<L: Local, D: Directory>(
     id: &ClientId,
     received: Settings,
 ) -> Result<TelemetryCommand, Status> {
+    check_filters(&received).map_err(|refusal| refusal.to_stream_error())?;
     let group = consumer_group(&received).map_err(|refusal| refusal.to_stream_error())?;
     let group = match &group {
         Some(group) => {
@@ -139,6 +140,16 @@ pub(crate) fn consumer_group(settings: &Settings) -> Result<Option<ConsumerGroup
         }
         Some(PubSub::Subscription(_) | PubSub::Publishing(_)) | None => Ok(None),
     }
+}
+
+/// Refuses a subscription that no receive call could use: better when a consumer starts than while
+/// it polls.
+fn check_filters(settings: &Settings) -> Result<(), Refusal> {
+    let Some(PubSub::Subscription(subscription)) = &settings.pub_sub else { return Ok(()) };
+    for entry in &subscription.subscriptions {
+        Filter::from_expression(entry.expression.as_ref())?;
+    }
+    Ok(())
 }
 
 /// By the settings' own word, else by the metadata's.

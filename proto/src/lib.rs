@@ -17,7 +17,7 @@ mod send_message;
 pub mod text;
 
 pub use clock::Timestamp;
-pub use filter::{InvalidFilter, TagFilter, tag_hash};
+pub use filter::{Filter, InvalidFilter, TagFilter, tag_hash};
 pub use message::InvalidMessage;
 pub use name::{
     BrokerName, ClientId, ConsumerGroup, InvalidName, MessageGroup, MessageId, Topic, Word,

@@ -70,6 +70,8 @@ pub const LONG_POLL_MAX: Duration = Duration::from_secs(20);
 pub const FILTER_BYTES: usize = 64 * KIB;
 /// Tags in one filter expression.
 pub const FILTER_TAGS: usize = 1024;
+/// Levels of an SQL filter expression: operators within operators, or within parentheses.
+pub const FILTER_DEPTH: usize = 64;
 /// Bytes of a receipt handle as text.
 pub const RECEIPT_HANDLE_BYTES: usize = 1024;
 

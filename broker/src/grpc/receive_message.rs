@@ -12,7 +12,7 @@ use std::{
 use futures::Stream;
 use gateway::{Caller, Miss, ReceiveStream, status::refusal};
 use proto::{
-    ConsumerGroup, QueueId, TagFilter, Topic,
+    ConsumerGroup, QueueId, Topic,
     clock::{self, wall_now},
     limits,
     v2::{self, ReceiveMessageRequest, ReceiveMessageResponse, receive_message_response::Content},
@@ -24,6 +24,7 @@ use super::{local::Edge, status};
 use crate::{
     Error,
     command::Handle,
+    filter::Compiled,
     metrics::Rpc,
     ops::{Broker, Delivery, Poll, invisible_duration, polling_time},
 };
@@ -38,7 +39,7 @@ impl Edge {
             return Err(super::local::miss(&error));
         }
         let start = Instant::now();
-        let poll = match parse(caller, request, start) {
+        let poll = match parse(&self.broker.filters, caller, request, start) {
             Ok(poll) => poll,
             Err(error) => {
                 let status = status::of(&error);
@@ -52,12 +53,17 @@ impl Edge {
     }
 }
 
-fn parse(caller: &Caller, request: ReceiveMessageRequest, now: Instant) -> Result<Poll, Error> {
+fn parse(
+    filters: &Compiled,
+    caller: &Caller,
+    request: ReceiveMessageRequest,
+    now: Instant,
+) -> Result<Poll, Error> {
     let client = caller.client_id.clone().ok_or(Error::NoClientId)?;
     let group = ConsumerGroup::from_resource(request.group.as_ref())?;
     let queue = request.message_queue.unwrap_or_default();
     let topic = Topic::from_resource(queue.topic.as_ref())?;
-    let filter = TagFilter::from_expression(request.filter_expression.as_ref())?;
+    let filter = filters.filter(request.filter_expression.as_ref())?;
     let asked = request.invisible_duration.as_ref().map(|d| clock::duration(d).unwrap_or_default());
     let invisible = invisible_duration(request.auto_renew, asked)?;
     let asked =

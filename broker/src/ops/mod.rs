@@ -9,6 +9,7 @@ mod assemble;
 mod doubt;
 mod groups;
 mod invisible;
+mod judge;
 mod pick;
 mod receive;
 mod send;
@@ -38,6 +39,7 @@ use crate::{
     Error,
     command::{Command, Outcome},
     delivery::{Budget, Lanes, Waiting},
+    filter::Compiled,
     metrics::Metrics,
     sessions::Clients,
     state::Machine,
@@ -84,6 +86,7 @@ pub struct Broker {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) send_budget: Arc<Budget>,
     pub(crate) receive_budget: Arc<Budget>,
+    pub(crate) filters: Compiled,
     clients: Mutex<Clients>,
     role: watch::Receiver<Role>,
     turn: AtomicU32,
@@ -105,6 +108,7 @@ impl Broker {
             clients: Mutex::new(Clients::new(settings.clients)),
             role: group.role(),
             lanes: Lanes::default(),
+            filters: Compiled::default(),
             turn: AtomicU32::new(0),
             stopping: watch::Sender::new(false),
             settings,

@@ -6,12 +6,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use commitlog::position::LogOffset;
 use proto::{QueueId, QueueOffset, Timestamp};
 
 use crate::{
     Error,
     command::{Again, Pick},
     delivery::{Marked, Marks},
+    filter::{Sieve, Verdict},
     state::QueueEntry,
 };
 
@@ -19,6 +21,8 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) offset: QueueOffset,
+    /// Where the message lies in the log.
+    pub(crate) position: LogOffset,
     pub(crate) len: u32,
     pub(crate) tag_hash: u64,
     /// Log time of its append.
@@ -27,8 +31,8 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn of(entry: &QueueEntry) -> Self {
-        let QueueEntry { offset, len, tag_hash, visible, .. } = *entry;
-        Entry { offset, len, tag_hash, stamp: visible }
+        let QueueEntry { offset, position, len, tag_hash, visible } = *entry;
+        Entry { offset, position, len, tag_hash, stamp: visible }
     }
 }
 
@@ -61,8 +65,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) messages: usize,
     /// Bytes at most, after the first message.
     pub(crate) bytes: u64,
-    /// Hashes of the tags wanted; `None` wants everything.
-    pub(crate) tags: Option<&'a [u64]>,
+    /// Which messages.
+    pub(crate) sieve: Sieve<'a>,
     pub(crate) now: Timestamp,
 }
 
@@ -76,6 +80,8 @@ pub(crate) struct Plan {
     pub(crate) full: bool,
     /// There may be more for others.
     pub(crate) more: bool,
+    /// There is something that the sieve says nothing about.
+    pub(crate) unknown: bool,
     /// When each message was stored.
     pub(crate) stamps: HashMap<(QueueId, QueueOffset), Timestamp>,
 }
@@ -160,9 +166,9 @@ impl Plan {
         queues: &impl Queues,
         wish: &Wish<'_>,
     ) -> Result<(), Error> {
-        let most = match wish.tags {
-            None => wish.messages - self.messages,
-            Some(_) => ENTRIES_LOOKED_AT,
+        let most = match wish.sieve.takes_all() {
+            true => wish.messages - self.messages,
+            false => ENTRIES_LOOKED_AT,
         };
         let mut to = from;
         let mut fresh = Vec::new();
@@ -172,11 +178,20 @@ impl Plan {
             if self.full {
                 break;
             }
-            to = entry.offset.next();
-            if wish.tags.is_none_or(|tags| tags.contains(&entry.tag_hash)) {
-                self.count(queue, &entry, wish);
-                fresh.push(entry.offset);
+            match wish.sieve.verdict(entry.position, entry.tag_hash) {
+                Verdict::Unwanted => (),
+                Verdict::Wanted => {
+                    self.count(queue, &entry, wish);
+                    fresh.push(entry.offset);
+                }
+                // What lies behind waits for its turn.
+                Verdict::Unknown => {
+                    self.unknown = true;
+                    self.more = true;
+                    break;
+                }
             }
+            to = entry.offset.next();
         }
         if from < to {
             let pick = self.pick(queue, from);
@@ -199,7 +214,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::delivery::Lane;
+    use crate::{delivery::Lane, filter::Verdicts};
 
     /// Two queues of messages whose tag hash is their offset modulo 3.
     struct Fake {
@@ -210,7 +225,8 @@ mod tests {
 
     fn entry(offset: u64) -> Entry {
         let stamp = Timestamp(1000 + offset);
-        Entry { offset: QueueOffset(offset), len: 100, tag_hash: offset % 3, stamp }
+        let position = LogOffset(1000 + offset);
+        Entry { offset: QueueOffset(offset), position, len: 100, tag_hash: offset % 3, stamp }
     }
 
     impl Queues for Fake {
@@ -247,7 +263,7 @@ mod tests {
     }
 
     fn wish(messages: usize) -> Wish<'static> {
-        Wish { first: QueueId(0), messages, bytes: u64::MAX, tags: None, now: Timestamp(0) }
+        Wish { first: QueueId(0), messages, bytes: u64::MAX, sieve: Sieve::All, now: Timestamp(0) }
     }
 
     fn offsets(pick: &Pick) -> Vec<u64> {
@@ -283,11 +299,29 @@ mod tests {
     #[test]
     fn what_the_filter_does_not_want_is_part_of_the_range() {
         let queues = Fake { lengths: [7, 0], next: [0, 0], overdue: Vec::new() };
-        let wish = Wish { tags: Some(&[2]), ..wish(10) };
+        let wish = Wish { sieve: Sieve::Tags(&[2]), ..wish(10) };
         let (plan, picks) = look(&queues, &Marks::default(), &wish);
         assert_eq!(offsets(&picks[0]), [2, 5]);
         assert_eq!((picks[0].from.0, picks[0].to.0), (0, 7));
         assert!(!plan.full);
+    }
+
+    #[test]
+    fn what_was_not_judged_is_neither_handed_out_nor_passed_over() {
+        let queues = Fake { lengths: [7, 0], next: [0, 0], overdue: Vec::new() };
+        let mut verdicts = Verdicts::default();
+        [(0, true), (1, false), (3, true)]
+            .into_iter()
+            .for_each(|(offset, wanted)| verdicts.add(LogOffset(1000 + offset), wanted));
+        let wish = Wish { sieve: Sieve::Judged(&verdicts), ..wish(10) };
+        let (plan, picks) = look(&queues, &Marks::default(), &wish);
+        assert_eq!(offsets(&picks[0]), [0]);
+        assert_eq!((picks[0].from.0, picks[0].to.0), (0, 2));
+        assert!(plan.unknown && plan.more && !plan.full);
+
+        let queues = Fake { next: [2, 0], ..queues };
+        let (plan, picks) = look(&queues, &Marks::default(), &wish);
+        assert!(plan.unknown && picks.is_empty());
     }
 
     #[test]

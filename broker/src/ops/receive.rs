@@ -10,7 +10,7 @@ use std::{
 
 use futures::future::join_all;
 use proto::{
-    ClientId, ConsumerGroup, QueueId, TagFilter, Topic,
+    ClientId, ConsumerGroup, Filter, QueueId, Topic,
     clock::{millis, wall_now},
     limits, v2,
     v2::Permission,
@@ -26,6 +26,7 @@ use crate::{
     command::{Ack, Command, Granted, Handle, Outcome, Pop},
     delivery::{Lease, Place, Reservation},
     error::Bound,
+    filter::Sieve,
 };
 
 /// Bytes of messages after which an answer takes no further one.
@@ -49,7 +50,7 @@ pub struct Poll {
     /// The queue to look at first; all are looked at.
     pub queue: Option<QueueId>,
     /// Which messages.
-    pub filter: TagFilter,
+    pub filter: Filter,
     /// How many at most; at least 1.
     pub batch: usize,
     /// How long they are this client's.
@@ -88,6 +89,23 @@ pub struct Taking {
     first: Option<Result<Outcome, Error>>,
     reservation: Reservation,
     plan: Plan,
+}
+
+/// What a look at the queues led to.
+enum Look {
+    Taking(Box<Taking>),
+    Nothing,
+    /// There is something, but it must be judged first.
+    Unknown,
+}
+
+impl Look {
+    fn taking(self) -> Option<Taking> {
+        match self {
+            Self::Taking(taking) => Some(*taking),
+            Self::Nothing | Self::Unknown => None,
+        }
+    }
 }
 
 impl std::fmt::Debug for Taking {
@@ -132,24 +150,53 @@ impl Broker {
         }
     }
 
-    /// Looks, marks and proposes in one go: commands stand in the log in the order of the marks.
+    /// Proposes what there is to hand out; `None` if there is nothing.
     async fn try_take(&self, poll: &Poll, place: &Place) -> Result<Option<Taking>, Error> {
+        let expression = match &poll.filter {
+            Filter::Sql(expression) => expression,
+            Filter::Tags(tags) => {
+                let hashes = tags.hashes();
+                let sieve = hashes.as_deref().map_or(Sieve::All, Sieve::Tags);
+                let first = self.first_queue(poll, place);
+                return Ok(self.look(poll, place, first, sieve).await?.taking());
+            }
+        };
+        loop {
+            let first = self.first_queue(poll, place);
+            let verdicts = self.judge(poll, place, first, expression).await?;
+            match self.look(poll, place, first, Sieve::Judged(&verdicts)).await? {
+                // Messages came, or others took those that were judged: they get on meanwhile.
+                Look::Unknown if Instant::now() < poll.wait_until => {
+                    tokio::task::yield_now().await;
+                }
+                look => return Ok(look.taking()),
+            }
+        }
+    }
+
+    /// The queue asked for; else they take turns.
+    fn first_queue(&self, poll: &Poll, place: &Place) -> QueueId {
+        poll.queue.unwrap_or_else(|| QueueId(self.lanes.at(place).lock().next_turn()))
+    }
+
+    /// Looks, marks and proposes in one go: commands stand in the log in the order of the marks.
+    async fn look(
+        &self,
+        poll: &Poll,
+        place: &Place,
+        first: QueueId,
+        sieve: Sieve<'_>,
+    ) -> Result<Look, Error> {
         let lane = self.lanes.at(place);
-        let hashes = poll.filter.hashes();
         poll_fn(|context| {
             let mut marks = lane.lock();
-            let turn = marks.next_turn();
-            let wish = Wish {
-                first: poll.queue.unwrap_or(QueueId(turn)),
-                messages: poll.batch,
-                bytes: ANSWER_BYTES,
-                tags: hashes.as_deref(),
-                now: wall_now(),
-            };
+            let wish =
+                Wish { first, messages: poll.batch, bytes: ANSWER_BYTES, sieve, now: wall_now() };
             let mut plan =
                 match self.view.plan(&poll.group, &poll.topic, |q| plan(q, &marks, &wish)) {
                     Ok(Some(plan)) if !plan.is_empty() => plan,
-                    Ok(_) => return Ready::Ready(Ok(None)),
+                    Ok(Some(plan)) if plan.unknown => return Ready::Ready(Ok(Look::Unknown)),
+                    Ok(_) => return Ready::Ready(Ok(Look::Nothing)),
                     Err(error) => return Ready::Ready(Err(error)),
                 };
             let marked = plan.marked();
@@ -171,7 +218,8 @@ impl Broker {
             if plan.more {
                 self.waiting.pass_on(place);
             }
-            Ready::Ready(Ok(Some(Taking { proposal, first, reservation, plan })))
+            let taking = Taking { proposal, first, reservation, plan };
+            Ready::Ready(Ok(Look::Taking(Box::new(taking))))
         })
         .await
     }
@@ -248,7 +296,7 @@ impl Broker {
     }
 
     /// The messages, and the handles of those that only looked like what the filter wants: tags
-    /// of equal hash.
+    /// of equal hash, and repeats from before the filter changed.
     fn read_all(
         &self,
         poll: &Poll,
@@ -260,8 +308,7 @@ impl Broker {
         for granted in granted {
             let handle = handle_of(granted);
             let stored = self.view.message(granted.position, granted.len)?;
-            let tag = stored.system_properties.as_ref().and_then(|system| system.tag.as_deref());
-            if !poll.filter.matches(tag) {
+            if !poll.filter.matches(&stored) {
                 unwanted.push(handle);
                 continue;
             }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proto::{ClientId, ConsumerGroup, TagFilter, Topic, session, v2};
+use proto::{ClientId, ConsumerGroup, Filter, Topic, session, v2};
 
 /// A client that nobody heard of for so long is gone.
 pub const SILENCE: Duration = Duration::from_secs(90);
@@ -29,7 +29,7 @@ pub struct Client {
     /// Consumers only.
     pub group: Option<ConsumerGroup>,
     /// What it produces to (no filter) or is subscribed to.
-    pub topics: BTreeMap<Topic, Option<TagFilter>>,
+    pub topics: BTreeMap<Topic, Option<Filter>>,
     /// When it was heard of.
     pub last_seen: Instant,
 }
@@ -61,7 +61,7 @@ pub struct Conflict {
     /// What they disagree about.
     pub topic: Topic,
     /// Each expression with one client that has it; `None` for no subscription at all.
-    pub views: Vec<(Option<TagFilter>, ClientId)>,
+    pub views: Vec<(Option<Filter>, ClientId)>,
 }
 
 impl std::fmt::Display for Conflict {
@@ -178,7 +178,7 @@ impl Clients {
         topics.dedup();
         let mut found = Vec::new();
         for topic in topics {
-            let mut views: Vec<(Option<TagFilter>, ClientId)> = Vec::new();
+            let mut views: Vec<(Option<Filter>, ClientId)> = Vec::new();
             for (id, member) in &members {
                 let view = member.topics.get(topic).cloned().flatten();
                 if !views.iter().any(|(known, _)| *known == view) {
@@ -209,7 +209,7 @@ impl Client {
             Some(v2::settings::PubSub::Subscription(subscription)) => {
                 group = ConsumerGroup::from_resource(subscription.group.as_ref()).ok();
                 for entry in &subscription.subscriptions {
-                    let filter = TagFilter::from_expression(entry.expression.as_ref());
+                    let filter = Filter::from_expression(entry.expression.as_ref());
                     // The access point has refused what does not parse; an older one may not have.
                     if let (Ok(topic), Ok(filter)) =
                         (Topic::from_resource(entry.topic.as_ref()), filter)

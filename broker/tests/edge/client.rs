@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use futures::StreamExt;
 use prost::Message as _;
 use proto::{
     SendMessageRequest,
@@ -9,10 +10,11 @@ use proto::{
     clock::to_wire,
     v2::{
         AckMessageEntry, AckMessageRequest, AckMessageResponse, ChangeInvisibleDurationRequest,
-        ChangeInvisibleDurationResponse, FilterExpression, FilterType, Message, MessageQueue,
-        MessageType, QueryRouteRequest, ReceiveMessageRequest, Resource, SendMessageResponse,
-        Status, SystemProperties, messaging_service_client::MessagingServiceClient,
-        receive_message_response::Content,
+        ChangeInvisibleDurationResponse, ClientType, FilterExpression, FilterType, Message,
+        MessageQueue, MessageType, QueryRouteRequest, ReceiveMessageRequest, Resource,
+        SendMessageResponse, Settings, Status, Subscription, SubscriptionEntry, SystemProperties,
+        TelemetryCommand, messaging_service_client::MessagingServiceClient,
+        receive_message_response::Content, settings::PubSub, telemetry_command::Command,
     },
 };
 use tonic::{
@@ -134,6 +136,30 @@ impl Client {
         let response = self.send(messages).await;
         assert_eq!(response.status.as_ref().unwrap().code, OK, "{response:?}");
         response
+    }
+
+    /// Introduces itself as a consumer of one topic; what it is told.
+    pub(crate) async fn announce(
+        &self,
+        group: &str,
+        topic: &Resource,
+        filter: FilterExpression,
+    ) -> Result<TelemetryCommand, tonic::Status> {
+        let entry = SubscriptionEntry { topic: Some(topic.clone()), expression: Some(filter) };
+        let subscription = Subscription {
+            group: Some(resource(group)),
+            subscriptions: vec![entry],
+            ..Default::default()
+        };
+        let settings = Settings {
+            client_type: Some(ClientType::SimpleConsumer.into()),
+            pub_sub: Some(PubSub::Subscription(subscription)),
+            ..Default::default()
+        };
+        let command = TelemetryCommand { status: None, command: Some(Command::Settings(settings)) };
+        let commands = futures::stream::iter([command]).chain(futures::stream::pending());
+        let mut answers = self.rpc.clone().telemetry(self.request(commands)).await?.into_inner();
+        Ok(answers.message().await?.expect("an answer before the end"))
     }
 
     pub(crate) async fn begin(&self, poll: ReceiveMessageRequest) -> Streaming<ReceiveItem> {

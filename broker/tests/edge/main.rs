@@ -4,6 +4,7 @@
 mod ack;
 mod admin;
 mod client;
+mod filters;
 mod harness;
 mod receive;
 mod restart;

@@ -1,26 +1,9 @@
-//! Which messages a consumer wants, by their tags.
+//! Messages that are wanted for their tags.
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use thiserror::Error;
-
-use crate::{limits, v2};
-
-/// An expression that cannot be a filter.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum InvalidFilter {
-    #[error("the filter expression has {found} bytes, over the limit of {max}")]
-    TooLong { found: usize, max: usize },
-    #[error("the filter expression has {found} tags, over the limit of {max}")]
-    TooManyTags { found: usize, max: usize },
-    #[error("the filter expression names no tag")]
-    NoTag,
-    /// Not wrong, but not supported.
-    #[error("filters of type SQL are not supported")]
-    Sql,
-    #[error("the filter type {0} is unknown")]
-    UnknownType(i32),
-}
+use super::InvalidFilter;
+use crate::limits;
 
 /// `*` or nothing for every message, or tags with `||` between them.
 ///
@@ -34,16 +17,6 @@ pub struct TagFilter {
 impl TagFilter {
     /// Every message, whether it has a tag or not.
     pub const ALL: Self = Self { tags: None };
-
-    /// The filter that the wire carries; without one, everything. An unspecified type is TAG.
-    pub fn from_expression(wire: Option<&v2::FilterExpression>) -> Result<Self, InvalidFilter> {
-        let Some(wire) = wire else { return Ok(Self::ALL) };
-        match v2::FilterType::try_from(wire.r#type) {
-            Ok(v2::FilterType::Tag | v2::FilterType::Unspecified) => wire.expression.parse(),
-            Ok(v2::FilterType::Sql) => Err(InvalidFilter::Sql),
-            Err(_) => Err(InvalidFilter::UnknownType(wire.r#type)),
-        }
-    }
 
     /// Whether every message is wanted.
     pub fn is_all(&self) -> bool {
@@ -142,7 +115,6 @@ mod tests {
             assert!(filter(all).matches(Some("*")));
             assert_eq!(filter(all).hashes(), None);
         }
-        assert!(TagFilter::from_expression(None).unwrap().is_all());
     }
 
     #[test]
@@ -177,16 +149,6 @@ mod tests {
             "t".repeat(65_537).parse::<TagFilter>(),
             Err(InvalidFilter::TooLong { found: 65_537, max: 65_536 })
         );
-    }
-
-    #[test]
-    fn the_type_of_the_wire_counts() {
-        let wire = |kind: i32| v2::FilterExpression { r#type: kind, expression: "a".into() };
-        let parse = |kind| TagFilter::from_expression(Some(&wire(kind)));
-        assert_eq!(parse(v2::FilterType::Tag as i32), Ok(filter("a")));
-        assert_eq!(parse(v2::FilterType::Unspecified as i32), Ok(filter("a")));
-        assert_eq!(parse(v2::FilterType::Sql as i32), Err(InvalidFilter::Sql));
-        assert_eq!(parse(9), Err(InvalidFilter::UnknownType(9)));
     }
 
     /// These are in consume queues on disk.
