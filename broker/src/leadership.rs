@@ -22,9 +22,9 @@ pub async fn follow(broker: Arc<Broker>, mut role: watch::Receiver<Role>) {
             stop(&broker, &mut duties).await;
             if let Some(term) = term {
                 info!(%term, broker = %broker.name(), "leading");
-                tasks::start(&broker, &mut duties);
                 // What the leader before handed out last may have died with it.
-                broker.doubt(None);
+                broker.doubt_all();
+                tasks::start(&broker, &mut duties);
             } else {
                 info!(term = %now.term, leader = ?now.leader.map(|node| node.0), "following");
             }

@@ -11,7 +11,7 @@ use std::{
 
 use proto::{
     ClientId,
-    session::{self, Gone},
+    session::{self, Gone, Lost},
     v2::{Settings, TelemetryCommand},
 };
 use tokio::sync::mpsc;
@@ -20,8 +20,8 @@ use tonic::Status;
 /// A client that was not heard of for this long is gone. Clients speak every 10 to 30 s.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(90);
 
-/// Departures that are kept for sessions that have not told them yet. A session that lags behind
-/// more than that starts anew, which tells the same.
+/// Departures and losses that are kept for sessions that have not told them yet. A session that
+/// lags behind more than that starts anew, which tells the same.
 const DEPARTURES_MAX: usize = 4096;
 
 /// The way to a client: one end of its Telemetry stream.
@@ -55,6 +55,7 @@ struct Entry {
 pub(crate) struct News {
     pub(crate) clients: Vec<session::Client>,
     pub(crate) gone: Vec<Gone>,
+    pub(crate) lost: Vec<Lost>,
     /// The number to ask with next time.
     pub(crate) upto: u64,
 }
@@ -73,6 +74,7 @@ pub(crate) struct Full {
 enum Change {
     Registered(ClientId),
     Gone(Gone),
+    Lost(Lost),
 }
 
 /// Everything about the clients of one access point.
@@ -165,7 +167,12 @@ impl Clients {
     pub(crate) fn terminate(&mut self, id: &ClientId, group: &str) {
         self.drop_entry(id);
         let gone = Gone { client_id: id.to_string(), group: group.to_owned(), terminated: true };
-        self.tell_gone(gone);
+        self.tell_departure(Change::Gone(gone));
+    }
+
+    /// An answer to a receive call may not have reached the client.
+    pub(crate) fn lost(&mut self, id: &ClientId) {
+        self.tell_departure(Change::Lost(Lost { client_id: id.to_string() }));
     }
 
     /// Gives up those that were silent for too long. Returns how many.
@@ -193,7 +200,7 @@ impl Clients {
         if told != 0 {
             self.changes.remove(&told);
             let gone = Gone { client_id: id.to_string(), group: String::new(), terminated: false };
-            self.tell_gone(gone);
+            self.tell_departure(Change::Gone(gone));
         }
     }
 
@@ -211,9 +218,9 @@ impl Clients {
         self.changes.insert(self.last, Change::Registered(id.clone()));
     }
 
-    fn tell_gone(&mut self, gone: Gone) {
+    fn tell_departure(&mut self, change: Change) {
         self.last += 1;
-        self.changes.insert(self.last, Change::Gone(gone));
+        self.changes.insert(self.last, change);
         self.departures += 1;
         if self.departures > DEPARTURES_MAX {
             self.forget_oldest_departure();
@@ -224,7 +231,8 @@ impl Clients {
         let oldest = self
             .changes
             .iter()
-            .find_map(|(number, change)| matches!(change, Change::Gone(_)).then_some(*number));
+            .find(|(_, change)| !matches!(change, Change::Registered(_)))
+            .map(|(number, _)| *number);
         if let Some(number) = oldest {
             self.changes.remove(&number);
             self.departures -= 1;
@@ -236,9 +244,9 @@ impl Clients {
     pub(crate) fn everything(&self) -> News {
         let clients = self.changes.values().filter_map(|change| match change {
             Change::Registered(id) => self.describe(id),
-            Change::Gone(_) => None,
+            Change::Gone(_) | Change::Lost(_) => None,
         });
-        News { clients: clients.collect(), gone: Vec::new(), upto: self.last }
+        News { clients: clients.collect(), upto: self.last, ..News::default() }
     }
 
     /// What happened after the change with this number, in order within each kind: a client that
@@ -252,6 +260,7 @@ impl Clients {
             match change {
                 Change::Registered(id) => news.clients.extend(self.describe(id)),
                 Change::Gone(gone) => news.gone.push(gone.clone()),
+                Change::Lost(lost) => news.lost.push(lost.clone()),
             }
         }
         Ok(news)

@@ -21,6 +21,7 @@
 
 mod acks;
 pub mod admin;
+mod answer;
 mod caller;
 mod channels;
 mod clients;

@@ -4,7 +4,7 @@
 //! A client always gets gRPC OK and a status in the payload. Only a node that forwarded gets a gRPC
 //! error, so that it can tell a refusal from an answer.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use futures::{Stream, StreamExt, stream};
 use proto::{
@@ -27,6 +27,7 @@ use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use crate::{
     Caller, Directory, Gateway, Local, Miss, ReceiveStream,
+    answer::Answer,
     status::{self, Refusal},
     telemetry,
 };
@@ -185,6 +186,7 @@ impl<L: Local, D: Directory> MessagingService for Gateway<L, D> {
             Ok(asked) => asked,
             Err(refusal) => return Ok(Response::new(only(&refusal))),
         };
+        let client = asked.caller.client_id.clone().expect("it is identified");
         // The headers go out at once; some clients wait for them. Dropping the stream drops the
         // request wherever it is.
         let gateway = self.clone();
@@ -193,7 +195,8 @@ impl<L: Local, D: Directory> MessagingService for Gateway<L, D> {
             let answer = gateway.receive(&caller, &metadata, message).await;
             answer.unwrap_or_else(|refusal| only(&refusal))
         });
-        Ok(Response::new(Box::pin(answer.flatten())))
+        let answer = Answer::new(Arc::clone(&self.inner), client, Box::pin(answer.flatten()));
+        Ok(Response::new(Box::pin(answer)))
     }
 
     async fn ack_message(

@@ -60,6 +60,11 @@ impl Registry {
         self.bump();
     }
 
+    pub(crate) fn lost(&self, id: &ClientId) {
+        self.lock().lost(id);
+        self.bump();
+    }
+
     pub(crate) fn expire(&self) {
         let gone = self.lock().expire(Instant::now());
         if gone > 0 {

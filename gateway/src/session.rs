@@ -256,6 +256,9 @@ async fn tell(up: &mpsc::Sender<Up>, news: News) -> Result<u64, End> {
     for gone in news.gone {
         say(up, up::Event::Gone(gone)).await?;
     }
+    for lost in news.lost {
+        say(up, up::Event::Lost(lost)).await?;
+    }
     for client in news.clients {
         say(up, up::Event::Client(client)).await?;
     }

@@ -52,6 +52,8 @@ pub(crate) fn open<L: Local, D: Directory>(
     tokio::spawn(async move {
         converse(&inner, &caller, &id, inbound, &outbound).await;
         inner.registry.detach(&id, stream);
+        // Where one stream broke, an answer on another may have gone with it.
+        inner.registry.lost(&id);
     });
     Ok(Box::pin(ReceiverStream::new(commands)))
 }

@@ -14,6 +14,7 @@ use gateway::Miss;
 use proto::{
     ConsumerGroup, QueueId, QueueOffset, ReceiptHandle, hop,
     receipt_handle::group_hash,
+    session::up,
     v2::{self, Language, receive_message_response::Content},
 };
 use tonic::Code;
@@ -218,6 +219,57 @@ async fn a_poll_moves_to_the_next_leader() {
     let first = stream.next().await.expect("a part").expect("no error");
     let Some(Content::Status(status)) = first.content else { panic!("a status comes first") };
     assert_eq!(status.code, 20000);
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_ends_with_what_came() {
+    let leader = ScriptedBroker::leading("broker-a");
+    leader.scene().polls = Poll::Break;
+    let leader_node = Node::broker(&leader).await;
+    let (access, directory) = access_point().await;
+    let address = leader_node.address.as_str();
+    publish(
+        &directory,
+        vec![group("broker-a", 1, Some(address), &[address])],
+        vec![topic(ORDERS, &["broker-a"])],
+    );
+    let mut consumer = client(&access.address).await;
+    let stream = consumer.receive_message(from_client(poll(ORDERS, "broker-a"))).await;
+    let parts: Vec<_> = stream.expect("the headers come at once").into_inner().collect().await;
+    let parts: Vec<_> = parts.into_iter().map(|part| part.expect("no error").content).collect();
+    assert!(matches!(
+        parts[..],
+        [Some(Content::Status(_)), Some(Content::Message(_)), Some(Content::DeliveryTimestamp(_))]
+    ));
+    eventually("the leader hears of the loss", || heard_of_a_loss(&leader)).await;
+}
+
+#[tokio::test]
+async fn the_leader_hears_of_a_client_that_gives_a_poll_up() {
+    let leader = ScriptedBroker::leading("broker-a");
+    leader.scene().polls = Poll::Hold;
+    let leader_node = Node::broker(&leader).await;
+    let (access, directory) = access_point().await;
+    let address = leader_node.address.as_str();
+    publish(
+        &directory,
+        vec![group("broker-a", 1, Some(address), &[address])],
+        vec![topic(ORDERS, &["broker-a"])],
+    );
+    let mut consumer = client(&access.address).await;
+    let stream = consumer.receive_message(from_client(poll(ORDERS, "broker-a"))).await;
+    eventually("the leader holds the poll", || (leader.scene().polls_held == 1).then_some(()))
+        .await;
+    assert!(heard_of_a_loss(&leader).is_none());
+    drop(stream);
+    eventually("the leader hears of the loss", || heard_of_a_loss(&leader)).await;
+}
+
+fn heard_of_a_loss(leader: &ScriptedBroker) -> Option<()> {
+    let scene = leader.scene();
+    let mut said = scene.sessions.iter().flatten();
+    said.any(|event| matches!(event, up::Event::Lost(lost) if lost.client_id == "client@1"))
+        .then_some(())
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@
 mod offsets;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
-use proto::{InvalidName, QueueId, QueueOffset, v2};
+use proto::{InvalidName, QueueId, QueueOffset, Timestamp, v2};
 
 use super::{
     Ack, Again, Append, Backoff, ChangeInvisible, Command, GroupConfig, Handle, NewMessage, Pick,
@@ -228,6 +228,7 @@ fn renew(out: &mut BytesMut, c: &Renew) {
     text(out, c.topic.as_str());
     out.put_u32(c.queue.0);
     text(out, c.client.as_str());
+    out.put_u64(c.trusted_since.0);
     out.put_u64(c.invisible_ms);
 }
 
@@ -442,6 +443,7 @@ impl Input {
             topic: self.name("topic")?,
             queue: self.queue()?,
             client: self.name("client id")?,
+            trusted_since: Timestamp(self.u64()?),
             invisible_ms: self.u64()?,
         })
     }

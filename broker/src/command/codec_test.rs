@@ -119,9 +119,10 @@ fn command() -> impl Strategy<Value = Command> {
                 Command::ChangeInvisible(ChangeInvisible { group, topic, handle, invisible_ms })
             }
         ),
-        (group(), topic(), queue(), client(), any::<u64>()).prop_map(
-            |(group, topic, queue, client, invisible_ms)| {
-                Command::Renew(Renew { group, topic, queue, client, invisible_ms })
+        (group(), topic(), queue(), client(), any::<u64>(), any::<u64>()).prop_map(
+            |(group, topic, queue, client, since, invisible_ms)| {
+                let trusted_since = Timestamp(since);
+                Command::Renew(Renew { group, topic, queue, client, trusted_since, invisible_ms })
             }
         ),
         (client(), group(), any::<u64>()).prop_map(|(client, group, after_ms)| {
@@ -292,9 +293,10 @@ fn golden() {
             topic,
             queue,
             client: client.clone(),
+            trusted_since: Timestamp(6),
             invisible_ms: 5,
         }),
-        "07 0001 67 0001 74 00000002 0001 63 0000000000000005",
+        "07 0001 67 0001 74 00000002 0001 63 0000000000000006 0000000000000005",
     );
     check(
         &Command::Release(Release { client, group, after_ms: 5 }),

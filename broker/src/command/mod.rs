@@ -11,7 +11,7 @@ mod offsets;
 mod outcome;
 
 use bytes::Bytes;
-use proto::{BrokerName, ClientId, ConsumerGroup, QueueId, QueueOffset, Topic, v2};
+use proto::{BrokerName, ClientId, ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic, v2};
 
 pub use codec::DecodeError;
 pub(crate) use codec::{
@@ -225,12 +225,16 @@ pub struct ChangeInvisible {
 /// Extends every auto-renewed delivery of one client in one queue to `invisible_ms` after log
 /// time, but not past [`proto::limits::AUTO_RENEW_TOTAL`] after it was handed out. Answered by
 /// [`Outcome::Renewed`].
+///
+/// What was handed out before `trusted_since` and never renewed yet is left as it is: the answer
+/// that carried it may have died on its way, and then nobody would ever acknowledge it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renew {
     pub group: ConsumerGroup,
     pub topic: Topic,
     pub queue: QueueId,
     pub client: ClientId,
+    pub trusted_since: Timestamp,
     pub invisible_ms: u64,
 }
 

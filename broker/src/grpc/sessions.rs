@@ -115,7 +115,7 @@ async fn converse(
     follow(&broker, incoming, &down, &mut clients).await;
     if !clients.is_empty() && broker.leading().is_ok() && !*broker.stopping().borrow() {
         // Its answers to receive calls may have died with it.
-        broker.doubt(Some(clients));
+        broker.doubt(clients);
     }
 }
 
@@ -190,12 +190,17 @@ fn hear(broker: &Arc<Broker>, up: Up, clients: &mut HashSet<ClientId>) {
             clients.remove(gone.client_id.as_str());
             depart(broker, &gone, now);
         }
+        Some(up::Event::Lost(lost)) => broker.doubt(lost.client_id.parse::<ClientId>()),
         None => (),
     }
 }
 
 fn depart(broker: &Arc<Broker>, gone: &Gone, now: Instant) {
     let Ok(id) = gone.client_id.parse::<ClientId>() else { return };
+    if !gone.terminated {
+        // Its connection broke, perhaps with an answer on its way.
+        broker.doubt([id.clone()]);
+    }
     let departed = broker.clients().gone(&id, gone.terminated, now);
     let known = departed.and_then(|departed| departed.group);
     let said = gone.terminated.then(|| gone.group.parse().ok()).flatten();

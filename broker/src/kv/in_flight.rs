@@ -37,6 +37,15 @@ pub struct Delivery {
     pub auto_renew: bool,
 }
 
+impl Delivery {
+    /// Made before `trusted_since`, renewed automatically, and never renewed yet: whether it ever
+    /// reached its client is not known.
+    pub fn is_doubtful(&self, trusted_since: Timestamp) -> bool {
+        let first_end = self.since.plus(proto::limits::AUTO_RENEW_INVISIBLE);
+        self.auto_renew && self.since < trusted_since && self.due <= first_end
+    }
+}
+
 pub fn put(batch: &mut Batch, place: &Place, delivery: &Delivery, client: &ClientId) {
     batch.put(Family::State, &key(place), &value(delivery, client.as_str()));
 }

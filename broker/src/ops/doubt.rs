@@ -1,70 +1,103 @@
 //! Deliveries that may never have reached their client.
 //!
-//! When a leader or an access point dies, answers to receive calls die with it: the messages in
-//! them count as delivered, and nobody has them. Without automatic renewal they come back when
-//! their invisible duration ends. With it they would be renewed for hours, because their client
-//! lives. So what was handed out shortly before such a death, and is not acknowledged shortly
-//! after it, is taken out of renewal: it comes again. A client that had it all the same, and takes
-//! longer than that, sees its message delivered twice, which at-least-once allows.
+//! When a leader, an access point or a client's connection dies, answers to receive calls die with
+//! it: the messages in them count as delivered, and nobody has them. Without automatic renewal they
+//! come back when their invisible duration ends. With it they would be kept from everybody for
+//! hours, because their client lives. So the leader renews only what it has reason to trust: what
+//! it handed out itself since the last such death, or what was renewed before. The rest ends as if
+//! it had not been renewable, and comes again. A client that had it all the same, and takes longer
+//! than that, sees its message twice, which at-least-once allows.
+//!
+//! Deaths need not be remembered by the next leader: to it, everything from before is in doubt.
 
-use std::{
-    collections::HashSet,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
 
-use futures::{StreamExt, stream};
-use proto::ClientId;
-use tracing::{debug, info};
+use proto::{ClientId, Timestamp, limits::AUTO_RENEW_INVISIBLE};
 
 use super::Broker;
-use crate::state::RenewedDelivery;
 
-/// An answer that is on its way for longer has arrived, or its client is gone as well.
-const ON_ITS_WAY: Duration = Duration::from_secs(10);
-/// Clients that have the message, and are done with it, repeat their acks within this.
-const ACKS_REPEATED: Duration = Duration::from_secs(5);
-/// What is still in doubt then is visible again after this.
-const AGAIN_AFTER: Duration = Duration::from_secs(15);
-/// Deliveries looked at for one death.
-const MOST: usize = 100_000;
-/// Commands on their way at a time.
-const AT_ONCE: usize = 64;
-const PROPOSAL_WAIT: Duration = Duration::from_secs(5);
+/// News of a loss may be faster than the answer that was lost.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
-impl Broker {
-    /// Answers to these clients, or to all, may have been lost just now. Returns at once.
-    pub fn doubt(self: &Arc<Self>, clients: Option<HashSet<ClientId>>) {
-        let until = self.view.log_time();
-        let from = until.minus(ON_ITS_WAY);
-        // A node that stops does not wait for this.
-        let broker = Arc::downgrade(self);
-        tokio::spawn(async move {
-            tokio::time::sleep(ACKS_REPEATED).await;
-            let Some(broker) = broker.upgrade() else { return };
-            if broker.leading().is_err() {
-                // The next leader has its own doubts.
-                return;
-            }
-            let mut doubtful = broker.view.renewed_between(from, until, MOST);
-            if let Some(clients) = clients {
-                doubtful.retain(|delivery| clients.contains(&delivery.client));
-            }
-            if doubtful.is_empty() {
-                return;
-            }
-            info!(deliveries = doubtful.len(), "deliveries that may be lost will come again");
-            let again = |delivery| broker.end_renewal(delivery);
-            stream::iter(doubtful).for_each_concurrent(AT_ONCE, again).await;
-        });
+/// From when on deliveries are trusted. Times are log time.
+#[derive(Debug, Default)]
+pub(super) struct Doubts {
+    all: Timestamp,
+    /// Later than `all`. Those from before the end of any delivery that they concern are dropped.
+    clients: HashMap<ClientId, Timestamp>,
+}
+
+impl Doubts {
+    fn of_all(&mut self, now: Timestamp) {
+        self.all = just_after(now);
+        self.clients.clear();
     }
 
-    async fn end_renewal(&self, delivery: RenewedDelivery) {
-        let RenewedDelivery { group, topic, handle, .. } = delivery;
-        let deadline = Instant::now() + PROPOSAL_WAIT;
-        if let Err(error) = self.move_due(group, topic, handle, AGAIN_AFTER, deadline).await {
-            // Acknowledged meanwhile, most likely.
-            debug!(%error, "doubtful delivery left as it is");
-        }
+    fn of(&mut self, clients: impl IntoIterator<Item = ClientId>, now: Timestamp) {
+        self.clients.retain(|_, until| until.plus(AUTO_RENEW_INVISIBLE) >= now);
+        let until = now.plus(ON_ITS_WAY);
+        self.clients.extend(clients.into_iter().map(|client| (client, until)));
+    }
+
+    fn trusted_since(&self, client: &ClientId) -> Timestamp {
+        self.clients.get(client).copied().unwrap_or_default().max(self.all)
+    }
+}
+
+/// What was handed out in this very millisecond is in doubt too.
+fn just_after(now: Timestamp) -> Timestamp {
+    Timestamp(now.0 + 1)
+}
+
+impl Broker {
+    /// Answers to anybody may have been lost until now: another node led.
+    pub fn doubt_all(&self) {
+        self.doubts().of_all(self.view.log_time());
+    }
+
+    /// Answers to these clients may have been lost until now.
+    pub fn doubt(&self, clients: impl IntoIterator<Item = ClientId>) {
+        self.doubts().of(clients, self.view.log_time());
+    }
+
+    /// From when on the client's deliveries are known to have been answered.
+    pub fn trusted_since(&self, client: &ClientId) -> Timestamp {
+        self.doubts().trusted_since(client)
+    }
+
+    fn doubts(&self) -> std::sync::MutexGuard<'_, Doubts> {
+        self.doubts.lock().expect("no holder panics")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(name: &str) -> ClientId {
+        name.parse().expect("valid")
+    }
+
+    #[test]
+    fn a_client_is_doubted_by_its_own_losses_and_by_everybodys() {
+        let mut doubts = Doubts::default();
+        assert_eq!(doubts.trusted_since(&client("a")), Timestamp(0));
+        doubts.of([client("a")], Timestamp(10));
+        assert_eq!(doubts.trusted_since(&client("a")), Timestamp(1_010));
+        assert_eq!(doubts.trusted_since(&client("b")), Timestamp(0));
+        doubts.of_all(Timestamp(2_000));
+        assert_eq!(doubts.trusted_since(&client("a")), Timestamp(2_001));
+        assert_eq!(doubts.trusted_since(&client("b")), Timestamp(2_001));
+    }
+
+    #[test]
+    fn doubts_that_concern_nothing_any_more_are_forgotten() {
+        let mut doubts = Doubts::default();
+        doubts.of([client("a")], Timestamp(10));
+        let end = Timestamp(10).plus(ON_ITS_WAY).plus(AUTO_RENEW_INVISIBLE);
+        doubts.of([client("b")], end);
+        assert_eq!(doubts.clients.len(), 2);
+        doubts.of([], end.plus(Duration::from_millis(1)));
+        assert_eq!(doubts.clients.len(), 1);
     }
 }

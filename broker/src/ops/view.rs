@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use prost::Message as _;
-use proto::{ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic, v2};
+use proto::{ClientId, ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic, v2};
 use raft::{LogOffset, Reader};
 use tokio::sync::{broadcast, watch};
 
@@ -13,7 +13,7 @@ use crate::{
     command::{Effect, GroupConfig, TopicConfig},
     delivery::{Place, Waiting},
     kv,
-    state::{Holding, QueueProgress, RenewedDelivery, SharedState, State},
+    state::{Holding, QueueProgress, SharedState, State},
 };
 
 /// Changes of consumer groups that an access point may be behind by.
@@ -139,24 +139,20 @@ impl View {
         self.state.read().next_due(group, topic)
     }
 
-    /// Clients with auto-renewed deliveries that end until then.
-    pub fn holdings(&self, until: Timestamp, most: usize) -> Vec<Holding> {
-        self.state.read().holdings(until, most)
+    /// Clients with auto-renewed deliveries that end until then, and are not in doubt, see
+    /// [`State::holdings`].
+    pub fn holdings(
+        &self,
+        until: Timestamp,
+        most: usize,
+        trusted_since: impl Fn(&ClientId) -> Timestamp,
+    ) -> Vec<Holding> {
+        self.state.read().holdings(until, most, trusted_since)
     }
 
     /// Log time: the stamp of the last entry applied here.
     pub fn log_time(&self) -> Timestamp {
         self.state.read().log_time()
-    }
-
-    /// Auto-renewed deliveries that were made in this span of log time.
-    pub fn renewed_between(
-        &self,
-        from: Timestamp,
-        until: Timestamp,
-        most: usize,
-    ) -> Vec<RenewedDelivery> {
-        self.state.read().renewed_between(from, until, most)
     }
 
     /// Looks at the queues of a topic for a group, `None` where there is no such topic. Short:

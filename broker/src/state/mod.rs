@@ -53,7 +53,7 @@ pub use entries::QueueEntry;
 pub use machine::{Machine, SharedState};
 pub use offsets::{Backlog, Consumption};
 pub use topics::TopicState;
-pub use view::{DueDelivery, Holding, QueueProgress, RenewedDelivery};
+pub use view::{DueDelivery, Holding, QueueProgress};
 
 use consumer_groups::ConsumerGroups;
 use dedupe::Dedupe;

@@ -29,6 +29,9 @@ impl State {
         for (queue, offset) in held {
             let place = Place { group, topic, queue, offset };
             let delivery = self.subscriptions.find(&place).expect("it is held").delivery;
+            if delivery.is_doubtful(c.trusted_since) {
+                continue;
+            }
             let due = asked.min(delivery.since.plus(AUTO_RENEW_TOTAL));
             if due <= delivery.due {
                 continue;
@@ -44,11 +47,11 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use proto::{QueueId, Timestamp};
+    use proto::{ClientId, QueueId, Timestamp};
 
     use super::super::script::{Script, group, handle, message, pick, pop, renew, topic};
     use super::*;
-    use crate::command::{AckOutcome, Pop};
+    use crate::command::{AckOutcome, Command, Pop};
 
     const HOUR: u64 = 3_600_000;
 
@@ -66,7 +69,7 @@ mod tests {
     }
 
     fn holdings(script: &Script, until: u64) -> Vec<(u32, String, u64)> {
-        let found = script.state.holdings(Timestamp(until), 100);
+        let found = script.state.holdings(Timestamp(until), 100, |_| Timestamp(0));
         found.iter().map(|h| (h.queue.0, h.client.to_string(), h.due.0)).collect()
     }
 
@@ -133,6 +136,31 @@ mod tests {
         assert_eq!(found, expected);
         script.at(50_000).does(renew("worker", 1, 60_000));
         assert_eq!(holdings(&script, 60_000).len(), 2);
-        assert_eq!(script.state.holdings(Timestamp(60_000), 1).len(), 1);
+        assert_eq!(script.state.holdings(Timestamp(60_000), 1, |_| Timestamp(0)).len(), 1);
+    }
+
+    #[test]
+    fn what_may_never_have_arrived_is_not_renewed() {
+        let mut script = Script::with_messages(2);
+        let auto = |pick| Pop { auto_renew: true, ..pop("worker", vec![pick]) };
+        script.pops(auto(pick(0, 0..1, &[0])));
+        assert_eq!(
+            script.at(15_000).does(renew("worker", 0, 60_000)),
+            Outcome::Renewed { count: 1 }
+        );
+        script.at(20_000).pops(auto(pick(0, 1..2, &[1])));
+        let doubtful =
+            |client: &ClientId| Timestamp(if client.as_str() == "worker" { 20_001 } else { 0 });
+        // The first was renewed by a leader that had reason to.
+        let held = script.state.holdings(Timestamp(80_000), 9, doubtful);
+        assert_eq!(held.iter().map(|h| h.due.0).collect::<Vec<_>>(), [75_000]);
+        assert_eq!(held[0].trusted_since, Timestamp(20_001));
+        let Command::Renew(asked) = renew("worker", 0, 60_000) else { unreachable!() };
+        let asked = Renew { trusted_since: Timestamp(20_001), ..asked };
+        let script = &mut script.restarted();
+        script.at(30_000);
+        assert_eq!(script.does(Command::Renew(asked)), Outcome::Renewed { count: 1 });
+        script.at(80_000);
+        assert_eq!(script.due(), [1]);
     }
 }

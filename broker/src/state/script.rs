@@ -92,7 +92,8 @@ pub(super) fn reset(queues: &[(u32, ResetTo)]) -> Command {
 
 pub(super) fn renew(client: &str, queue: u32, invisible_ms: u64) -> Command {
     let (group, topic, client) = (group(), topic(), client.parse().unwrap());
-    Command::Renew(Renew { group, topic, queue: QueueId(queue), client, invisible_ms })
+    let (queue, trusted_since) = (QueueId(queue), Timestamp(0));
+    Command::Renew(Renew { group, topic, queue, client, trusted_since, invisible_ms })
 }
 
 impl Script {

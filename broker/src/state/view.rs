@@ -4,7 +4,7 @@ use proto::{ClientId, ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic};
 
 use super::subscriptions::Subscription;
 use super::{QueueEntry, State, TopicState};
-use crate::command::{GroupConfig, Handle};
+use crate::command::GroupConfig;
 use crate::kv::{self, ConsumerGroupId, TopicId};
 
 /// Where a consumer group stands in a queue. `committed <= next <= max`.
@@ -50,15 +50,8 @@ pub struct Holding {
     pub client: ClientId,
     /// When the first of them ends.
     pub due: Timestamp,
-}
-
-/// A delivery that the leader renews.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RenewedDelivery {
-    pub group: ConsumerGroup,
-    pub topic: Topic,
-    pub client: ClientId,
-    pub handle: Handle,
+    /// As given: what was handed out before, and never renewed, is in doubt.
+    pub trusted_since: Timestamp,
 }
 
 impl State {
@@ -283,9 +276,16 @@ impl State {
     }
 
     /// Clients and queues with auto-renewed deliveries that end at `until` or before: what to
-    /// propose a `Renew` for, if the client lives. At most `limit`.
+    /// propose a `Renew` for, if the client lives. At most `limit`. Deliveries that may never have
+    /// reached their client are left out; `trusted_since` says for each client from when on its
+    /// deliveries are known to have been answered.
     #[must_use]
-    pub fn holdings(&self, until: Timestamp, limit: usize) -> Vec<Holding> {
+    pub fn holdings(
+        &self,
+        until: Timestamp,
+        limit: usize,
+        trusted_since: impl Fn(&ClientId) -> Timestamp,
+    ) -> Vec<Holding> {
         let mut found = std::collections::BTreeMap::new();
         for ((group, topic), subscription) in self.subscriptions.due(until) {
             for (queue, _, record) in subscription.in_flight.due(until) {
@@ -294,50 +294,26 @@ impl State {
                 }
                 let delivery = &record.delivery;
                 let longest = delivery.since.plus(proto::limits::AUTO_RENEW_TOTAL);
-                if delivery.auto_renew && delivery.due < longest {
+                if !delivery.auto_renew || delivery.due >= longest {
+                    continue;
+                }
+                let trusted = trusted_since(self.subscriptions.client(record.client));
+                if !delivery.is_doubtful(trusted) {
                     // The first one seen is the one that ends first.
-                    found.entry((group, topic, queue, record.client)).or_insert(delivery.due);
+                    let place = (group, topic, queue, record.client);
+                    found.entry(place).or_insert((delivery.due, trusted));
                 }
             }
         }
-        let holding = |((group, topic, queue, client), due)| Holding {
+        let holding = |((group, topic, queue, client), (due, trusted_since))| Holding {
             group: self.groups.name(group).clone(),
             topic: self.topics.get(topic).name().clone(),
             queue,
             client: self.subscriptions.client(client).clone(),
             due,
+            trusted_since,
         };
         found.into_iter().map(holding).collect()
-    }
-
-    /// Auto-renewed deliveries that were made from `from` to `until`, at most `limit`. Looks at
-    /// everything in flight.
-    #[must_use]
-    pub fn renewed_between(
-        &self,
-        from: Timestamp,
-        until: Timestamp,
-        limit: usize,
-    ) -> Vec<RenewedDelivery> {
-        let all = self.subscriptions.iter().flat_map(|((group, topic), subscription)| {
-            subscription
-                .in_flight
-                .records()
-                .map(move |(place, record)| (group, topic, place, record))
-        });
-        let found = all.filter(|(_, _, _, record)| {
-            record.delivery.auto_renew && (from..=until).contains(&record.delivery.since)
-        });
-        let delivery =
-            |(group, topic, (queue, offset), record): (_, _, _, &super::in_flight::Record)| {
-                RenewedDelivery {
-                    group: self.groups.name(group).clone(),
-                    topic: self.topics.get(topic).name().clone(),
-                    client: self.subscriptions.client(record.client).clone(),
-                    handle: Handle { queue, offset, delivery: record.delivery.id },
-                }
-            };
-        found.take(limit).map(delivery).collect()
     }
 
     fn ids(&self, group: &ConsumerGroup, topic: &Topic) -> Option<(ConsumerGroupId, TopicId)> {

@@ -21,8 +21,9 @@ use crate::{
 };
 
 const EVERY: Duration = Duration::from_secs(5);
-/// What ends within this is renewed now: several rounds may fail before it is too late.
-const AHEAD: Duration = Duration::from_secs(20);
+/// What ends within this is renewed now: what is held for 15 s already. Several rounds may fail
+/// before it is too late, and what was renewed once outlives a change of leaders, see `ops/doubt`.
+const AHEAD: Duration = Duration::from_secs(45);
 /// Renewals proposed in one round. What is left over is the first of the next round.
 const MOST: usize = 10_000;
 /// Renewals on their way at a time.
@@ -55,7 +56,8 @@ pub(super) async fn renew_all(
     until: Timestamp,
     lives: impl Fn(&ClientId) -> bool,
 ) {
-    let held = broker.view().holdings(until, MOST);
+    let trusted_since = |client: &ClientId| broker.trusted_since(client);
+    let held = broker.view().holdings(until, MOST, trusted_since);
     if held.len() == MOST {
         warn!(most = MOST, "more renewals are due than one round does");
     }
@@ -64,9 +66,9 @@ pub(super) async fn renew_all(
 }
 
 async fn renew(broker: &Arc<Broker>, held: Holding) {
-    let Holding { group, topic, queue, client, .. } = held;
+    let Holding { group, topic, queue, client, trusted_since, .. } = held;
     let invisible_ms = millis(AUTO_RENEW_INVISIBLE);
-    let renew = Command::Renew(Renew { group, topic, queue, client, invisible_ms });
+    let renew = Command::Renew(Renew { group, topic, queue, client, trusted_since, invisible_ms });
     match broker.propose(&renew, Instant::now() + PROPOSAL_WAIT).await {
         Ok(Outcome::Renewed { .. }) => (),
         Ok(other) => crate::ops::unexpected(&other),

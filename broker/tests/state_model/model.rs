@@ -60,6 +60,8 @@ pub(crate) struct Model {
 
 const WINDOW_MS: u64 = 10 * 60 * 1000;
 const RENEW_MS: u64 = 3 * 60 * 60 * 1000;
+/// An auto-renewed delivery that ends within this of its beginning was not renewed yet.
+const FIRST_MS: u64 = 60 * 1000;
 
 impl Model {
     pub(crate) fn apply(&mut self, at: At, command: &Command) -> Outcome {
@@ -253,6 +255,10 @@ impl Model {
         let mut count = 0;
         for ((at_place, _), held) in &mut self.held {
             if *at_place == place && held.client == c.client && held.auto_renew {
+                let first_end = held.since + FIRST_MS;
+                if held.since < c.trusted_since.0 && held.due <= first_end {
+                    continue;
+                }
                 let due = (at.stamp + c.invisible_ms).min(held.since + RENEW_MS);
                 count += u32::from(held.due < due);
                 held.due = held.due.max(due);

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use commitlog::position::{LogId, LogOffset};
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proto::{ClientId, ConsumerGroup, QueueId, QueueOffset, Topic, v2};
+use proto::{ClientId, ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic, v2};
 use raft::{Entry, Payload};
 
 use crate::model::{At, Model, Place};
@@ -73,6 +73,7 @@ pub(crate) enum Step {
         topic: usize,
         queue: u32,
         client: usize,
+        trusted_since: u64,
         invisible_ms: u64,
     },
     Release {
@@ -188,9 +189,9 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         4 => prop::collection::vec(handle_step(), 1..5).prop_map(|handles| Step::Ack { handles }),
         2 => (handle_step(), ms())
             .prop_map(|(handle, invisible_ms)| Step::ChangeInvisible { handle, invisible_ms }),
-        2 => (groups.clone(), topics.clone(), 0..QUEUES, clients.clone(), ms()).prop_map(
-            |(group, topic, queue, client, invisible_ms)| Step::Renew {
-                group, topic, queue, client, invisible_ms,
+        2 => (groups.clone(), topics.clone(), 0..QUEUES, clients.clone(), ms(), ms()).prop_map(
+            |(group, topic, queue, client, trusted_since, invisible_ms)| Step::Renew {
+                group, topic, queue, client, trusted_since, invisible_ms,
             }
         ),
         1 => (groups, clients, ms())
@@ -312,9 +313,10 @@ fn resolve(step: &Step, model: &Model) -> Option<Command> {
             let (group, topic, _) = at;
             Command::ChangeInvisible(ChangeInvisible { group, topic, handle, invisible_ms })
         }
-        Step::Renew { group: g, topic: t, queue, client: c, invisible_ms } => {
+        Step::Renew { group: g, topic: t, queue, client: c, trusted_since, invisible_ms } => {
             let (group, topic, client) = (group(g), topic(t), client(c));
-            Command::Renew(Renew { group, topic, queue: QueueId(queue), client, invisible_ms })
+            let (queue, trusted_since) = (QueueId(queue), Timestamp(trusted_since));
+            Command::Renew(Renew { group, topic, queue, client, trusted_since, invisible_ms })
         }
         Step::Commit { group: g, topic: t, queue, offset } => {
             offsets::commit(group(g), topic(t), QueueId(queue), offset)

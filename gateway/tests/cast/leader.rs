@@ -34,6 +34,8 @@ pub enum Poll {
     Answer,
     /// Holds them, and counts those that were dropped.
     Hold,
+    /// Breaks off after the first message.
+    Break,
 }
 
 /// What a broker saw and what it will do.
@@ -132,9 +134,14 @@ impl Local for ScriptedBroker {
             self.scene().polls_held += 1;
             return Ok(Box::pin(Held { broker: self.clone() }));
         }
-        let content = v2::receive_message_response::Content::Status(ok());
-        let part = v2::ReceiveMessageResponse { content: Some(content) };
-        Ok(Box::pin(stream::iter([Ok(part)])))
+        use v2::receive_message_response::Content;
+        let part = |content| Ok(v2::ReceiveMessageResponse { content: Some(content) });
+        let mut parts = vec![part(Content::Status(ok()))];
+        if self.scene().polls == Poll::Break {
+            parts.push(part(Content::Message(v2::Message::default())));
+            parts.push(Err(Status::unavailable("the leader dies")));
+        }
+        Ok(Box::pin(stream::iter(parts)))
     }
 
     async fn ack_message(
