@@ -22,6 +22,16 @@ pub enum DataDirError {
         /// The directory.
         path: PathBuf,
     },
+    /// It holds files, and none of them are a broker's.
+    #[error(
+        "data directory {path} holds {found}, which is not a broker's: name a directory of its own"
+    )]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// One of the files.
+        found: String,
+    },
     /// The operating system refuses.
     #[error("{action} {path}")]
     Io {
@@ -35,6 +45,10 @@ pub enum DataDirError {
 }
 
 const LOCK_FILE: &str = "lock";
+const RAFT_DIR: &str = "raft";
+const STATE_DIR: &str = "state";
+/// What else may be there: a file system has this one at its root.
+const LOST_FOUND: &str = "lost+found";
 
 impl DataDir {
     /// Creates the directory if need be and locks it.
@@ -44,6 +58,9 @@ impl DataDir {
             move |source| DataDirError::Io { action, path, source }
         };
         std::fs::create_dir_all(path).map_err(failed("create data directory", path))?;
+        if let Some(found) = foreign(path).map_err(failed("list", path))? {
+            return Err(DataDirError::Foreign { path: path.to_owned(), found });
+        }
         let lock_path = path.join(LOCK_FILE);
         let lock = OpenOptions::new()
             .create(true)
@@ -62,18 +79,47 @@ impl DataDir {
 
     /// The replicated log.
     pub fn raft(&self) -> PathBuf {
-        self.path.join("raft")
+        self.path.join(RAFT_DIR)
     }
 
     /// What is derived from the log.
     pub fn state(&self) -> PathBuf {
-        self.path.join("state")
+        self.path.join(STATE_DIR)
     }
+}
+
+/// A file in a directory that no broker has used, and that nobody meant for one.
+fn foreign(path: &Path) -> io::Result<Option<String>> {
+    let mut first = None;
+    for entry in std::fs::read_dir(path)? {
+        let name = entry?.file_name();
+        if [LOCK_FILE, RAFT_DIR, STATE_DIR].iter().any(|ours| name == **ours) {
+            return Ok(None);
+        }
+        if name != LOST_FOUND {
+            first.get_or_insert_with(|| name.to_string_lossy().into_owned());
+        }
+    }
+    Ok(first)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_full_of_something_else_is_left_alone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(dir.path().join("lost+found")).expect("create");
+        drop(DataDir::lock(dir.path()).expect("a new file system"));
+        std::fs::write(dir.path().join("notes.txt"), b"x").expect("write");
+        drop(DataDir::lock(dir.path()).expect("a broker's, with a note in it"));
+        let other = tempfile::tempdir().expect("a directory");
+        std::fs::write(other.path().join("thesis.tex"), b"x").expect("write");
+        let error = DataDir::lock(other.path()).expect_err("somebody's work").to_string();
+        assert!(error.contains("thesis.tex"), "{error}");
+        assert!(!other.path().join("lock").exists());
+    }
 
     #[test]
     fn a_directory_serves_one_process_at_a_time() {

@@ -144,6 +144,9 @@ pub enum Bound {
     /// Commands accepted and not yet applied.
     #[error("the log has a full queue of proposals")]
     Proposals,
+    /// The disk of the leader.
+    #[error("the disk of the leader is full")]
+    Disk,
     /// Bytes of sends in progress.
     #[error("the bytes of sends in progress are at their limit")]
     SendBytes,
@@ -205,6 +208,7 @@ impl From<ProposeError> for Error {
                 leader: leader.map(|member| member.client_addr).filter(|addr| !addr.is_empty()),
             },
             ProposeError::Overloaded => Error::Overloaded(Bound::Proposals),
+            ProposeError::DiskFull => Error::Overloaded(Bound::Disk),
             ProposeError::Stopped => Error::Stopped,
             ProposeError::TooLarge { bytes, max } => Error::TooLarge { bytes, max },
             ProposeError::Unknown => Error::Unknown,

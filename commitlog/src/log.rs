@@ -7,7 +7,7 @@ use crate::cache::TailCache;
 use crate::config::{Config, Identity};
 use crate::disk::{DirLock, Disk};
 use crate::error::Error;
-use crate::frame::{FRAME_HEADER, HEADER_LEN, padding};
+use crate::frame::{FRAME_HEADER, HEADER_LEN, frame_len, padding};
 use crate::hard_state::VOTE_LEN;
 use crate::header::SEGMENT_HEADER;
 use crate::open::{Opened, Recovered, open};
@@ -207,16 +207,27 @@ impl CommitLog {
         }
     }
 
-    /// Bytes of frames that can be appended without asking the disk for space: what the segment
-    /// being written and the reserved ones have left. Where it is less than what is to be
-    /// appended, an append may be refused with `DiskFull`.
-    #[must_use]
-    pub fn room(&self) -> u64 {
-        let inner = self.shared.inner();
-        let size = self.shared.config.segment_size;
-        let left = inner.tail.end.0.next_multiple_of(size) - inner.tail.end.0;
-        let free = inner.spares.ready().saturating_sub(inner.promised);
-        left + free * (size - SEGMENT_HEADER)
+    /// Reserves space so that frames of `bytes` bytes in all, `frames` of them, can be appended
+    /// without `DiskFull`, wherever segments end between them. What is reserved is not set aside
+    /// for anybody: who asks must be the one who appends.
+    ///
+    /// # Errors
+    /// `DiskFull`, which leaves things as they were; `Poisoned`, `Closed`; everything else is
+    /// final.
+    pub fn reserve(&self, bytes: u64, frames: u64) -> Result<(), Error> {
+        let mut inner = self.shared.inner();
+        inner.check_open()?;
+        let config = &self.shared.config;
+        let left = inner.tail.end.0.next_multiple_of(config.segment_size) - inner.tail.end.0;
+        if bytes <= left {
+            return Ok(());
+        }
+        // Each segment is filled until the next frame does not fit.
+        let longest = frame_len(config.max_body);
+        let filled = (config.segment_size - SEGMENT_HEADER).saturating_sub(longest).max(1);
+        let segments = frames.min(1 + bytes / filled);
+        let count = inner.promised + segments;
+        inner.spares.reserve(count)
     }
 
     #[must_use]

@@ -173,23 +173,25 @@ fn a_cut_to_where_a_purge_went_past_the_end_keeps_what_is_below() {
     assert_eq!(node.all().unwrap(), records(4, 21..23, 300));
 }
 
+/// What was reserved can be appended, wherever segments end in between; without space the
+/// reservation fails and nothing else does.
 #[test]
-fn room_shrinks_with_appends_and_tells_of_a_full_disk() {
+fn what_is_reserved_is_never_refused() {
     let disk = SimDisk::new();
     let mut node = open(&disk).unwrap();
     node.append(records(1, 0..1, 300)).unwrap();
-    let before = node.log.room();
-    assert!(before > 4096, "a segment is in reserve: {before}");
-    node.append(records(1, 1..2, 304)).unwrap();
-    assert_eq!(node.log.room(), before - 64 - 304);
     let used: usize = disk.names().iter().map(|name| disk.contents(name).unwrap().len()).sum();
-    disk.set_capacity(Some(used as u64));
-    let mut next = 2;
-    while node.append(records(1, next..next + 1, 304)).is_ok() {
-        next += 1;
+    disk.set_capacity(Some(3 * used as u64));
+    let (mut next, mut body) = (1, 300);
+    while node.log.reserve(3 * (2 * 64 + body), 3).is_ok() {
+        node.append(records(1, next..next + 3, body as usize)).unwrap();
+        (next, body) = (next + 3, 300 + (body * 7) % 900);
+        assert!(next < 1_000, "the disk is not that large");
     }
-    assert!(node.log.room() < 64 + 304, "{}", node.log.room());
+    assert!(next > 10, "{next}");
     assert!(node.outcomes.failed().is_empty());
+    disk.set_capacity(None);
+    node.log.reserve(3 * (2 * 64 + body), 3).unwrap();
 }
 
 /// Entries that are cut and written anew under the reader: it sees the old ones or the new ones,

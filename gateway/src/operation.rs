@@ -5,7 +5,7 @@ use std::{error::Error, future::Future, time::Duration};
 use futures::StreamExt;
 use proto::{
     ConsumerGroup, SendMessageRequest, Topic, hop,
-    limits::{GRPC_BYTES, LONG_POLL_MIN},
+    limits::{GRPC_BYTES, LONG_POLL_MIN, LONG_POLL_SLACK},
     session::{
         DescribeGroupRequest, DescribeTopicRequest, GroupSettings, sessions_client::SessionsClient,
     },
@@ -181,7 +181,7 @@ impl Operation for ReceiveMessage {
     const MARGIN: Duration = Duration::from_millis(30);
 
     fn too_late(left: Duration) -> Option<Refusal> {
-        (left < LONG_POLL_MIN + Self::MARGIN).then_some(Refusal::PollEnded)
+        (left + LONG_POLL_SLACK < LONG_POLL_MIN).then_some(Refusal::PollEnded)
     }
 
     async fn local<L: Local>(
@@ -305,7 +305,8 @@ mod tests {
 
     #[test]
     fn only_a_poll_is_too_late_before_its_deadline() {
-        let little = LONG_POLL_MIN - Duration::from_millis(1);
+        let little = LONG_POLL_MIN - LONG_POLL_SLACK - Duration::from_millis(1);
+        assert_eq!(ReceiveMessage::too_late(LONG_POLL_MIN - LONG_POLL_SLACK), None);
         assert_eq!(ReceiveMessage::too_late(little), Some(Refusal::PollEnded));
         assert_eq!(ReceiveMessage::too_late(2 * LONG_POLL_MIN), None);
         assert_eq!(SendMessage::too_late(little), None);

@@ -29,7 +29,7 @@ pub enum Refusal {
     NoMessage,
     #[error("message cannot be decoded: {0}")]
     Undecodable(String),
-    #[error("receipt handle is not valid")]
+    #[error("INVALID_RECEIPT_HANDLE: the receipt handle cannot be read")]
     ReceiptHandle,
     #[error("no receipt handle in the request")]
     NoReceiptHandle,

@@ -66,6 +66,9 @@ pub const AUTO_RENEW_TOTAL: Duration = Duration::from_hours(3);
 pub const LONG_POLL_MIN: Duration = Duration::from_secs(5);
 /// No poll is held longer.
 pub const LONG_POLL_MAX: Duration = Duration::from_secs(20);
+/// A deadline this much closer than [`LONG_POLL_MIN`] is still good: clients that set exactly the
+/// minimum have used some of it up when they are heard.
+pub const LONG_POLL_SLACK: Duration = Duration::from_millis(500);
 /// Bytes of a filter expression.
 pub const FILTER_BYTES: usize = 64 * KIB;
 /// Tags in one filter expression.

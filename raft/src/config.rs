@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use commitlog::BootId;
+
 use crate::{Error, NodeId};
 
 /// Settings of one replica.
@@ -23,6 +25,9 @@ pub struct Config {
     /// Holds `identity` and `log/`. Created when missing, locked while in use.
     pub data_dir: PathBuf,
     pub flush: Flush,
+    /// Names this run of the operating system: what was written without a sync survives the end of
+    /// a process, and not the end of that run. Default: the kernel's own id.
+    pub boot_id: Option<BootId>,
     /// Shared by all replicas. Without one only peers on loopback addresses are accepted.
     pub secret: Option<Secret>,
     /// Bytes per segment file; fixed for the life of the group. Default 256 MiB.
@@ -48,6 +53,7 @@ impl Config {
             client_addr: client_addr.into(),
             data_dir: data_dir.into(),
             flush: Flush::Sync,
+            boot_id: BootId::current(),
             secret: None,
             segment_size: 256 << 20,
             timing: Timing::default(),

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use commitlog::position::LogId;
-use commitlog::{BootId, CommitLog, FileDisk, GroupId, Identity};
+use commitlog::{CommitLog, FileDisk, GroupId, Identity};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Config as RaftConfig, SnapshotPolicy};
 use tokio::task::JoinSet;
 
 use crate::bootstrap::decision::list;
-use crate::bootstrap::identity::LOG_DIR;
+use crate::bootstrap::identity::{LOG_DIR, Synced};
 use crate::detector::{Detector, Watch};
 use crate::failure::{Failure, Panicked};
 use crate::group::Parts;
@@ -23,6 +23,7 @@ use crate::network::server::{Consensus, RaftNode};
 use crate::proposals::{Proposals, Sender};
 use crate::read_barrier::ReadBarrier;
 use crate::role::RoleKeeper;
+use crate::space::Space;
 use crate::suspect::{Suspicion, rehabilitate};
 use crate::watermarks::Watermarks;
 use crate::{Config, Error, Flush, NodeId, StateMachine, batch, bootstrap, vote};
@@ -31,6 +32,7 @@ use crate::{Config, Error, Flush, NodeId, StateMachine, batch, bootstrap, vote};
 pub(crate) struct Opened {
     pub(crate) raft: RaftNode,
     log: Arc<LogView>,
+    space: Arc<Space>,
     suspect: bool,
 }
 
@@ -58,10 +60,11 @@ pub(crate) async fn open<S: StateMachine>(
         .await
         .map_err(|fatal| Error::Consensus { reason: fatal.to_string() })?;
     parts.local.log_opened(view.clone());
+    let space = Arc::new(Space::new(log.clone()));
     parts.log.set(log).expect("a log is opened once");
     parts.reader.set(reader).expect("a log is opened once");
     say_membership(config, &raft);
-    Ok(Opened { raft, log: view, suspect })
+    Ok(Opened { raft, log: view, space, suspect })
 }
 
 /// The log, and whether acknowledged entries may be missing from it.
@@ -73,17 +76,36 @@ fn open_log(config: &Config, group: GroupId) -> Result<(CommitLog, bool), Error>
         source,
     })?;
     let identity =
-        Identity { node_id: config.node_id.0, group_id: Some(group), boot_id: BootId::current() };
+        Identity { node_id: config.node_id.0, group_id: Some(group), boot_id: config.boot_id };
+    let before = bootstrap::identity::Identity::load(config)?;
+    let before = before.map_or(Synced::Always, |identity| identity.synced);
+    if before == Synced::Lazily {
+        // Opening the log forgets how it was left: should this process die right after it, the
+        // next one must not trust it.
+        note_log(config, group, Synced::Doubtful)?;
+    }
     let (log, recovered) = CommitLog::open(log_config(config)?, disk, identity)?;
-    note_log(config, group)?;
-    let suspect = config.flush == Flush::Async && !recovered.clean;
+    let suspect = match before {
+        Synced::Always => false,
+        Synced::Lazily => !recovered.clean,
+        Synced::Doubtful => true,
+    };
+    note_log(config, group, if suspect { Synced::Doubtful } else { synced_by(config) })?;
     Ok((log, suspect))
 }
 
-/// Remembers that there is a log, before anything in it can matter.
-fn note_log(config: &Config, group: GroupId) -> Result<(), Error> {
+/// What will be true of what this run acknowledges.
+fn synced_by(config: &Config) -> Synced {
+    match config.flush {
+        Flush::Sync => Synced::Always,
+        Flush::Async => Synced::Lazily,
+    }
+}
+
+/// Remembers that there is a log and how far it can be trusted, before anything in it can matter.
+fn note_log(config: &Config, group: GroupId, synced: Synced) -> Result<(), Error> {
     let (broker_name, node) = (config.broker_name.clone(), config.node_id);
-    let noted = bootstrap::identity::Identity { broker_name, group, node, has_log: true };
+    let noted = bootstrap::identity::Identity { broker_name, group, node, has_log: true, synced };
     match bootstrap::identity::Identity::load(config)? {
         Some(found) if found == noted => Ok(()),
         _ => noted.store(&config.data_dir),
@@ -184,20 +206,33 @@ impl Services {
         proposals: Arc<Proposals<O>>,
         opened: Opened,
     ) -> Services {
-        let Opened { raft, log, suspect } = opened;
+        let Opened { raft, log, space, suspect } = opened;
         let node = parts.config.node_id;
         let suspicion = Arc::new(Suspicion::new(suspect));
         let presence = parts.presence.clone();
         let detector = Arc::new(Detector::new(node, presence, log.clone(), suspicion.clone()));
         let (barrier, rounds) = ReadBarrier::new(raft.clone());
         let mut tasks = JoinSet::new();
-        tasks.spawn(Sender { proposals: proposals.clone(), raft: raft.clone(), log }.run());
+        let sender =
+            Sender { proposals: proposals.clone(), raft: raft.clone(), log, space: space.clone() };
+        tasks.spawn(sender.run());
         tasks.spawn(rounds);
         let links = parts.links.clone();
         tasks.spawn(Watch { detector: detector.clone(), raft: raft.clone(), links }.run());
         if suspect {
             let patience = parts.config.timing.suspect_for;
-            tasks.spawn(rehabilitate(suspicion.clone(), raft.clone(), patience));
+            let (config, local) = (parts.config.clone(), parts.local.clone());
+            let failure = parts.failure.clone();
+            let (suspicion, raft) = (suspicion.clone(), raft.clone());
+            tasks.spawn(async move {
+                rehabilitate(&raft, patience).await;
+                let group = *local.group.get().expect("the log of a group was opened");
+                // A node that cannot keep this in mind goes on as a suspect.
+                match note_log(&config, group, synced_by(&config)) {
+                    Ok(()) => suspicion.clear(&raft),
+                    Err(error) => failure.report(error),
+                }
+            });
         }
         let keeper = RoleKeeper {
             local: parts.local.clone(),
@@ -208,7 +243,7 @@ impl Services {
             stop: parts.stop.subscribe(),
         };
         tasks.spawn(keeper.run());
-        let consensus = Consensus { raft, detector, suspicion };
+        let consensus = Consensus { raft, detector, suspicion, space };
         parts.barrier.set(barrier).expect("started once");
         assert!(parts.consensus.set(consensus).is_ok(), "started once");
         Services { tasks }

@@ -17,6 +17,9 @@ pub enum ProposeError {
     /// Not done: too much is waiting already, or the deadline passed before its turn came.
     #[error("overloaded")]
     Overloaded,
+    /// Not done: the disk of the leader has no space for it.
+    #[error("disk full")]
+    DiskFull,
     /// Not done: the node is stopping.
     #[error("stopped")]
     Stopped,

@@ -340,6 +340,7 @@ impl<O: Send + 'static> Inner<O> {
         match self.transfer(None).await {
             Ok(leader) => tracing::info!(%leader, "leadership handed over"),
             Err(TransferError::NotLeader | TransferError::Stopped) => {}
+            Err(TransferError::NoTarget) if self.members().len() <= 1 => {}
             Err(error) => tracing::warn!(%error, "stopping as the leader"),
         }
         self.parts.stop.send_replace(true);

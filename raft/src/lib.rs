@@ -40,6 +40,7 @@ mod proposals;
 mod read_barrier;
 mod reader;
 mod role;
+mod space;
 mod state_machine;
 mod status;
 mod suspect;
@@ -48,8 +49,8 @@ mod types;
 mod vote;
 mod watermarks;
 
-pub use commitlog::GroupId;
 pub use commitlog::position::{LogId, LogIndex, LogOffset, Term};
+pub use commitlog::{BootId, GroupId};
 
 pub use config::{Config, Flush, Limits, Secret, Timing};
 pub use error::{ApplyError, Error, ProposeError, Refusal};

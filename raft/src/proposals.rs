@@ -19,6 +19,7 @@ use crate::clock::LogClock;
 use crate::log_view::LogView;
 use crate::membership;
 use crate::network::server::RaftNode;
+use crate::space::{Claim, Space};
 use crate::types::{Batch, Responder, TypeConfig};
 use crate::{Limits, Member, NodeId, ProposeError, batch};
 
@@ -105,6 +106,7 @@ pub(crate) struct Sender<O> {
     pub(crate) proposals: Arc<Proposals<O>>,
     pub(crate) raft: RaftNode,
     pub(crate) log: Arc<LogView>,
+    pub(crate) space: Arc<Space>,
 }
 
 impl<O: Send + 'static> Sender<O> {
@@ -117,7 +119,11 @@ impl<O: Send + 'static> Sender<O> {
                 continue;
             };
             let batch = self.pack(&load, &mut clock);
-            let responder = self.responder(load);
+            let Ok(claim) = self.space.claim(batch.body.len(), 1) else {
+                self.turn_away(load);
+                continue;
+            };
+            let responder = self.responder(load, claim);
             if self.raft.client_write_ff(batch, Some(responder)).await.is_err() {
                 // Consensus has stopped; the responder was dropped and has answered.
                 return;
@@ -138,11 +144,23 @@ impl<O: Send + 'static> Sender<O> {
         Batch { stamp: stamp.at, body, body_crc }
     }
 
-    fn responder(&self, load: Load<Ack<O>>) -> Responder<ClientWriteResult<TypeConfig>> {
+    fn turn_away(&self, load: Load<Ack<O>>) {
+        self.proposals.batcher().lost(load.size);
+        for command in load.commands {
+            // A proposer that has gone needs no answer.
+            let _ = command.ack.send(Err(ProposeError::DiskFull));
+        }
+    }
+
+    fn responder(
+        &self,
+        load: Load<Ack<O>>,
+        claim: Claim,
+    ) -> Responder<ClientWriteResult<TypeConfig>> {
         let flight = Arc::new(Flight {
             proposals: self.proposals.clone(),
             size: load.size,
-            stage: Mutex::new(Stage::Sent),
+            stage: Mutex::new(Stage::Sent(claim)),
         });
         let acks: Vec<Ack<O>> = load.commands.into_iter().map(|command| command.ack).collect();
         let raft = self.raft.clone();
@@ -165,9 +183,10 @@ struct Flight<O: Send + 'static> {
     stage: Mutex<Stage>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Stage {
-    Sent,
+    /// It may be appended here yet.
+    Sent(#[expect(dead_code, reason = "held until the entry is committed")] Claim),
     Committed,
     Finished,
 }
@@ -175,7 +194,7 @@ enum Stage {
 impl<O: Send + 'static> Flight<O> {
     fn commit(&self) {
         let mut stage = self.stage.lock().expect("no holder panics");
-        if *stage == Stage::Sent {
+        if matches!(*stage, Stage::Sent(_)) {
             *stage = Stage::Committed;
             self.proposals.batcher().committed(self.size);
             self.proposals.moved.notify_one();
@@ -185,7 +204,7 @@ impl<O: Send + 'static> Flight<O> {
     fn finish(&self) {
         let mut stage = self.stage.lock().expect("no holder panics");
         match std::mem::replace(&mut *stage, Stage::Finished) {
-            Stage::Sent => self.proposals.batcher().lost(self.size),
+            Stage::Sent(_) => self.proposals.batcher().lost(self.size),
             Stage::Committed => self.proposals.batcher().applied(self.size),
             Stage::Finished => return,
         }

@@ -4,9 +4,9 @@
 //! node and of one that lags could then elect a leader without a committed entry. So after an
 //! unclean stop in another run of the operating system the node neither votes nor stands until a
 //! leader has brought it up to what was committed. If no leader turns up in time, the group would
-//! be stuck; then it counts itself in again, and says that entries may be lost.
+//! be stuck; then it counts itself in again, and says that entries may be lost. The identity file
+//! keeps the suspicion over further restarts.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -37,13 +37,15 @@ impl Suspicion {
         Ok(())
     }
 
-    fn clear(&self) {
+    /// The node takes part again.
+    pub(crate) fn clear(&self, raft: &RaftNode) {
         self.0.store(false, Ordering::Release);
+        raft.runtime_config().elect(true);
     }
 }
 
-/// Waits until the node has caught up with a leader, or for `patience`; then lets it take part.
-pub(crate) async fn rehabilitate(suspicion: Arc<Suspicion>, raft: RaftNode, patience: Duration) {
+/// Waits until the node has caught up with a leader, or for `patience`.
+pub(crate) async fn rehabilitate(raft: &RaftNode, patience: Duration) {
     tracing::warn!(
         ?patience,
         "unclean stop and a new run of the operating system with asynchronous flush: entries may \
@@ -58,6 +60,4 @@ pub(crate) async fn rehabilitate(suspicion: Arc<Suspicion>, raft: RaftNode, pati
             "no leader: voting again, although acknowledged entries may be lost"
         ),
     }
-    suspicion.clear();
-    raft.runtime_config().elect(true);
 }

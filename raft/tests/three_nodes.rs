@@ -5,7 +5,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use raft::{LogIndex, NodeId, ProposeError, RoleKind};
+use raft::{BootId, Flush, LogIndex, NodeId, ProposeError, RoleKind};
 use support::{Cluster, eventually};
 
 #[test]
@@ -266,5 +266,57 @@ fn a_state_machine_that_cannot_apply_stops_its_node() {
         assert!(matches!(*failure, raft::Error::Apply(_)), "{failure:?}");
         cluster.node(follower).kill();
         cluster.propose("the others go on");
+    }
+}
+
+/// Of three machines, one loses its power while nobody waits for disks: what it had acknowledged
+/// may be gone, so its vote must not help to elect anybody until a leader has filled it up again,
+/// however often its process restarts meanwhile.
+#[test]
+fn after_a_power_cut_with_asynchronous_flush_a_node_has_no_vote_until_it_has_caught_up() {
+    support::logging();
+    let mut cluster = Cluster::new(3);
+    for node in cluster.nodes.values_mut() {
+        node.config.flush = Flush::Async;
+        node.config.boot_id = Some(BootId(1));
+        node.config.timing.suspect_for = 10 * support::PATIENCE;
+    }
+    cluster.start_all();
+    cluster.leader();
+    cluster.propose("acknowledged");
+    cluster.kill_all();
+
+    cluster.node(1).config.boot_id = Some(BootId(2));
+    cluster.node(1).start();
+    cluster.node(2).start();
+    let suspect = |cluster: &Cluster| cluster.nodes[&1].status().suspect.then_some(());
+    eventually("it suspects itself", || suspect(&cluster));
+    nobody_leads(&cluster);
+    cluster.node(1).kill();
+    cluster.node(1).start();
+    eventually("it still does after a restart", || suspect(&cluster));
+    nobody_leads(&cluster);
+
+    cluster.node(3).start();
+    cluster.leader();
+    eventually("it has caught up", || suspect(&cluster).is_none().then_some(()));
+    cluster.propose("with its vote");
+    cluster.node(1).kill();
+    cluster.node(1).start();
+    cluster.leader();
+    assert!(suspect(&cluster).is_none());
+    cluster.converged();
+}
+
+/// Watches for longer than an election takes.
+fn nobody_leads(cluster: &Cluster) {
+    let election = 2 * cluster.nodes[&1].config.timing.election_max;
+    let until = Instant::now() + 3 * election / 2;
+    while Instant::now() < until {
+        for node in cluster.running_nodes() {
+            let leads = node.group().role().borrow().is_leader();
+            assert!(!leads, "node {} was elected with a vote in doubt", node.id());
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
     }
 }

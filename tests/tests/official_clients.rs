@@ -460,3 +460,42 @@ async fn no_client_notices_the_death_of_any_broker_behind_one_name() {
         .await;
     cluster.finish().await;
 }
+
+/// Routes that name brokers instead of the address that the client dialled.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_client_works_with_routes_that_name_brokers() {
+    for mode in ["split", "direct"] {
+        let cluster = Cluster::of(3).set("route.mode", mode).start().await;
+        cluster.topic("orders", 4).await;
+        let (leader, _) = cluster.leader().await;
+        let named = |address: &std::net::SocketAddr| {
+            cluster.nodes.iter().find(|node| node.addresses.client == *address).map(|node| node.id)
+        };
+        let follower = &cluster.followers().await[0];
+        let route = follower.rpc().query_route("orders").await.expect("a route");
+        let nodes: std::collections::BTreeSet<u64> = route
+            .iter()
+            .flat_map(|queue| &queue.broker.as_ref().expect("a broker").endpoints)
+            .flat_map(|endpoints| &endpoints.addresses)
+            .map(|address| format!("{}:{}", address.host, address.port))
+            .map(|address| named(&address.parse().expect("an address")).expect("a broker's"))
+            .collect();
+        match mode {
+            "direct" => assert_eq!(nodes, [leader.id].into(), "the leader alone"),
+            // Which stacks are spread over the replicas is the gateway's business: this client,
+            // of no stack that copes with it, is not.
+            _ => assert_eq!(nodes, [follower.id].into(), "what was dialled"),
+        }
+        let bench = Bench::at(&cluster, &follower.addresses.client);
+        for language in LANGUAGES {
+            bench.produces(language, "orders", language.name(), "t").await;
+        }
+        let all = COUNT * LANGUAGES.len();
+        for language in LANGUAGES {
+            let group = format!("{}-simple", language.name());
+            let consumer = bench.receives(language, "simple", "orders", &group, all, &[]).await;
+            assert_eq!(consumer.of("received").len(), all, "{mode}: {group}");
+        }
+        cluster.finish().await;
+    }
+}

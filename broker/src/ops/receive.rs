@@ -382,7 +382,7 @@ pub fn polling_time(asked: Option<Duration>, left: Duration) -> Result<Duration,
     if wanted + ANSWER_RESERVE <= left {
         return Ok(wanted);
     }
-    if left < limits::LONG_POLL_MIN {
+    if left + limits::LONG_POLL_SLACK < limits::LONG_POLL_MIN {
         return Err(Error::NoTimeToPoll { left, min: limits::LONG_POLL_MIN });
     }
     Ok(left - ANSWER_RESERVE)
@@ -407,6 +407,8 @@ mod tests {
         assert_eq!(polling_time(None, S(13)), Ok(Duration::from_millis(11_500)));
         assert_eq!(polling_time(Some(S(20)), S(20)), Ok(S(20) - ANSWER_RESERVE));
         assert!(matches!(polling_time(Some(S(20)), S(3)), Err(Error::NoTimeToPoll { .. })));
+        let heard_late = S(5) - Duration::from_millis(40);
+        assert_eq!(polling_time(Some(S(5)), heard_late), Ok(heard_late - ANSWER_RESERVE));
     }
 
     #[test]

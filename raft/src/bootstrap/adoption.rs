@@ -7,7 +7,7 @@ use proto::raft_rpc as rpc;
 use tokio::sync::watch;
 
 use super::decision::Holding;
-use super::identity::Identity;
+use super::identity::{Identity, Synced};
 use crate::failure::Failure;
 use crate::local::{self, Local};
 use crate::{Error, GroupId, NodeId};
@@ -44,7 +44,8 @@ impl Adoption {
             return Ok(());
         }
         let (broker_name, node) = (self.local.broker_name.clone(), self.local.node);
-        Identity { broker_name, group, node, has_log: false }.store(&self.data_dir)?;
+        Identity { broker_name, group, node, has_log: false, synced: Synced::Always }
+            .store(&self.data_dir)?;
         self.local.group.set(group).expect("only set under the lock");
         self.adopted.send_replace(true);
         Ok(())

@@ -1,13 +1,15 @@
 //! The file that says whose data a directory holds.
 //!
 //! Written when the node takes on a group, before anything else is stored, and once more when the
-//! log was created, so that a log which vanished later is missed:
+//! log was created, so that a log which vanished later is missed. Whether everything that the node
+//! acknowledged was synced is kept up to date from then on:
 //! ```text
 //! raftmq identity 1
 //! broker broker-a
 //! group 0123456789abcdef0123456789abcdef
 //! node 1
 //! log yes
+//! synced always
 //! checksum 89abcdef
 //! ```
 
@@ -31,6 +33,31 @@ pub(crate) struct Identity {
     pub(crate) node: NodeId,
     /// The log was created: its directory is not empty any more.
     pub(crate) has_log: bool,
+    pub(crate) synced: Synced,
+}
+
+/// Whether the log holds everything that the node acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Synced {
+    /// It was synced before it was acknowledged.
+    Always,
+    /// It was synced some time later: after an unclean stop and a new run of the operating system
+    /// its end may be missing.
+    Lazily,
+    /// Its end may be missing, and no leader has brought the node up to date since.
+    Doubtful,
+}
+
+impl Synced {
+    const ALL: [Synced; 3] = [Synced::Always, Synced::Lazily, Synced::Doubtful];
+
+    fn word(self) -> &'static str {
+        match self {
+            Synced::Always => "always",
+            Synced::Lazily => "lazily",
+            Synced::Doubtful => "doubtful",
+        }
+    }
 }
 
 impl Identity {
@@ -86,10 +113,13 @@ impl Identity {
     }
 
     fn text(&self) -> String {
-        let Identity { broker_name, group, node, has_log } = self;
+        let Identity { broker_name, group, node, has_log, synced } = self;
         let log = if *has_log { "yes" } else { "no" };
-        let text =
-            format!("{HEADING}\nbroker {broker_name}\ngroup {group}\nnode {node}\nlog {log}\n");
+        let synced = synced.word();
+        let text = format!(
+            "{HEADING}\nbroker {broker_name}\ngroup {group}\nnode {node}\nlog {log}\n\
+             synced {synced}\n"
+        );
         let checksum = crc32fast::hash(text.as_bytes());
         format!("{text}checksum {checksum:08x}\n")
     }
@@ -109,9 +139,12 @@ impl Identity {
             Some("no") => false,
             Some(_) | None => return Err("does not say whether there is a log"),
         };
+        let synced = field("synced").ok_or("does not say how the log was synced")?;
+        let synced = Synced::ALL.into_iter().find(|known| known.word() == synced);
+        let synced = synced.ok_or("unreadable word for how the log was synced")?;
         let group = u128::from_str_radix(&group, 16).map_err(|_invalid| "unreadable group id")?;
         let node = node.parse().map_err(|_invalid| "unreadable node id")?;
-        let identity = Identity { broker_name, group: GroupId(group), node, has_log };
+        let identity = Identity { broker_name, group: GroupId(group), node, has_log, synced };
         if identity.text() == text { Ok(identity) } else { Err("checksum does not match") }
     }
 }
@@ -149,6 +182,7 @@ mod tests {
             group: GroupId(0xabc),
             node: NodeId(1),
             has_log: false,
+            synced: Synced::Always,
         }
     }
 

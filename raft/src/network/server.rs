@@ -1,7 +1,8 @@
 //! Calls from other replicas.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
@@ -26,6 +27,7 @@ use crate::bootstrap::stopped;
 use crate::detector::Detector;
 use crate::local::{Local, group_id};
 use crate::machine::Machine;
+use crate::space::{Claim, Full, Space};
 use crate::suspect::Suspicion;
 use crate::types::TypeConfig;
 
@@ -39,6 +41,7 @@ pub(crate) struct Consensus {
     pub(crate) raft: RaftNode,
     pub(crate) detector: Arc<Detector>,
     pub(crate) suspicion: Arc<Suspicion>,
+    pub(crate) space: Arc<Space>,
 }
 
 #[derive(Clone)]
@@ -100,6 +103,14 @@ fn fatal(error: impl std::fmt::Display) -> Status {
     Status::unavailable(format!("consensus has stopped: {error}"))
 }
 
+/// Space for what a leader wants to have appended here.
+fn claim(space: &Arc<Space>, message: &rpc::AppendRequest) -> Result<Claim, Status> {
+    let bytes = message.records.iter().map(|record| record.body.len()).sum();
+    space
+        .claim(bytes, message.records.len())
+        .map_err(|Full| Status::resource_exhausted("the disk of this replica is full"))
+}
+
 #[tonic::async_trait]
 impl Raft for Server {
     async fn hello(
@@ -152,16 +163,26 @@ impl Raft for Server {
         let caller = self.credentials.admit(&request, Method::Append)?;
         let consensus = self.consensus()?;
         let detector = consensus.detector.clone();
+        let space = consensus.space.clone();
         let problem = Arc::new(OnceLock::new());
         let noted = problem.clone();
+        // Each request is answered once, in order, and may be appended until then.
+        let claims: Arc<Mutex<VecDeque<Claim>>> = Arc::default();
+        let made = claims.clone();
         // A request that cannot be taken ends the stream: nothing after it may be taken either.
         let requests = request.into_inner().scan((), move |(), message| {
             let taken = message.and_then(|message| {
                 detector.heard_leader(caller, message.vote.as_ref(), message.boot_id);
-                convert::to_append_request(message).map_err(|error| malformed(&error))
+                let claim = claim(&space, &message)?;
+                let request =
+                    convert::to_append_request(message).map_err(|error| malformed(&error))?;
+                Ok((request, claim))
             });
             std::future::ready(match taken {
-                Ok(request) => Some(request),
+                Ok((request, claim)) => {
+                    made.lock().expect("no holder panics").push_back(claim);
+                    Some(request)
+                }
                 Err(status) => {
                     tracing::debug!(%status, peer = %caller, "append stream ends");
                     // There is only one: the stream ends here.
@@ -170,9 +191,12 @@ impl Raft for Server {
                 }
             })
         });
-        let answers = consensus.raft.stream_append(requests).map(|result| match result {
-            Ok(answer) => Ok(convert::append_response(&answer)),
-            Err(error) => Err(fatal(error)),
+        let answers = consensus.raft.stream_append(requests).map(move |result| {
+            claims.lock().expect("no holder panics").pop_front();
+            match result {
+                Ok(answer) => Ok(convert::append_response(&answer)),
+                Err(error) => Err(fatal(error)),
+            }
         });
         let end = stream::once(async move { problem.get().cloned() })
             .filter_map(|problem| std::future::ready(problem.map(Err)));

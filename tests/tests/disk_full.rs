@@ -1,0 +1,158 @@
+//! Disks that fill up: sends are refused before anything was done, what is stored stays readable,
+//! and service goes on by itself when there is space again.
+//!
+//! Each log directory gets a file system of its own, which takes root; without, the tests say so
+//! and end.
+
+#![allow(clippy::tests_outside_test_module, reason = "an integration test is one")]
+#![allow(clippy::print_stderr, reason = "a test that cannot run says so")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use jepsen::Fate;
+use tests::cluster::CATCH_UP;
+use tests::node::Node;
+use tests::{Cluster, Failure, Producer, eventually};
+
+const MIB: u64 = 1 << 20;
+const BODY: usize = 256 << 10;
+/// RocketMQ's code for what was not done and may be tried again later.
+const TOO_MANY_REQUESTS: i32 = 42900;
+
+/// A file system in memory; unmounted when dropped.
+struct Mount(tempfile::TempDir);
+
+impl Mount {
+    fn new(bytes: u64) -> Self {
+        let point = tempfile::tempdir().expect("a mount point");
+        run(&["mount", "-t", "tmpfs", "-o", &format!("size={bytes}"), "none"], point.path());
+        Self(point)
+    }
+
+    /// Puts it where a node keeps its log.
+    fn serve(&self, node: &Node) {
+        std::fs::create_dir_all(node.directory().join("raft")).expect("a data directory");
+        std::os::unix::fs::symlink(self.0.path(), log_of(node)).expect("a link");
+    }
+
+    fn resize(&self, bytes: u64) {
+        run(&["mount", "-o", &format!("remount,size={bytes}")], self.0.path());
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Lazily: a node that a failed test left may still hold it.
+        run(&["umount", "-l"], self.0.path());
+    }
+}
+
+fn run(command: &[&str], directory: &Path) {
+    let status = Command::new(command[0]).args(&command[1..]).arg(directory).status();
+    assert!(status.is_ok_and(|status| status.success()), "{command:?} {}", directory.display());
+}
+
+fn may_mount() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("not root: cannot give a node a small file system of its own");
+    }
+    root
+}
+
+/// Sends until the first message that is not taken, and returns why.
+async fn fill(producer: &Producer) -> Failure {
+    for _ in 0..4 * 1024 {
+        let (number, message) = producer.next_message();
+        if let Err(failure) = producer.attempt(number, &message).await {
+            return failure;
+        }
+    }
+    panic!("a gigabyte fits into the small file systems");
+}
+
+fn log_of(node: &Node) -> PathBuf {
+    node.directory().join("raft").join("log")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn full_disks_refuse_sends_and_serve_reads_until_there_is_space_again() {
+    if !may_mount() {
+        return;
+    }
+    let cluster = Cluster::of(3).set("log.segment_size", "32MiB").lay_out().await;
+    let mounts: Vec<Mount> = cluster.nodes.iter().map(|_| Mount::new(100 * MIB)).collect();
+    for (mount, node) in mounts.iter().zip(&cluster.nodes) {
+        mount.serve(node);
+    }
+    cluster.nameservers.iter().for_each(tests::nameserver::NameServer::start);
+    cluster.nodes.iter().for_each(|node| node.start());
+    cluster.topic("orders", 1).await;
+    let (_, before) = cluster.leader().await;
+    let producer = cluster.producer("orders").with_bodies_of(BODY);
+    match fill(&producer).await {
+        Failure::NotDone { code, message } => {
+            assert_eq!(code, TOO_MANY_REQUESTS, "{message}");
+            assert!(message.contains("disk"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let (_, after) = cluster.leader().await;
+    assert_eq!(before.term, after.term, "nobody was elected");
+    assert!(cluster.ledger.acknowledged() > 100, "{} messages fit", cluster.ledger.acknowledged());
+
+    for mount in &mounts {
+        mount.resize(1024 * MIB);
+    }
+    eventually("sends go through again", CATCH_UP, async || match producer.send_one().await {
+        Fate::Done => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    cluster.finish_with_everything_received("orders", &["billing"]).await;
+    drop(mounts);
+}
+
+/// One full follower holds nobody up, stays alive, and catches up when it has space.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_follower_stays_behind_and_catches_up() {
+    if !may_mount() {
+        return;
+    }
+    let cluster = Cluster::of(3).set("log.segment_size", "32MiB").start().await;
+    cluster.topic("orders", 1).await;
+    let follower = Arc::clone(&cluster.followers().await[0]);
+    follower.stop().await;
+    let mount = small_log(&follower);
+    follower.start();
+    let producer = cluster.producer("orders").with_bodies_of(BODY);
+    // 200 MiB: a follower with 100 MiB cannot keep up.
+    for _ in 0..800 {
+        assert_eq!(producer.send_one().await, Fate::Done);
+    }
+    let (_, leader) = cluster.leader().await;
+    let behind = follower.status().await.expect("it lives");
+    assert!(behind.last < leader.last, "{} of {}", behind.last, leader.last);
+    mount.resize(1024 * MIB);
+    eventually("the follower catches up", CATCH_UP, async || {
+        let status = follower.status().await.map_err(|error| format!("{error:#}"))?;
+        if status.applied >= leader.last { Ok(()) } else { Err(status.to_string()) }
+    })
+    .await;
+    cluster.finish_with_everything_received("orders", &["billing"]).await;
+    drop(mount);
+}
+
+/// Moves the log of a stopped node onto a file system that is nearly full.
+fn small_log(node: &Node) -> Mount {
+    let aside = node.directory().with_extension("aside");
+    std::fs::rename(log_of(node), &aside).expect("the log moves");
+    let mount = Mount::new(100 * MIB);
+    mount.serve(node);
+    let copy = format!("cp -a {}/. {}", aside.display(), log_of(node).display());
+    let copied = Command::new("sh").args(["-c", &copy]).status();
+    assert!(copied.is_ok_and(|status| status.success()), "{copy}");
+    mount
+}
