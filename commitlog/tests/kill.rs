@@ -182,16 +182,17 @@ fn what_is_reserved_is_never_refused() {
     node.append(records(1, 0..1, 300)).unwrap();
     let used: usize = disk.names().iter().map(|name| disk.contents(name).unwrap().len()).sum();
     disk.set_capacity(Some(3 * used as u64));
-    let (mut next, mut body) = (1, 300);
-    while node.log.reserve(3 * (2 * 64 + body), 3).is_ok() {
-        node.append(records(1, next..next + 3, body as usize)).unwrap();
+    let (mut next, mut body) = (1, 300_usize);
+    let three = |body: usize| 3 * (2 * 64 + body as u64);
+    while node.log.reserve(three(body), 3).is_ok() {
+        node.append(records(1, next..next + 3, body)).unwrap();
         (next, body) = (next + 3, 300 + (body * 7) % 900);
         assert!(next < 1_000, "the disk is not that large");
     }
     assert!(next > 10, "{next}");
     assert!(node.outcomes.failed().is_empty());
     disk.set_capacity(None);
-    node.log.reserve(3 * (2 * 64 + body), 3).unwrap();
+    node.log.reserve(three(body), 3).unwrap();
 }
 
 /// Entries that are cut and written anew under the reader: it sees the old ones or the new ones,
