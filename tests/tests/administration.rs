@@ -1,0 +1,138 @@
+//! `mqadmin` against a cluster: what an operator sees and changes, and what it says when it cannot.
+
+#![allow(clippy::tests_outside_test_module, reason = "an integration test is one")]
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tests::cluster::ELECTION;
+use tests::official::{Language, Official};
+use tests::process::run_to_end;
+use tests::{Cluster, binaries, eventually};
+
+/// A command that looks or changes one thing.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Runs a command through this address. Exit code and output.
+async fn mqadmin(cluster: &Cluster, through: &str, command: &str) -> (i32, String) {
+    let mut arguments: Vec<&str> = command.split_whitespace().collect();
+    arguments.extend(["-n", through]);
+    let program = binaries::program("mqadmin");
+    let (status, output) = run_to_end(&program, &arguments, cluster.scratch.path(), SOON).await;
+    (status.code().expect("it ends by itself"), output)
+}
+
+async fn json(cluster: &Cluster, through: &str, command: &str) -> Value {
+    let (code, output) = mqadmin(cluster, through, &format!("{command} --json")).await;
+    assert_eq!(code, 0, "{command}: {output}");
+    serde_json::from_str(&output).unwrap_or_else(|error| panic!("{command}: {error}: {output}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_sees_and_changes_a_cluster_through_any_node() {
+    let cluster = Cluster::of(3).start().await;
+    let nameserver = cluster.nameservers[0].address.to_string();
+    let follower = cluster.followers().await[0].addresses.client.to_string();
+
+    for (number, through) in [&nameserver, &follower].into_iter().enumerate() {
+        let topic = format!("orders-{number}");
+        let made =
+            json(&cluster, through, &format!("updateTopic -c DefaultCluster -t {topic} -w 3"))
+                .await;
+        assert_eq!(made["topic"]["name"], topic.as_str());
+        assert_eq!(made["topic"]["queues_per_broker"], 3);
+        let listed = json(&cluster, through, "topicList").await.to_string();
+        assert!(listed.contains(&topic), "{listed}");
+    }
+
+    cluster.topic("orders-0", 3).await;
+    let sent = cluster.producer("orders-0").send(90, 8).await;
+    cluster.consumer("billing", "orders-0").receives_everything(tests::cluster::DRAIN).await;
+    let status = json(&cluster, &follower, "topicStatus -t orders-0").await;
+    let queues = status["queues"].as_array().expect("queues");
+    let stored: u64 = queues.iter().map(|queue| queue["max_offset"].as_u64().expect("one")).sum();
+    assert_eq!((queues.len(), stored), (3, sent as u64));
+    let progress = json(&cluster, &nameserver, "consumerProgress -g billing").await;
+    assert_eq!(progress["lag"], 0, "{progress}");
+
+    let (leader, before) = cluster.leader().await;
+    let list = json(&cluster, &nameserver, "clusterList").await;
+    let group = &list["brokers"][0];
+    assert_eq!(group["leader_id"], leader.id);
+    assert_eq!(group["members"].as_array().expect("members").len(), 3);
+    let target = cluster.followers().await[0].id;
+    let moved =
+        json(&cluster, &nameserver, &format!("transferLeader -b broker-a -i {target}")).await;
+    assert_eq!(moved["leader_id"], target);
+    let (leader, _) = cluster.leader_after(before.term).await;
+    assert_eq!(leader.id, target);
+
+    let (code, table) = mqadmin(&cluster, &nameserver, "clusterList").await;
+    assert!(code == 0 && table.contains("leader") && table.contains("broker-a"), "{table}");
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_done_is_said_with_an_exit_code() {
+    let cluster = Cluster::of(1).start().await;
+    let nameserver = cluster.nameservers[0].address.to_string();
+    let refused = [
+        ("topicStatus -t nowhere", "nowhere"),
+        ("updateTopic -c Elsewhere -t orders", "Elsewhere"),
+        ("transferLeader -b broker-z", "broker-z"),
+    ];
+    for (command, named) in refused {
+        let (code, output) = mqadmin(&cluster, &nameserver, command).await;
+        assert_eq!(code, 1, "{command}: {output}");
+        assert!(output.contains(named), "{command}: {output}");
+    }
+    let misused = [("updateTopics", "updateTopic"), ("updateTopic -t bad!name -c x", "bad!name")];
+    for (command, named) in misused {
+        let (code, output) = mqadmin(&cluster, &nameserver, command).await;
+        assert!(code == 2 && output.contains(named), "{command}: {output}");
+    }
+    let nobody = cluster.host.free_port().to_string();
+    let (code, output) = mqadmin(&cluster, &nobody, "clusterList").await;
+    assert!(code != 0 && output.contains(&nobody), "{output}");
+    cluster.finish().await;
+}
+
+/// Members of one group that want different messages are named: to the operator who asks, and in
+/// the leader's log.
+#[tokio::test(flavor = "multi_thread")]
+async fn conflicting_subscriptions_are_reported() {
+    let cluster = Cluster::of(3).start().await;
+    cluster.topic("orders", 2).await;
+    let access_point = cluster.nameservers[0].address.to_string();
+    let consumer = |language: Language, filter: &str| -> Official {
+        let options = [
+            ("endpoints", access_point.as_str()),
+            ("topic", "orders"),
+            ("group", "billing"),
+            ("filter", filter),
+        ];
+        Official::start(language, "simple", cluster.scratch.path(), &options, &[], None)
+    };
+    let red = consumer(Language::Python, "red");
+    let blue = consumer(Language::Node, "blue");
+    let report =
+        eventually("both are connected, and their conflict is seen", ELECTION, async || {
+            let report = json(&cluster, &access_point, "consumerConnection -g billing").await;
+            let all = report["connections"].as_array().map_or(0, Vec::len);
+            match report["conflicts"].as_array() {
+                Some(conflicts) if all == 2 && !conflicts.is_empty() => {
+                    Ok(conflicts[0].to_string())
+                }
+                _ => Err(report.to_string()),
+            }
+        })
+        .await;
+    for word in ["billing", "orders", "red", "blue"] {
+        assert!(report.contains(word), "{word} is not in {report}");
+    }
+    let (leader, _) = cluster.leader().await;
+    let log = leader.process().log();
+    assert!(log.contains("conflicting subscriptions"), "{log}");
+    drop((red, blue));
+    cluster.finish().await;
+}
