@@ -16,6 +16,7 @@ mod backoff;
 mod cluster;
 mod connections;
 mod consumer_group;
+mod dead_letters;
 mod topic;
 
 /// No command waits longer for its answer.
@@ -62,6 +63,9 @@ pub enum Command {
     /// Shows how far consumer groups have come.
     #[command(name = "consumerProgress")]
     ConsumerProgress(consumer_group::Progress),
+    /// Puts the dead letters of a consumer group back into the queues that they come from.
+    #[command(name = "dlqRedrive")]
+    DlqRedrive(dead_letters::Redrive),
     /// Lists a consumer group's connected consumers and what they subscribe to.
     #[command(name = "consumerConnection")]
     ConsumerConnection(connections::Consumers),
@@ -84,6 +88,7 @@ pub async fn run(args: Args) -> Result<Report> {
         Command::ClusterList(command) => command.run(&session).await,
         Command::UpdateSubGroup(command) => command.run(&session).await,
         Command::ConsumerProgress(command) => command.run(&session).await,
+        Command::DlqRedrive(command) => command.run(&session).await,
         Command::ConsumerConnection(command) => command.run(&session).await,
         Command::ProducerConnection(command) => command.run(&session).await,
         Command::TransferLeader(command) => command.run(&session).await,

@@ -85,6 +85,14 @@ impl Admin for Fake {
         Ok(Response::new(admin::DescribeTopicResponse { error, topic: known, queues }))
     }
 
+    async fn redrive_dead_letters(
+        &self,
+        request: Request<admin::RedriveDeadLettersRequest>,
+    ) -> Answer<admin::RedriveDeadLettersResponse> {
+        let count = request.into_inner().max;
+        Ok(Response::new(admin::RedriveDeadLettersResponse { error: None, count }))
+    }
+
     async fn put_group(
         &self,
         request: Request<admin::PutGroupRequest>,
@@ -114,6 +122,7 @@ impl Admin for Fake {
             next_offset: 10,
             committed_offset: 7,
             in_flight: 3,
+            waiting: 0,
         };
         Ok(Response::new(admin::GroupProgressResponse { error: None, queues: vec![queue] }))
     }

@@ -14,7 +14,8 @@ use proto::{
         GroupProgressResponse, GroupStatus, ListConnectionsRequest, ListConnectionsResponse,
         ListGroupsRequest, ListGroupsResponse, ListTopicsRequest, ListTopicsResponse,
         PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse, QueueInfo,
-        TopicConfig, TransferLeaderRequest, TransferLeaderResponse,
+        RedriveDeadLettersRequest, RedriveDeadLettersResponse, TopicConfig, TransferLeaderRequest,
+        TransferLeaderResponse,
         admin_server::{Admin, AdminServer},
         error::Fate,
     },
@@ -59,6 +60,13 @@ impl Admin for Noted {
         let queue = QueueInfo { broker_name: self.name.into(), ..Default::default() };
         let queues = vec![queue];
         Ok(Response::new(DescribeTopicResponse { queues, ..Default::default() }))
+    }
+
+    async fn redrive_dead_letters(
+        &self,
+        _: Request<RedriveDeadLettersRequest>,
+    ) -> Answer<RedriveDeadLettersResponse> {
+        Err(Status::unimplemented("not asked"))
     }
 
     async fn put_group(&self, _: Request<PutGroupRequest>) -> Answer<PutGroupResponse> {

@@ -11,11 +11,11 @@ use proto::{InvalidName, QueueId, QueueOffset, Timestamp, v2};
 
 use super::{
     Ack, Again, Append, Backoff, ChangeInvisible, Command, GroupConfig, Handle, NewMessage, Pick,
-    Pop, PutGroup, PutTopic, Release, Renew, TopicConfig,
+    Pop, PutGroup, PutTopic, Release, Renew, TopicConfig, ordered_codec,
 };
 
 /// The first byte of a command. Persisted: never reuse one.
-mod tag {
+pub(super) mod tag {
     pub(super) const PUT_TOPIC: u8 = 1;
     pub(super) const PUT_GROUP: u8 = 2;
     pub(super) const APPEND: u8 = 3;
@@ -27,6 +27,15 @@ mod tag {
     pub(super) const COMMIT_OFFSET: u8 = 50;
     pub(super) const RESET_OFFSETS: u8 = 51;
     pub(super) const FOLLOW_RESET: u8 = 52;
+    pub(in super::super) const POP_FIFO: u8 = 20;
+    pub(in super::super) const DEAD_LETTER: u8 = 21;
+    pub(in super::super) const REDRIVE: u8 = 22;
+}
+
+/// Kinds of retry policy. Persisted.
+mod backoff {
+    pub(super) const CUSTOMIZED: u8 = 0;
+    pub(super) const EXPONENTIAL: u8 = 1;
 }
 
 /// Bytes that are no command.
@@ -76,6 +85,9 @@ impl Command {
             Self::CommitOffset(c) => offsets::commit_offset(&mut out, c),
             Self::ResetOffsets(c) => offsets::reset_offsets(&mut out, c),
             Self::FollowReset(c) => offsets::follow_reset(&mut out, c),
+            Self::PopFifo(c) => ordered_codec::pop_fifo(&mut out, c),
+            Self::DeadLetter(c) => ordered_codec::dead_letter(&mut out, c),
+            Self::Redrive(c) => ordered_codec::redrive(&mut out, c),
         }
         vec![out.freeze()]
     }
@@ -98,6 +110,9 @@ impl Command {
             tag::COMMIT_OFFSET => Self::CommitOffset(input.commit_offset()?),
             tag::RESET_OFFSETS => Self::ResetOffsets(input.reset_offsets()?),
             tag::FOLLOW_RESET => Self::FollowReset(input.follow_reset()?),
+            tag::POP_FIFO => Self::PopFifo(input.pop_fifo()?),
+            tag::DEAD_LETTER => Self::DeadLetter(input.dead_letter()?),
+            tag::REDRIVE => Self::Redrive(input.redrive()?),
             tag => return Err(DecodeError::UnknownTag { tag }),
         };
         input.end(command)
@@ -151,9 +166,18 @@ fn put_group(out: &mut BytesMut, c: &PutGroup) {
 pub(crate) fn encode_group_config(out: &mut BytesMut, c: &GroupConfig) {
     out.put_u8(c.fifo.into());
     out.put_u32(c.max_attempts);
-    out.put_u8(count_u8(c.backoff.steps_ms.len()));
-    for step in &c.backoff.steps_ms {
-        out.put_u64(*step);
+    match &c.backoff {
+        Backoff::Customized { steps_ms } => {
+            out.put_u8(backoff::CUSTOMIZED);
+            out.put_u8(count_u8(steps_ms.len()));
+            steps_ms.iter().for_each(|step| out.put_u64(*step));
+        }
+        Backoff::Exponential { initial_ms, max_ms, multiplier } => {
+            out.put_u8(backoff::EXPONENTIAL);
+            out.put_u64(*initial_ms);
+            out.put_u64(*max_ms);
+            out.put_u32(*multiplier);
+        }
     }
 }
 
@@ -239,13 +263,13 @@ fn release(out: &mut BytesMut, c: &Release) {
     out.put_u64(c.after_ms);
 }
 
-fn handle(out: &mut BytesMut, h: &Handle) {
+pub(super) fn handle(out: &mut BytesMut, h: &Handle) {
     out.put_u32(h.queue.0);
     out.put_u64(h.offset.0);
     out.put_u64(h.delivery);
 }
 
-fn text(out: &mut BytesMut, text: &str) {
+pub(super) fn text(out: &mut BytesMut, text: &str) {
     out.put_u16(count_u16(text.len()));
     out.put_slice(text.as_bytes());
 }
@@ -258,12 +282,12 @@ fn count_u8(n: usize) -> u8 {
     u8::try_from(n).expect("list was bounded where the request came in")
 }
 
-fn count_u16(n: usize) -> u16 {
+pub(super) fn count_u16(n: usize) -> u16 {
     u16::try_from(n).expect("list was bounded where the request came in")
 }
 
 /// What is left of the bytes.
-struct Input(Bytes);
+pub(super) struct Input(Bytes);
 
 impl Input {
     /// `done`, if nothing is left.
@@ -274,19 +298,19 @@ impl Input {
         }
     }
 
-    fn u8(&mut self) -> Result<u8, DecodeError> {
+    pub(super) fn u8(&mut self) -> Result<u8, DecodeError> {
         Ok(self.0.try_get_u8()?)
     }
 
-    fn u32(&mut self) -> Result<u32, DecodeError> {
+    pub(super) fn u32(&mut self) -> Result<u32, DecodeError> {
         Ok(self.0.try_get_u32()?)
     }
 
-    fn u64(&mut self) -> Result<u64, DecodeError> {
+    pub(super) fn u64(&mut self) -> Result<u64, DecodeError> {
         Ok(self.0.try_get_u64()?)
     }
 
-    fn flag(&mut self, field: &'static str) -> Result<bool, DecodeError> {
+    pub(super) fn flag(&mut self, field: &'static str) -> Result<bool, DecodeError> {
         match self.u8()? {
             0 => Ok(false),
             1 => Ok(true),
@@ -294,16 +318,16 @@ impl Input {
         }
     }
 
-    fn queue(&mut self) -> Result<QueueId, DecodeError> {
+    pub(super) fn queue(&mut self) -> Result<QueueId, DecodeError> {
         Ok(QueueId(self.u32()?))
     }
 
-    fn offset(&mut self) -> Result<QueueOffset, DecodeError> {
+    pub(super) fn offset(&mut self) -> Result<QueueOffset, DecodeError> {
         Ok(QueueOffset(self.u64()?))
     }
 
     /// A name, checked again: the log must not be able to bring in what the edge refuses.
-    fn name<T>(&mut self, field: &'static str) -> Result<T, DecodeError>
+    pub(super) fn name<T>(&mut self, field: &'static str) -> Result<T, DecodeError>
     where
         T: std::str::FromStr<Err = InvalidName>,
     {
@@ -322,7 +346,7 @@ impl Input {
 
     /// As many items as the `u16` before them says. Room is made for what the bytes at hand could
     /// hold at most, so that a corrupt count cannot ask for more.
-    fn list<T>(
+    pub(super) fn list<T>(
         &mut self,
         item_size: usize,
         mut item: impl FnMut(&mut Self) -> Result<T, DecodeError>,
@@ -364,8 +388,22 @@ impl Input {
     fn group_config(&mut self) -> Result<GroupConfig, DecodeError> {
         let fifo = self.flag("fifo")?;
         let max_attempts = self.u32()?;
-        let steps_ms = (0..self.u8()?).map(|_| self.u64()).collect::<Result<_, _>>()?;
-        Ok(GroupConfig { fifo, max_attempts, backoff: Backoff { steps_ms } })
+        Ok(GroupConfig { fifo, max_attempts, backoff: self.backoff()? })
+    }
+
+    fn backoff(&mut self) -> Result<Backoff, DecodeError> {
+        match self.u8()? {
+            backoff::CUSTOMIZED => {
+                let steps = (0..self.u8()?).map(|_| self.u64());
+                Ok(Backoff::Customized { steps_ms: steps.collect::<Result<_, _>>()? })
+            }
+            backoff::EXPONENTIAL => Ok(Backoff::Exponential {
+                initial_ms: self.u64()?,
+                max_ms: self.u64()?,
+                multiplier: self.u32()?,
+            }),
+            value => Err(DecodeError::UnknownValue { field: "backoff", value }),
+        }
     }
 
     fn append(&mut self) -> Result<Append, DecodeError> {
@@ -416,7 +454,7 @@ impl Input {
         })
     }
 
-    fn handle(&mut self) -> Result<Handle, DecodeError> {
+    pub(super) fn handle(&mut self) -> Result<Handle, DecodeError> {
         Ok(Handle { queue: self.queue()?, offset: self.offset()?, delivery: self.u64()? })
     }
 

@@ -92,7 +92,7 @@ fn command() -> impl Strategy<Value = Command> {
         |(fifo, max_attempts, steps_ms)| GroupConfig {
             fifo,
             max_attempts,
-            backoff: Backoff { steps_ms },
+            backoff: Backoff::Customized { steps_ms },
         },
     );
     prop_oneof![
@@ -230,11 +230,14 @@ fn golden() {
         &Command::PutTopic(PutTopic { topic: topic.clone(), config, create_only: true }),
         "01 0001 74 01 00000008 04 02 01 03 0001 0001 62 00000008 0000000000000009",
     );
-    let config =
-        GroupConfig { fifo: true, max_attempts: 3, backoff: Backoff { steps_ms: vec![16] } };
+    let config = GroupConfig {
+        fifo: true,
+        max_attempts: 3,
+        backoff: Backoff::Customized { steps_ms: vec![16] },
+    };
     check(
         &Command::PutGroup(PutGroup { group: group.clone(), config }),
-        "02 0001 67 01 00000003 01 0000000000000010",
+        "02 0001 67 01 00000003 00 01 0000000000000010",
     );
     let first = NewMessage {
         tag_hash: 5,

@@ -8,6 +8,8 @@ mod codec;
 #[cfg(test)]
 mod codec_test;
 mod offsets;
+mod ordered;
+mod ordered_codec;
 mod outcome;
 
 use bytes::Bytes;
@@ -18,6 +20,11 @@ pub(crate) use codec::{
     decode_group_config, decode_topic_config, encode_group_config, encode_topic_config,
 };
 pub use offsets::{CommitOffset, FollowReset, ResetOffsets, ResetTo};
+pub(crate) use ordered::dead_letter_placement;
+pub use ordered::{
+    DEAD_LETTER_PREFIX, DeadLetter, FifoAgain, FifoFresh, FifoPick, PopFifo, Redrive,
+    dead_letter_topic, is_dead_letter_topic,
+};
 pub use outcome::{AckOutcome, Effect, Granted, Outcome, Placed, QueueReset, Rejection};
 
 /// A change of the state, as proposed. Whether and how it takes effect is decided when it is
@@ -35,6 +42,9 @@ pub enum Command {
     CommitOffset(CommitOffset),
     ResetOffsets(ResetOffsets),
     FollowReset(FollowReset),
+    PopFifo(PopFifo),
+    DeadLetter(DeadLetter),
+    Redrive(Redrive),
 }
 
 /// Creates a topic, or replaces its settings. Answered by [`Outcome::TopicPut`].
@@ -74,17 +84,23 @@ pub struct PutGroup {
 /// Settings of a consumer group. A group that came into being by its first [`Pop`] has the default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupConfig {
-    /// Deliver each queue in order. Kept for the clients' settings; delivery does not block on it
-    /// yet.
+    /// Deliver the messages of each message group in order, see [`PopFifo`].
     pub fifo: bool,
-    /// Deliveries after which a message is given up. Kept for the clients' settings: while there
-    /// are no dead-letter queues a message is delivered until it is acknowledged.
+    /// Deliveries after which a message is a dead letter; 0 counts as 1.
     pub max_attempts: u32,
     pub backoff: Backoff,
 }
 
+impl GroupConfig {
+    /// Whether a message that was delivered so often is given up rather than delivered again.
+    #[must_use]
+    pub fn is_exhausted(&self, attempt: u32) -> bool {
+        attempt >= self.max_attempts.max(1)
+    }
+}
+
 impl Default for GroupConfig {
-    /// RocketMQ's: concurrent, 16 retries, delays of 10 s to 2 h.
+    /// RocketMQ's: concurrent, 16 retries, pauses of 1 s to 2 h.
     fn default() -> Self {
         Self { fifo: false, max_attempts: 17, backoff: Backoff::default() }
     }
@@ -92,19 +108,26 @@ impl Default for GroupConfig {
 
 /// How long a consumer that failed should wait before the next attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Backoff {
+pub enum Backoff {
     /// Milliseconds before the second attempt, the third, and so on; the last one repeats.
-    pub steps_ms: Vec<u64>,
+    Customized { steps_ms: Vec<u64> },
+    /// The first pause, and each further one longer by a factor, up to a longest.
+    Exponential { initial_ms: u64, max_ms: u64, multiplier: u32 },
 }
 
 impl Default for Backoff {
+    /// RocketMQ's steps, of 1 s to 2 h.
     fn default() -> Self {
         const MINUTE: u64 = 60;
         const HOUR: u64 = 60 * MINUTE;
         let minutes = (1..=10).map(|n| n * MINUTE);
-        let seconds =
-            [10, 30].into_iter().chain(minutes).chain([20 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR]);
-        Self { steps_ms: seconds.map(|s| s * 1000).collect() }
+        let seconds = [1, 5, 10, 30].into_iter().chain(minutes).chain([
+            20 * MINUTE,
+            30 * MINUTE,
+            HOUR,
+            2 * HOUR,
+        ]);
+        Self::Customized { steps_ms: seconds.map(|s| s * 1000).collect() }
     }
 }
 

@@ -42,6 +42,16 @@ pub enum Outcome {
     },
     /// To `ResetOffsets`: one per queue, in order.
     OffsetsReset { queues: Vec<QueueReset> },
+    /// To `DeadLetter`: it is in the dead-letter queue, now or by an earlier command, or it was
+    /// acknowledged before.
+    DeadLettered,
+    /// To `Redrive`.
+    Redriven {
+        /// Messages put back.
+        count: u32,
+        /// Where the next one goes on.
+        next: QueueOffset,
+    },
     /// To `PutGroup` and `FollowReset`.
     Done,
     /// To any command: it changed nothing.
@@ -124,6 +134,8 @@ pub enum Rejection {
     OffsetOutOfRange { min: QueueOffset, max: QueueOffset },
     #[error("the consumer group was reset to offset {to}: pull from there first")]
     OffsetReset { to: QueueOffset },
+    #[error("dead letters up to {next} were put back already")]
+    StaleRedrive { next: QueueOffset },
     #[error("the offsets to hand out are not ascending within their range")]
     BadPick,
 }

@@ -10,11 +10,12 @@ use proto::{
     BrokerName, ConsumerGroup, Topic,
     admin::{
         ClusterStatusRequest, ClusterStatusResponse, Connection, DescribeTopicRequest,
-        DescribeTopicResponse, DigestRequest, DigestResponse, Error as WireError, GroupConfig,
-        GroupProgressRequest, GroupProgressResponse, GroupStatus, ListConnectionsRequest,
-        ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse, ListTopicsRequest,
-        ListTopicsResponse, NodeStatus, Placement, PutGroupRequest, PutGroupResponse,
-        PutTopicRequest, PutTopicResponse, QueueInfo, QueueProgress, TopicConfig, TopicInfo,
+        DescribeTopicResponse, DigestRequest, DigestResponse, Error as WireError,
+        ExponentialBackoff, GroupConfig, GroupProgressRequest, GroupProgressResponse, GroupStatus,
+        ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse,
+        ListTopicsRequest, ListTopicsResponse, NodeStatus, Placement, PutGroupRequest,
+        PutGroupResponse, PutTopicRequest, PutTopicResponse, QueueInfo, QueueProgress,
+        RedriveDeadLettersRequest, RedriveDeadLettersResponse, TopicConfig, TopicInfo,
         TransferLeaderRequest, TransferLeaderResponse, admin_server::Admin,
         error::Fate as WireFate,
     },
@@ -205,7 +206,7 @@ impl Admin for LocalAdmin {
                 group: config.group.parse()?,
                 fifo: config.fifo,
                 max_attempts: config.max_attempts,
-                backoff_ms: config.backoff_ms,
+                backoff: backoff(config.backoff_ms, config.exponential_backoff),
             };
             self.broker.put_group(spec, deadline()).await
         };
@@ -221,11 +222,20 @@ impl Admin for LocalAdmin {
         _: Request<ListGroupsRequest>,
     ) -> Result<Response<ListGroupsResponse>, Status> {
         self.leading()?;
-        let group = |(group, config): (ConsumerGroup, command::GroupConfig)| GroupConfig {
-            group: group.to_string(),
-            fifo: config.fifo,
-            max_attempts: config.max_attempts,
-            backoff_ms: config.backoff.steps_ms,
+        let group = |(group, config): (ConsumerGroup, command::GroupConfig)| {
+            let (backoff_ms, exponential_backoff) = match config.backoff {
+                command::Backoff::Customized { steps_ms } => (steps_ms, None),
+                command::Backoff::Exponential { initial_ms, max_ms, multiplier } => {
+                    (vec![], Some(ExponentialBackoff { initial_ms, max_ms, multiplier }))
+                }
+            };
+            GroupConfig {
+                group: group.to_string(),
+                fifo: config.fifo,
+                max_attempts: config.max_attempts,
+                backoff_ms,
+                exponential_backoff,
+            }
         };
         Ok(Response::new(match self.broker.list_groups(deadline()).await {
             Ok(groups) => {
@@ -254,6 +264,7 @@ impl Admin for LocalAdmin {
             next_offset: at.progress.next.0,
             committed_offset: at.progress.committed.0,
             in_flight: at.progress.in_flight.into(),
+            waiting: at.progress.waiting.into(),
         };
         Ok(Response::new(match outcome.await {
             Ok(queues) => GroupProgressResponse {
@@ -262,6 +273,23 @@ impl Admin for LocalAdmin {
             },
             Err(error) => {
                 GroupProgressResponse { error: Some(told(&error)?), ..Default::default() }
+            }
+        }))
+    }
+
+    async fn redrive_dead_letters(
+        &self,
+        request: Request<RedriveDeadLettersRequest>,
+    ) -> Result<Response<RedriveDeadLettersResponse>, Status> {
+        self.leading()?;
+        let outcome = async {
+            let RedriveDeadLettersRequest { group, max } = request.into_inner();
+            self.broker.redrive(&group.parse()?, max, deadline()).await
+        };
+        Ok(Response::new(match outcome.await {
+            Ok(count) => RedriveDeadLettersResponse { error: None, count },
+            Err(error) => {
+                RedriveDeadLettersResponse { error: Some(told(&error)?), ..Default::default() }
             }
         }))
     }
@@ -328,5 +356,19 @@ impl Admin for LocalAdmin {
                 TransferLeaderResponse { error, leader_id: 0 }
             }
         }))
+    }
+}
+
+/// The policy that a request names, if it names one.
+fn backoff(
+    steps_ms: Vec<u64>,
+    exponential: Option<ExponentialBackoff>,
+) -> Option<command::Backoff> {
+    match exponential {
+        Some(ExponentialBackoff { initial_ms, max_ms, multiplier }) => {
+            Some(command::Backoff::Exponential { initial_ms, max_ms, multiplier })
+        }
+        None if steps_ms.is_empty() => None,
+        None => Some(command::Backoff::Customized { steps_ms }),
     }
 }

@@ -127,7 +127,8 @@ fn rejection_code(rejection: Rejection) -> Code {
         Rejection::OffsetOutOfRange { .. } | Rejection::OffsetReset { .. } => Code::IllegalOffset,
         Rejection::QueueNotFound { .. }
         | Rejection::StaleVersion { .. }
-        | Rejection::QueuesShrink { .. } => Code::BadRequest,
+        | Rejection::QueuesShrink { .. }
+        | Rejection::StaleRedrive { .. } => Code::BadRequest,
         Rejection::TooManyQueues { .. }
         | Rejection::TooManyTopics { .. }
         | Rejection::TooManyGroups { .. } => Code::Forbidden,

@@ -78,7 +78,7 @@ mod tests {
         ) {
             let id = ConsumerGroupId(id);
             let group: ConsumerGroup = name.parse().unwrap();
-            let config = GroupConfig { fifo, max_attempts, backoff: Backoff { steps_ms } };
+            let config = GroupConfig { fifo, max_attempts, backoff: Backoff::Customized { steps_ms } };
             prop_assert_eq!(parse_key(&key(id)), Some(id));
             prop_assert_eq!(parse_value(&value(&group, &config)), Ok((group, config)));
         }
@@ -91,9 +91,12 @@ mod tests {
 
     #[test]
     fn golden() {
-        let config =
-            GroupConfig { fifo: true, max_attempts: 3, backoff: Backoff { steps_ms: vec![10] } };
-        let expected = b"\0\x05audit\x01\0\0\0\x03\x01\0\0\0\0\0\0\0\x0a";
+        let config = GroupConfig {
+            fifo: true,
+            max_attempts: 3,
+            backoff: Backoff::Customized { steps_ms: vec![10] },
+        };
+        let expected = b"\0\x05audit\x01\0\0\0\x03\0\x01\0\0\0\0\0\0\0\x0a";
         assert_eq!(value(&"audit".parse().unwrap(), &config), expected);
         assert_eq!(key(ConsumerGroupId(258)), [3, 0, 0, 1, 2]);
     }

@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! key    06 | consumer group id 4 | topic id 4 | queue 4 | offset 8
-//! value  due 8 | since 8 | delivery 8 | attempt 4 | auto renew 1 | client, to the end
+//! value  due 8 | since 8 | delivery 8 | attempt 4 | flags 1 [| block 8] [| attempt id 8]
+//!        | client, to the end
+//! flags  1 auto renew, 2 block, 4 attempt id
 //! ```
-//! Written by Pop, rewritten when `due` moves, deleted by Ack.
+//! Written by Pop and PopFifo, rewritten when `due` moves, deleted by Ack.
 
 use std::ops::ControlFlow;
 
@@ -31,10 +33,29 @@ pub struct Delivery {
     pub since: Timestamp,
     /// Names this delivery among all of the message.
     pub id: u64,
-    /// 1 for the first delivery of the message.
+    /// 1 for the first delivery of the message; 0 for one that was passed over and waits for its
+    /// message group.
     pub attempt: u32,
     /// The leader renews it while the client lives.
     pub auto_renew: bool,
+    /// `None` where order does not matter.
+    pub order: Option<Order>,
+}
+
+/// Where a delivery stands in the order of its message group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Order {
+    /// Hash of the message group; 0 for messages without one.
+    pub block: u64,
+    /// Names the receive call that got it across its retries.
+    pub attempt_id: Option<u64>,
+}
+
+mod flag {
+    pub(super) const AUTO_RENEW: u8 = 1;
+    pub(super) const BLOCK: u8 = 2;
+    pub(super) const ATTEMPT_ID: u8 = 4;
+    pub(super) const ALL: u8 = AUTO_RENEW | BLOCK | ATTEMPT_ID;
 }
 
 impl Delivery {
@@ -94,26 +115,53 @@ fn parse_key(key: &[u8]) -> Option<Place> {
 }
 
 fn value(delivery: &Delivery, client: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(29 + client.len());
+    let mut out = Vec::with_capacity(45 + client.len());
     out.put_u64(delivery.due.0);
     out.put_u64(delivery.since.0);
     out.put_u64(delivery.id);
     out.put_u32(delivery.attempt);
-    out.put_u8(delivery.auto_renew.into());
+    let attempt_id = delivery.order.and_then(|order| order.attempt_id);
+    let set = |flag, on: bool| if on { flag } else { 0 };
+    out.put_u8(
+        set(flag::AUTO_RENEW, delivery.auto_renew)
+            | set(flag::BLOCK, delivery.order.is_some())
+            | set(flag::ATTEMPT_ID, attempt_id.is_some()),
+    );
+    if let Some(order) = delivery.order {
+        out.put_u64(order.block);
+    }
+    if let Some(attempt) = attempt_id {
+        out.put_u64(attempt);
+    }
     out.put_slice(client.as_bytes());
     out
 }
 
 fn parse_value(value: &[u8]) -> Option<(Delivery, ClientId)> {
-    let (mut fixed, client) = value.split_at_checked(29)?;
-    let delivery = Delivery {
+    let (mut fixed, mut rest) = value.split_at_checked(29)?;
+    let mut delivery = Delivery {
         due: Timestamp(fixed.get_u64()),
         since: Timestamp(fixed.get_u64()),
         id: fixed.get_u64(),
         attempt: fixed.get_u32(),
-        auto_renew: fixed.get_u8() != 0,
+        auto_renew: false,
+        order: None,
     };
-    Some((delivery, str::from_utf8(client).ok()?.parse().ok()?))
+    let flags = fixed.get_u8();
+    let is = |flag| flags & flag != 0;
+    if flags & !flag::ALL != 0 || is(flag::ATTEMPT_ID) && !is(flag::BLOCK) {
+        return None;
+    }
+    delivery.auto_renew = is(flag::AUTO_RENEW);
+    if is(flag::BLOCK) {
+        let block = rest.try_get_u64().ok()?;
+        let attempt_id = match is(flag::ATTEMPT_ID) {
+            true => Some(rest.try_get_u64().ok()?),
+            false => None,
+        };
+        delivery.order = Some(Order { block, attempt_id });
+    }
+    Some((delivery, str::from_utf8(rest).ok()?.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -124,14 +172,19 @@ mod tests {
 
     fn delivery(n: [u64; 3], attempt: u32, auto_renew: bool) -> Delivery {
         let [due, since, id] = n;
-        Delivery { due: Timestamp(due), since: Timestamp(since), id, attempt, auto_renew }
+        let (due, since) = (Timestamp(due), Timestamp(since));
+        Delivery { due, since, id, attempt, auto_renew, order: None }
+    }
+
+    fn order(block: u64, attempt_id: Option<u64>) -> Order {
+        Order { block, attempt_id }
     }
 
     proptest! {
         #[test]
         fn a_delivery_survives_the_store(
             place: (u32, u32, u32, u64), n: [u64; 3], attempt: u32, auto_renew: bool,
-            client in "[a-z0-9@.-]{1,60}",
+            client in "[a-z0-9@.-]{1,60}", ordered: Option<(u64, Option<u64>)>,
         ) {
             let place = Place {
                 group: ConsumerGroupId(place.0),
@@ -139,7 +192,8 @@ mod tests {
                 queue: QueueId(place.2),
                 offset: QueueOffset(place.3),
             };
-            let delivery = delivery(n, attempt, auto_renew);
+            let order = ordered.map(|(block, attempt_id)| order(block, attempt_id));
+            let delivery = Delivery { order, ..delivery(n, attempt, auto_renew) };
             prop_assert_eq!(parse_key(&key(&place)), Some(place));
             let client_id = client.parse().unwrap();
             prop_assert_eq!(parse_value(&value(&delivery, &client)), Some((delivery, client_id)));
@@ -167,5 +221,10 @@ mod tests {
         }
         expected.extend([0, 0, 0, 8, 1, b'c']);
         assert_eq!(value(&delivery([5, 6, 7], 8, true), "c"), expected);
+
+        expected.truncate(28);
+        expected.extend([6, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 10, b'c']);
+        let ordered = Delivery { order: Some(order(9, Some(10))), ..delivery([5, 6, 7], 8, false) };
+        assert_eq!(value(&ordered, "c"), expected);
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! | family | records |
 //! |---|---|
-//! | [`Family::State`] | [`frontier`], [`membership`], [`topic`], [`consumer_group`], [`queue_head`], [`progress`], [`in_flight`], [`reset`] |
+//! | [`Family::State`] | [`frontier`], [`membership`], [`topic`], [`consumer_group`], [`queue_head`], [`progress`], [`in_flight`], [`dead_letter`], [`redrive`], [`reset`] |
 //! | [`Family::Queue`] | [`consume_queue`] |
 //! | [`Family::Dedupe`] | [`dedupe`] |
 //! | [`Family::KeyLog`] | [`key_log`] |
@@ -18,6 +18,7 @@
 
 pub mod consume_queue;
 pub mod consumer_group;
+pub mod dead_letter;
 pub mod dedupe;
 pub mod frontier;
 mod ids;
@@ -28,6 +29,7 @@ mod memory;
 pub mod message_key;
 pub mod progress;
 pub mod queue_head;
+pub mod redrive;
 pub mod reset;
 mod rocks;
 mod text;
@@ -142,6 +144,8 @@ mod prefix {
     pub(super) const PROGRESS: u8 = 5;
     pub(super) const IN_FLIGHT: u8 = 6;
     pub(super) const RESET: u8 = 0x28;
+    pub(super) const DEAD_LETTER: u8 = 0x10;
+    pub(super) const REDRIVE: u8 = 0x11;
 }
 
 /// Why the store failed.

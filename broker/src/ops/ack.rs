@@ -54,7 +54,7 @@ impl Broker {
 
     /// A queue with too many deliveries in flight gives out nothing until some are acknowledged:
     /// whoever waits for that looks again.
-    fn call_for_room(&self, place: &Place) {
+    pub(super) fn call_for_room(&self, place: &Place) {
         if self.waiting.has_line(place)
             && self.view.has_anything(&place.group, &place.topic, wall_now())
         {

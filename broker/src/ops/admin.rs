@@ -17,7 +17,8 @@ use crate::{
 
 /// Attempts of a group that does not say.
 const MOST_ATTEMPTS: u32 = 1000;
-const MOST_BACKOFF_STEPS: usize = 1000;
+/// One byte counts them in the log.
+const MOST_BACKOFF_STEPS: usize = 255;
 
 /// A topic as it is asked for.
 #[derive(Debug, Clone)]
@@ -47,8 +48,8 @@ pub struct GroupSpec {
     pub fifo: bool,
     /// 0 for the default.
     pub max_attempts: u32,
-    /// Milliseconds before each further attempt; empty for the default.
-    pub backoff_ms: Vec<u64>,
+    /// Pauses before each further attempt; `None` for the default.
+    pub backoff: Option<Backoff>,
 }
 
 /// A queue and what it holds.
@@ -156,26 +157,17 @@ impl Broker {
     /// Creates or changes a consumer group.
     pub async fn put_group(&self, spec: GroupSpec, deadline: Instant) -> Result<(), Error> {
         self.leading()?;
-        if spec.fifo {
-            return Err(Error::Unsupported("consuming in order"));
-        }
         if spec.max_attempts > MOST_ATTEMPTS {
             let why = "must be at most 1000";
             return Err(Error::BadSetting { field: "max_attempts", why });
         }
-        if spec.backoff_ms.len() > MOST_BACKOFF_STEPS {
-            let why = "must have at most 1000 steps";
-            return Err(Error::BadSetting { field: "backoff_ms", why });
-        }
-        let GroupSpec { group, fifo, max_attempts, backoff_ms } = spec;
+        spec.backoff.as_ref().map_or(Ok(()), check_backoff)?;
+        let GroupSpec { group, fifo, max_attempts, backoff } = spec;
         let default = GroupConfig::default();
         let config = GroupConfig {
             fifo,
             max_attempts: if max_attempts == 0 { default.max_attempts } else { max_attempts },
-            backoff: match backoff_ms.is_empty() {
-                true => default.backoff,
-                false => Backoff { steps_ms: backoff_ms },
-            },
+            backoff: backoff.unwrap_or(default.backoff),
         };
         let put = Command::PutGroup(PutGroup { group: group.clone(), config });
         match self.propose(&put, deadline).await? {
@@ -209,5 +201,22 @@ impl Broker {
             .into_iter()
             .map(|(topic, progress)| QueueProgress { topic, progress })
             .collect())
+    }
+}
+
+fn check_backoff(backoff: &Backoff) -> Result<(), Error> {
+    let bad = |why| Err(Error::BadSetting { field: "backoff", why });
+    match backoff {
+        Backoff::Customized { steps_ms } if steps_ms.is_empty() => bad("must have a step"),
+        Backoff::Customized { steps_ms } if steps_ms.len() > MOST_BACKOFF_STEPS => {
+            bad("must have at most 255 steps")
+        }
+        Backoff::Customized { .. } => Ok(()),
+        Backoff::Exponential { initial_ms, max_ms, multiplier } => {
+            if *initial_ms == 0 || max_ms < initial_ms || *multiplier == 0 {
+                return bad("needs an initial pause, a longest one not below it, and a multiplier");
+            }
+            Ok(())
+        }
     }
 }

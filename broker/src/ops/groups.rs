@@ -9,14 +9,14 @@ use proto::{
     ClientId, ConsumerGroup,
     clock::{millis, to_wire},
     session::GroupSettings,
-    v2::{CustomizedBackoff, RetryPolicy, retry_policy::Strategy},
+    v2::{CustomizedBackoff, ExponentialBackoff, RetryPolicy, retry_policy::Strategy},
 };
 use tokio::sync::broadcast;
 
 use super::Broker;
 use crate::{
     Error,
-    command::{Command, GroupConfig, Release},
+    command::{Backoff, Command, GroupConfig, Release},
 };
 
 /// What a client that is gone held is visible again after this.
@@ -30,10 +30,9 @@ impl Broker {
     pub fn group_settings(&self, group: &ConsumerGroup) -> GroupSettings {
         let config = self.view.consumer_group(group);
         let GroupConfig { fifo, max_attempts, backoff } = config.unwrap_or_default();
-        let next = backoff.steps_ms.iter().map(|ms| to_wire(Duration::from_millis(*ms)));
         let policy = RetryPolicy {
             max_attempts: i32::try_from(max_attempts).unwrap_or(i32::MAX),
-            strategy: Some(Strategy::CustomizedBackoff(CustomizedBackoff { next: next.collect() })),
+            strategy: Some(strategy(&backoff)),
         };
         GroupSettings { group: group.to_string(), fifo, backoff: Some(policy), exists: true }
     }
@@ -60,5 +59,24 @@ impl Broker {
                 }
             }
         });
+    }
+}
+
+fn strategy(backoff: &Backoff) -> Strategy {
+    let wire = |ms: &u64| to_wire(Duration::from_millis(*ms));
+    match backoff {
+        Backoff::Customized { steps_ms } => Strategy::CustomizedBackoff(CustomizedBackoff {
+            next: steps_ms.iter().map(wire).collect(),
+        }),
+        Backoff::Exponential { initial_ms, max_ms, multiplier } => {
+            // Above 16 million, which no policy has, a neighbour would do as well.
+            #[expect(clippy::cast_precision_loss, reason = "small numbers are exact")]
+            let multiplier = *multiplier as f32;
+            Strategy::ExponentialBackoff(ExponentialBackoff {
+                initial: Some(wire(initial_ms)),
+                max: Some(wire(max_ms)),
+                multiplier,
+            })
+        }
     }
 }

@@ -6,6 +6,7 @@
 mod ack;
 mod admin;
 mod assemble;
+mod dead_letter;
 mod doubt;
 mod groups;
 mod invisible;

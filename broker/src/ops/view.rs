@@ -150,6 +150,11 @@ impl View {
         self.state.read().holdings(until, most, trusted_since)
     }
 
+    /// How far the dead letters of a queue were put back.
+    pub fn redriven_to(&self, topic: &Topic, queue: QueueId) -> QueueOffset {
+        self.state.read().redriven_to(topic, queue)
+    }
+
     /// Log time: the stamp of the last entry applied here.
     pub fn log_time(&self) -> Timestamp {
         self.state.read().log_time()

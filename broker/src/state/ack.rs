@@ -16,15 +16,21 @@ impl State {
         let mut outcomes = Vec::with_capacity(c.handles.len());
         for handle in &c.handles {
             let was_full = self.subscriptions.room(group, topic, handle.queue) == 0;
+            let place = Place { group, topic, queue: handle.queue, offset: handle.offset };
+            let order = self.subscriptions.find(&place).and_then(|r| r.delivery.order);
             let outcome = self.ack_one(at, group, topic, handle);
             outcomes.push(outcome);
-            if was_full && outcome == AckOutcome::Acked {
-                // There is room again: pops that found none go on.
+            if outcome != AckOutcome::Acked {
+                continue;
+            }
+            // There is room again: pops that found none go on.
+            let room = was_full.then_some(at.stamp);
+            if let Some(visible) = room.or_else(|| self.block_moved(at.stamp, &place, order)) {
                 self.change.effects.push(Effect::Visible {
                     group: c.group.clone(),
                     topic: c.topic.clone(),
                     queue: handle.queue,
-                    at: at.stamp,
+                    at: visible,
                 });
             }
         }

@@ -73,7 +73,7 @@ impl State {
     }
 
     /// Adds an entry at the end of a queue.
-    fn enqueue(&mut self, topic: TopicId, queue: QueueId, entry: Entry) -> QueueOffset {
+    pub(super) fn enqueue(&mut self, topic: TopicId, queue: QueueId, entry: Entry) -> QueueOffset {
         let head = self.topics.get_mut(topic).head_mut(queue).expect("the queue was checked");
         let offset = head.max;
         head.max = offset.next();

@@ -46,6 +46,9 @@ impl State {
         fold = self.fold_topics(fold);
         fold = self.fold_consumer_groups(fold);
         fold = self.fold_subscriptions(fold);
+        for ((topic, queue), next) in &self.redriven {
+            fold = fold.word(topic.0.into()).word(queue.0.into()).word(next.0);
+        }
         let (sends, sends_digest) = self.dedupe.counters();
         Digest(fold.word(sends).word(sends_digest).word(self.keys.counters().next).0)
     }
@@ -86,6 +89,9 @@ impl State {
                 fold = fold.word(queue.0.into()).word(offset.0).word(delivery.id);
                 fold = fold.word(delivery.due.0).word(delivery.since.0);
                 fold = fold.word(delivery.attempt.into()).word(delivery.auto_renew.into());
+                if let Some(order) = delivery.order {
+                    fold = fold.word(order.block).word(order.attempt_id.unwrap_or_default());
+                }
                 fold = fold.bytes(self.subscriptions.client(record.client).as_str().as_bytes());
             }
         }

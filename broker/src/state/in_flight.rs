@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{QueueId, QueueOffset, Timestamp};
 
+use super::blocks::Blocks;
 use super::clients::ClientSlot;
 use crate::kv::in_flight::Delivery;
 
@@ -14,11 +15,20 @@ pub(super) struct Record {
     pub(super) client: ClientSlot,
 }
 
-/// The three indexes always hold the same deliveries (the last one: those with automatic renewal).
+/// The indexes always hold the same deliveries: `due` and `blocks` together all of them, the others
+/// those that they say.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     records: BTreeMap<(QueueId, QueueOffset), Record>,
+    /// Without an order.
     due: BTreeSet<(Timestamp, QueueId, QueueOffset)>,
+    /// With an order.
+    pub(super) blocks: Blocks,
+    /// With an order and automatic renewal.
+    ordered_renewals: BTreeSet<(Timestamp, QueueId, QueueOffset)>,
+    /// With an attempt id.
+    attempts: BTreeSet<(u64, QueueId, QueueOffset)>,
+    /// With automatic renewal.
     renewed: BTreeSet<(ClientSlot, QueueId, QueueOffset)>,
 }
 
@@ -36,8 +46,20 @@ impl InFlight {
     ) -> Option<Record> {
         let old = self.remove(queue, offset);
         self.records.insert((queue, offset), record);
-        self.due.insert((record.delivery.due, queue, offset));
-        if record.delivery.auto_renew {
+        let delivery = &record.delivery;
+        match delivery.order {
+            None => {
+                self.due.insert((delivery.due, queue, offset));
+            }
+            Some(order) => {
+                self.blocks.put(queue, offset, delivery, order.block);
+                order.attempt_id.map(|id| self.attempts.insert((id, queue, offset)));
+                if delivery.auto_renew {
+                    self.ordered_renewals.insert((delivery.due, queue, offset));
+                }
+            }
+        }
+        if delivery.auto_renew {
             self.renewed.insert((record.client, queue, offset));
         }
         old
@@ -45,8 +67,18 @@ impl InFlight {
 
     pub(super) fn remove(&mut self, queue: QueueId, offset: QueueOffset) -> Option<Record> {
         let old = self.records.remove(&(queue, offset))?;
-        self.due.remove(&(old.delivery.due, queue, offset));
-        if old.delivery.auto_renew {
+        let delivery = &old.delivery;
+        match delivery.order {
+            None => {
+                self.due.remove(&(delivery.due, queue, offset));
+            }
+            Some(order) => {
+                self.blocks.remove(queue, offset, delivery, order.block);
+                order.attempt_id.map(|id| self.attempts.remove(&(id, queue, offset)));
+                self.ordered_renewals.remove(&(delivery.due, queue, offset));
+            }
+        }
+        if delivery.auto_renew {
             self.renewed.remove(&(old.client, queue, offset));
         }
         Some(old)
@@ -73,20 +105,48 @@ impl InFlight {
         self.records.range(all).map(|((_, offset), _)| *offset)
     }
 
-    /// When the next delivery ends.
-    pub(super) fn next_due(&self) -> Option<Timestamp> {
-        self.due.first().map(|(due, ..)| *due)
+    /// Deliveries of a queue that have not ended at `now`.
+    pub(super) fn lasting(&self, queue: QueueId, now: Timestamp) -> usize {
+        let all = (queue, QueueOffset(0))..=(queue, QueueOffset(u64::MAX));
+        self.records.range(all).filter(|(_, record)| now < record.delivery.due).count()
     }
 
-    /// Deliveries that end at `until` or before, in the order in which they end.
+    /// When the next message can be delivered again.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        let due = self.due.first().map(|(due, ..)| *due);
+        [due, self.blocks.next_ready()].into_iter().flatten().min()
+    }
+
+    /// What can be delivered again at `until`: deliveries that have ended, in the order in which
+    /// they ended, then the first message of each block that is ready.
     pub(super) fn due(
         &self,
         until: Timestamp,
     ) -> impl Iterator<Item = (QueueId, QueueOffset, &Record)> {
-        let ended = ..=(until, QueueId(u32::MAX), QueueOffset(u64::MAX));
-        self.due
-            .range(ended)
-            .map(|(_, queue, offset)| (*queue, *offset, &self.records[&(*queue, *offset)]))
+        let due = self.due.range(ended(until)).map(|(_, queue, offset)| (*queue, *offset));
+        let ready = self.blocks.ready(until).map(|(_, queue, offset)| (queue, offset));
+        due.chain(ready).map(|place| (place.0, place.1, &self.records[&place]))
+    }
+
+    /// Auto-renewed deliveries that end at `until` or before, and others.
+    pub(super) fn ending(
+        &self,
+        until: Timestamp,
+    ) -> impl Iterator<Item = (QueueId, QueueOffset, &Record)> {
+        let all = self.due.range(ended(until)).chain(self.ordered_renewals.range(ended(until)));
+        all.map(|(_, queue, offset)| (*queue, *offset, &self.records[&(*queue, *offset)]))
+    }
+
+    /// What one receive call was granted, and is not acknowledged.
+    pub(super) fn of_attempt(
+        &self,
+        attempt_id: u64,
+        client: ClientSlot,
+    ) -> impl Iterator<Item = (QueueId, QueueOffset)> {
+        let range = (attempt_id, QueueId(0), QueueOffset(0))
+            ..=(attempt_id, QueueId(u32::MAX), QueueOffset(u64::MAX));
+        let places = self.attempts.range(range).map(|(_, queue, offset)| (*queue, *offset));
+        places.filter(move |place| self.records[place].client == client)
     }
 
     /// Renewed deliveries of a client, by queue and offset.
@@ -115,4 +175,8 @@ impl InFlight {
         let range = (client, first, QueueOffset(0))..=(client, last, QueueOffset(u64::MAX));
         self.renewed.range(range).map(|(_, queue, offset)| (*queue, *offset))
     }
+}
+
+fn ended(until: Timestamp) -> std::ops::RangeToInclusive<(Timestamp, QueueId, QueueOffset)> {
+    ..=(until, QueueId(u32::MAX), QueueOffset(u64::MAX))
 }

@@ -12,10 +12,12 @@
 
 mod ack;
 mod append;
+mod blocks;
 mod change_invisible;
 mod clients;
 mod commit_offset;
 mod consumer_groups;
+mod dead_letter;
 mod dedupe;
 mod digest;
 mod entries;
@@ -25,8 +27,10 @@ mod machine;
 mod message_keys;
 mod offsets;
 mod pop;
+mod pop_fifo;
 mod put_group;
 mod put_topic;
+mod redrive;
 mod release;
 mod renew;
 mod reset_offsets;
@@ -88,6 +92,8 @@ pub struct State {
     subscriptions: Subscriptions,
     dedupe: Dedupe,
     keys: MessageKeys,
+    /// How far the dead letters of each queue were put back.
+    redriven: BTreeMap<(TopicId, QueueId), QueueOffset>,
     /// What the current call of `apply` has changed so far.
     change: Change,
     /// What was written since the last flush.
@@ -100,6 +106,8 @@ struct Change {
     effects: Vec<Effect>,
     /// Queues that grew, with their ends before.
     grown: BTreeMap<(TopicId, QueueId), QueueOffset>,
+    /// Origins of new dead letters, which the store does not have yet.
+    origins: BTreeMap<kv::dead_letter::Place, kv::dead_letter::Origin>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -162,6 +170,7 @@ impl State {
             subscriptions: Subscriptions::load(&*kv)?,
             dedupe: Dedupe::load(&*kv, &frontier)?,
             keys: MessageKeys::load(&*kv, &frontier)?,
+            redriven: kv::redrive::load(&*kv)?,
             change: Change::default(),
             unflushed: Unflushed::default(),
             kv,
@@ -273,6 +282,9 @@ impl State {
             Command::CommitOffset(c) => self.commit_offset(at, &c),
             Command::ResetOffsets(c) => self.reset_offsets(at, &c),
             Command::FollowReset(c) => self.follow_reset(&c),
+            Command::PopFifo(c) => self.pop_fifo(at, &c)?,
+            Command::DeadLetter(c) => self.dead_letter(at, &c)?,
+            Command::Redrive(c) => self.redrive(at, &c)?,
         })
     }
 
@@ -286,6 +298,7 @@ impl State {
         self.frontier().put(&mut self.change.batch);
         self.kv.write(&self.change.batch)?;
         self.change.batch.clear();
+        self.change.origins.clear();
 
         self.tails.shrink();
         if let Some(number) = self.dedupe.forget(self.stamp) {
@@ -344,6 +357,7 @@ fn work(command: &Command) -> usize {
     match command {
         Command::Append(c) => c.messages.len(),
         Command::Pop(c) => c.picks.iter().map(|p| 1 + p.fresh.len() + p.again.len()).sum(),
+        Command::PopFifo(c) => c.picks.iter().map(|p| 1 + p.fresh.len() + p.again.len()).sum(),
         Command::Ack(c) => c.handles.len(),
         Command::ResetOffsets(c) => c.queues.len(),
         Command::PutTopic(_)
@@ -352,6 +366,8 @@ fn work(command: &Command) -> usize {
         | Command::Renew(_)
         | Command::Release(_)
         | Command::CommitOffset(_)
-        | Command::FollowReset(_) => 1,
+        | Command::FollowReset(_)
+        | Command::DeadLetter(_)
+        | Command::Redrive(_) => 1,
     }
 }

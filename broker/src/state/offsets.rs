@@ -11,7 +11,8 @@ use crate::kv::reset::Reset;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backlog {
     pub progress: QueueProgress,
-    /// Could be handed out now: never delivered, or delivered without success and due again.
+    /// In nobody's hands: never delivered, or delivered without success and due again. Where order
+    /// matters, another message of the same message group may have to be acknowledged first.
     pub ready: u64,
     /// Handed out, neither acknowledged nor due again.
     pub in_flight: u64,
@@ -85,16 +86,16 @@ impl State {
         let Some(progress) = self.progress(group, topic, queue) else { return Ok(None) };
         let ids = self.groups.id(group).zip(self.topics.id(topic));
         let subscription = ids.and_then(|(group, topic)| self.subscriptions.get(group, topic));
-        let due = subscription.into_iter().flat_map(|s| s.in_flight.due(now));
-        let due = due.filter(|(of, ..)| *of == queue).count() as u64;
+        let held = subscription.map_or(0, |s| s.in_flight.lasting(queue, now)) as u64;
+        let ended = u64::from(progress.in_flight) + u64::from(progress.waiting) - held;
         let last = match progress.committed.0.checked_sub(1) {
             Some(last) => self.entry(topic, queue, QueueOffset(last))?,
             None => None,
         };
         Ok(Some(Backlog {
             progress,
-            ready: progress.max.0 - progress.next.0.max(progress.min.0) + due,
-            in_flight: u64::from(progress.in_flight) - due,
+            ready: progress.max.0 - progress.next.0.max(progress.min.0) + ended,
+            in_flight: held,
             last_consumed: last.map(|entry| entry.visible),
         }))
     }
@@ -113,13 +114,13 @@ impl State {
         let of = all.map(|((group, _), subscription)| {
             let held = subscription.in_flight.get(queue, offset).map(|record| record.delivery);
             let consumption = match held {
-                Some(held) => Consumption::InFlight {
+                Some(held) if held.attempt > 0 => Consumption::InFlight {
                     since: held.since,
                     due: held.due,
                     attempt: held.attempt,
                 },
                 None if offset < subscription.of(queue).next => Consumption::Consumed,
-                None => Consumption::Waiting,
+                Some(_) | None => Consumption::Waiting,
             };
             (self.groups.name(group), consumption)
         });

@@ -1,30 +1,31 @@
 //! Messages are handed to a client.
 
+use std::ops::Range;
 use std::time::Duration;
 
-use proto::{QueueId, QueueOffset, Timestamp, v2};
+use proto::{QueueId, QueueOffset, Timestamp, Topic, v2};
 
 use super::clients::ClientSlot;
 use super::in_flight::Record;
 use super::{At, State};
 use crate::command::{Effect, Granted, Outcome, Pick, Pop, Rejection};
-use crate::kv::in_flight::{Delivery, Place};
+use crate::kv::in_flight::{Delivery, Order, Place};
 use crate::kv::{self, ConsumerGroupId, TopicId};
 
 /// What one pick gets, before it is known where the messages lie.
-struct Grant {
-    offset: QueueOffset,
-    attempt: u32,
+pub(super) struct Grant {
+    pub(super) offset: QueueOffset,
+    pub(super) attempt: u32,
 }
 
 /// Whom to deliver to, and until when.
 #[derive(Clone, Copy)]
-struct Receiver {
-    group: ConsumerGroupId,
-    topic: TopicId,
-    client: ClientSlot,
-    auto_renew: bool,
-    due: Timestamp,
+pub(super) struct Receiver {
+    pub(super) group: ConsumerGroupId,
+    pub(super) topic: TopicId,
+    pub(super) client: ClientSlot,
+    pub(super) auto_renew: bool,
+    pub(super) due: Timestamp,
 }
 
 impl State {
@@ -34,12 +35,16 @@ impl State {
             Ok(ids) => ids,
             Err(rejection) => return Ok(Outcome::Rejected(rejection)),
         };
+        if self.groups.config(group).fifo {
+            // It began to keep order on the way: what was proposed does not.
+            return Ok(Outcome::Popped { granted: vec![] });
+        }
         let due = at.stamp.plus(Duration::from_millis(c.invisible_ms));
         let client = self.subscriptions.hold_client(&c.client);
         let receiver = Receiver { group, topic, client, auto_renew: c.auto_renew, due };
         let mut granted = Vec::new();
         for pick in &c.picks {
-            let mut grants = self.deliver_again(at, receiver, pick);
+            let mut grants = self.deliver_again(at, receiver, c, pick)?;
             grants.extend(self.deliver_fresh(at, receiver, pick));
             if grants.is_empty() {
                 continue;
@@ -58,78 +63,112 @@ impl State {
 
     /// The topic, if every pick makes sense.
     fn readable(&self, c: &Pop) -> Result<TopicId, Rejection> {
-        let (id, topic) = self.topics.find(&c.topic).ok_or(Rejection::TopicNotFound)?;
+        let (topic, queues) = self.readable_topic(&c.topic)?;
+        for pick in &c.picks {
+            check_pick(queues, pick.queue, pick.from..pick.to, pick.fresh.iter().copied())?;
+        }
+        Ok(topic)
+    }
+
+    /// A topic that may be consumed, and how many queues it has.
+    pub(super) fn readable_topic(&self, topic: &Topic) -> Result<(TopicId, u32), Rejection> {
+        let (id, topic) = self.topics.find(topic).ok_or(Rejection::TopicNotFound)?;
         match topic.config().permission {
             v2::Permission::Read | v2::Permission::ReadWrite => {}
             v2::Permission::Unspecified | v2::Permission::None | v2::Permission::Write => {
                 return Err(Rejection::TopicNotReadable);
             }
         }
-        let queues = topic.config().queues;
-        for pick in &c.picks {
-            if pick.queue.0 >= queues {
-                return Err(Rejection::QueueNotFound { queues });
-            }
-            let ascending = pick.fresh.is_sorted_by(|a, b| a < b);
-            let in_range = pick.fresh.iter().all(|o| (pick.from..pick.to).contains(o));
-            if !ascending || !in_range {
-                return Err(Rejection::BadPick);
-            }
-        }
-        Ok(id)
+        Ok((id, topic.config().queues))
     }
 
-    /// Delivers again what is still the ended delivery that the leader saw.
-    fn deliver_again(&mut self, at: At, to: Receiver, pick: &Pick) -> Vec<Grant> {
+    /// Delivers again what is still the ended delivery that the leader saw. A message whose
+    /// attempts are used up is a dead letter instead.
+    fn deliver_again(
+        &mut self,
+        at: At,
+        to: Receiver,
+        c: &Pop,
+        pick: &Pick,
+    ) -> Result<Vec<Grant>, kv::Error> {
         let mut grants = Vec::with_capacity(pick.again.len() + pick.fresh.len());
         for again in &pick.again {
             let place = to.place(pick.queue, again.offset);
             let ended = self.subscriptions.find(&place).map(|record| record.delivery);
             let ended = ended.filter(|d| d.id == again.delivery && d.due <= at.stamp);
-            if let Some(ended) = ended {
-                let attempt = ended.attempt.saturating_add(1);
-                self.deliver(at, to, &place, attempt);
-                grants.push(Grant { offset: again.offset, attempt });
+            let Some(ended) = ended else { continue };
+            if self.groups.config(to.group).is_exhausted(ended.attempt)
+                && self.bury(at.stamp, &c.group, &place, ended.attempt)?
+            {
+                continue;
             }
+            let attempt = ended.attempt.saturating_add(1);
+            self.deliver(at, to, &place, attempt, None);
+            grants.push(Grant { offset: again.offset, attempt });
         }
-        grants
+        Ok(grants)
     }
 
     /// Delivers what is new to the consumer group, and moves its progress over what was evaluated.
     fn deliver_fresh(&mut self, at: At, to: Receiver, pick: &Pick) -> Vec<Grant> {
-        let next = self.subscriptions.next(to.group, to.topic, pick.queue);
-        let max = self.topics.get(to.topic).head(pick.queue).expect("the queue was checked").max;
-        let end = pick.to.min(max);
-        // Offsets between `next` and `from` were not evaluated: skipping them would lose messages.
-        if next < pick.from || end <= next {
+        let Some((offsets, _)) = self.advance(to, pick.queue, pick.from..pick.to, |range| {
+            pick.fresh.iter().copied().filter(|o| range.contains(o)).map(|o| (o, ())).collect()
+        }) else {
             return vec![];
+        };
+        for (offset, ()) in &offsets {
+            self.deliver(at, to, &to.place(pick.queue, *offset), 1, None);
         }
-        let room = self.subscriptions.room(to.group, to.topic, pick.queue);
-        let mut free = pick.fresh.iter().copied().filter(|o| (next..end).contains(o));
-        let offsets: Vec<_> = free.by_ref().take(room).collect();
-        // The first message that found no room is where the next pop goes on.
-        let end = free.next().unwrap_or(end);
-        if next < end {
-            self.subscriptions.set_next(to.group, to.topic, pick.queue, end);
-            let place = (to.group, to.topic, pick.queue);
-            kv::progress::put(&mut self.change.batch, place, end);
-        }
-        for offset in &offsets {
-            self.deliver(at, to, &to.place(pick.queue, *offset), 1);
-        }
-        offsets.into_iter().map(|offset| Grant { offset, attempt: 1 }).collect()
+        offsets.into_iter().map(|(offset, ())| Grant { offset, attempt: 1 }).collect()
     }
 
-    fn deliver(&mut self, at: At, to: Receiver, place: &Place, attempt: u32) {
+    /// Moves the group's progress over what the leader evaluated, as far as there is room for
+    /// messages in flight. What `fresh` gives of the range that is new, as far as progress moved,
+    /// and where it stands now; `None` when nothing is new.
+    pub(super) fn advance<T>(
+        &mut self,
+        to: Receiver,
+        queue: QueueId,
+        evaluated: Range<QueueOffset>,
+        fresh: impl FnOnce(&Range<QueueOffset>) -> Vec<(QueueOffset, T)>,
+    ) -> Option<(Vec<(QueueOffset, T)>, QueueOffset)> {
+        let next = self.subscriptions.next(to.group, to.topic, queue);
+        let max = self.topics.get(to.topic).head(queue).expect("the queue was checked").max;
+        let end = evaluated.end.min(max);
+        // Offsets between `next` and `from` were not evaluated: skipping them would lose messages.
+        if next < evaluated.start || end <= next {
+            return None;
+        }
+        let room = self.subscriptions.room(to.group, to.topic, queue);
+        let mut fresh = fresh(&(next..end));
+        // The first message that found no room is where the next pop goes on.
+        let end = fresh.get(room).map_or(end, |(offset, _)| *offset);
+        fresh.truncate(room);
+        if next < end {
+            self.subscriptions.set_next(to.group, to.topic, queue, end);
+            kv::progress::put(&mut self.change.batch, (to.group, to.topic, queue), end);
+        }
+        Some((fresh, end))
+    }
+
+    pub(super) fn deliver(
+        &mut self,
+        at: At,
+        to: Receiver,
+        place: &Place,
+        attempt: u32,
+        order: Option<Order>,
+    ) {
         let Receiver { client, auto_renew, due, .. } = to;
-        let delivery = Delivery { due, since: at.stamp, id: at.delivery, attempt, auto_renew };
+        let id = at.delivery;
+        let delivery = Delivery { due, since: at.stamp, id, attempt, auto_renew, order };
         self.subscriptions.put(place, Record { delivery, client });
         let client = self.subscriptions.client(client);
         kv::in_flight::put(&mut self.change.batch, place, &delivery, client);
     }
 
     /// Looks up where the granted messages lie in the log.
-    fn locate(
+    pub(super) fn locate(
         &self,
         at: At,
         to: Receiver,
@@ -153,9 +192,24 @@ impl State {
 }
 
 impl Receiver {
-    fn place(&self, queue: QueueId, offset: QueueOffset) -> Place {
+    pub(super) fn place(&self, queue: QueueId, offset: QueueOffset) -> Place {
         Place { group: self.group, topic: self.topic, queue, offset }
     }
+}
+
+/// Whether a pick makes sense: the queue exists, and what is new ascends within its range.
+pub(super) fn check_pick(
+    queues: u32,
+    queue: QueueId,
+    evaluated: Range<QueueOffset>,
+    fresh: impl Iterator<Item = QueueOffset> + Clone,
+) -> Result<(), Rejection> {
+    if queue.0 >= queues {
+        return Err(Rejection::QueueNotFound { queues });
+    }
+    let ascending = fresh.clone().is_sorted_by(|a, b| a < b);
+    let in_range = fresh.into_iter().all(|offset| evaluated.contains(&offset));
+    if ascending && in_range { Ok(()) } else { Err(Rejection::BadPick) }
 }
 
 #[cfg(test)]

@@ -55,7 +55,8 @@ mod tests {
     use crate::command::{Backoff, Command};
 
     fn config(max_attempts: u32) -> GroupConfig {
-        GroupConfig { fifo: true, max_attempts, backoff: Backoff { steps_ms: vec![1, 2] } }
+        let backoff = Backoff::Exponential { initial_ms: 1, max_ms: 8, multiplier: 2 };
+        GroupConfig { fifo: true, max_attempts, backoff }
     }
 
     fn put(max_attempts: u32) -> Command {
@@ -86,11 +87,10 @@ mod tests {
 
     #[test]
     fn the_default_backoff_is_the_references() {
-        let steps = Backoff::default().steps_ms;
-        assert_eq!(steps.len(), 16);
-        assert_eq!(
-            (steps[0], steps[2], steps[11], steps[15]),
-            (10_000, 60_000, 600_000, 7_200_000)
-        );
+        let Backoff::Customized { steps_ms: steps } = Backoff::default() else {
+            panic!("customized is the default");
+        };
+        assert_eq!(steps.len(), 18);
+        assert_eq!((steps[0], steps[1], steps[4], steps[17]), (1_000, 5_000, 60_000, 7_200_000));
     }
 }

@@ -19,10 +19,12 @@ use crate::kv::{self, ConsumerGroupId, Kv, TopicId};
 pub(super) struct Progress {
     /// The first offset that was neither delivered nor filtered out.
     pub(super) next: QueueOffset,
-    /// Deliveries that are not acknowledged.
+    /// Messages below it that are not acknowledged.
     pub(super) in_flight: u32,
     /// The group has been given or has committed something, or was put here: 0 is a place too.
     pub(super) known: bool,
+    /// Those of them that wait for their message group.
+    pub(super) waiting: u32,
 }
 
 /// A consumer group on a topic.
@@ -241,8 +243,11 @@ impl Subscriptions {
     pub(super) fn put(&mut self, place: &Place, record: Record) {
         self.clients.take_again(record.client);
         let old = self.change(place, |s| s.in_flight.put(place.queue, place.offset, record));
+        if record.delivery.attempt == 0 {
+            self.count_waiting(place, 1);
+        }
         match old {
-            Some(old) => self.clients.give_back(old.client),
+            Some(old) => self.forget(place, &old),
             None => self.count(place, 1),
         }
     }
@@ -251,10 +256,17 @@ impl Subscriptions {
     pub(super) fn remove(&mut self, place: &Place) -> bool {
         let old = self.change(place, |s| s.in_flight.remove(place.queue, place.offset));
         if let Some(old) = old {
-            self.clients.give_back(old.client);
+            self.forget(place, &old);
             self.count(place, -1);
         }
         old.is_some()
+    }
+
+    fn forget(&mut self, place: &Place, old: &Record) {
+        self.clients.give_back(old.client);
+        if old.delivery.attempt == 0 {
+            self.count_waiting(place, -1);
+        }
     }
 
     pub(super) fn find(&self, place: &Place) -> Option<Record> {
@@ -281,6 +293,12 @@ impl Subscriptions {
             after.map(|due| self.next_due.insert((due, key.0, key.1)));
         }
         result
+    }
+
+    fn count_waiting(&mut self, place: &Place, more: i8) {
+        let subscription = self.map.get_mut(&(place.group, place.topic)).expect("it was changed");
+        let waiting = &mut subscription.of_mut(place.queue).waiting;
+        *waiting = waiting.checked_add_signed(more.into()).expect("counted");
     }
 
     fn count(&mut self, place: &Place, more: i8) {

@@ -20,13 +20,15 @@ pub struct QueueProgress {
     pub committed: QueueOffset,
     /// Deliveries that are not acknowledged.
     pub in_flight: u32,
+    /// Messages below `next` that wait until their message group is free.
+    pub waiting: u32,
 }
 
 impl QueueProgress {
     /// Messages that are not consumed yet, filtered ones among them.
     #[must_use]
     pub fn lag(&self) -> u64 {
-        self.max.0 - self.next.0 + u64::from(self.in_flight)
+        self.max.0 - self.next.0 + u64::from(self.in_flight) + u64::from(self.waiting)
     }
 }
 
@@ -36,9 +38,25 @@ pub struct DueDelivery {
     pub queue: QueueId,
     pub offset: QueueOffset,
     pub delivery: u64,
-    /// Of the delivery that has ended; the next one is one more.
+    /// Of the delivery that has ended; the next one is one more. 0 for a message that waits.
     pub attempt: u32,
     pub due: Timestamp,
+    /// Hash of its message group, where order matters.
+    pub block: Option<u64>,
+}
+
+fn due_delivery(
+    (queue, offset, record): (QueueId, QueueOffset, &super::in_flight::Record),
+) -> DueDelivery {
+    let delivery = &record.delivery;
+    DueDelivery {
+        queue,
+        offset,
+        delivery: delivery.id,
+        attempt: delivery.attempt,
+        due: delivery.due,
+        block: delivery.order.map(|order| order.block),
+    }
 }
 
 /// A client holds auto-renewed deliveries in a queue.
@@ -262,6 +280,42 @@ impl State {
         self.subscriptions.get(group, topic)?.in_flight.next_due()
     }
 
+    /// The messages of a block that are not acknowledged, in order: what is delivered, and what
+    /// waits for it.
+    #[must_use]
+    pub fn block_of(
+        &self,
+        group: &ConsumerGroup,
+        topic: &Topic,
+        queue: QueueId,
+        block: u64,
+    ) -> Vec<DueDelivery> {
+        let ids = self.ids(group, topic);
+        let subscription = ids.and_then(|(group, topic)| self.subscriptions.get(group, topic));
+        let Some(subscription) = subscription else { return vec![] };
+        let messages = subscription.in_flight.blocks.get(queue, block);
+        let messages = messages.into_iter().flat_map(super::blocks::Block::messages);
+        let held = messages
+            .filter_map(|offset| Some((queue, offset, subscription.in_flight.get(queue, offset)?)));
+        held.map(due_delivery).collect()
+    }
+
+    /// Whether a receive call of this attempt would get what an earlier one got.
+    #[must_use]
+    pub fn is_repeated(
+        &self,
+        group: &ConsumerGroup,
+        topic: &Topic,
+        client: &ClientId,
+        attempt_id: u64,
+    ) -> bool {
+        let slot = self.subscriptions.find_client(client);
+        let ids = self.ids(group, topic);
+        let subscription = ids.and_then(|(group, topic)| self.subscriptions.get(group, topic));
+        let (Some(slot), Some(subscription)) = (slot, subscription) else { return false };
+        subscription.in_flight.of_attempt(attempt_id, slot).next().is_some()
+    }
+
     /// Every consumer group and topic with a delivery that has ended at `now`.
     pub fn all_due(&self, now: Timestamp) -> impl Iterator<Item = (&ConsumerGroup, &Topic)> {
         self.subscriptions
@@ -287,8 +341,8 @@ impl State {
         trusted_since: impl Fn(&ClientId) -> Timestamp,
     ) -> Vec<Holding> {
         let mut found = std::collections::BTreeMap::new();
-        for ((group, topic), subscription) in self.subscriptions.due(until) {
-            for (queue, _, record) in subscription.in_flight.due(until) {
+        for ((group, topic), subscription) in self.subscriptions.iter() {
+            for (queue, _, record) in subscription.in_flight.ending(until) {
                 if found.len() == limit {
                     break;
                 }
@@ -329,13 +383,7 @@ impl State {
         let ids = self.ids(group, topic);
         let subscription = ids.and_then(|(group, topic)| self.subscriptions.get(group, topic));
         let due = subscription.into_iter().flat_map(move |s| s.in_flight.due(now));
-        due.map(|(queue, offset, record)| DueDelivery {
-            queue,
-            offset,
-            delivery: record.delivery.id,
-            attempt: record.delivery.attempt,
-            due: record.delivery.due,
-        })
+        due.map(due_delivery)
     }
 
     fn has_fresh(
@@ -378,6 +426,7 @@ fn progress_in(
         max: head.max,
         next: next.next,
         committed,
-        in_flight: next.in_flight,
+        in_flight: next.in_flight - next.waiting,
+        waiting: next.waiting,
     })
 }

@@ -96,7 +96,7 @@ async fn progress_shows_what_is_held_and_what_is_left() {
             group: "h".into(),
             max_attempts: 3,
             backoff_ms: vec![1000],
-            fifo: false,
+            ..Default::default()
         }),
     };
     assert_eq!(client.admin().put_group(put).await.unwrap().into_inner().error, None);

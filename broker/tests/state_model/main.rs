@@ -8,6 +8,8 @@
 
 mod model;
 mod offsets;
+mod ordered;
+mod ordered_steps;
 mod replica;
 mod steps;
 
@@ -42,6 +44,8 @@ fn reached(logs: &[Log]) -> [usize; 8] {
             }
             Outcome::TopicPut { .. }
             | Outcome::InvisibleChanged { .. }
+            | Outcome::DeadLettered
+            | Outcome::Redriven { .. }
             | Outcome::Done
             | Outcome::Rejected(_) => [0; 8],
         };
@@ -53,10 +57,30 @@ fn reached(logs: &[Log]) -> [usize; 8] {
 #[test]
 fn the_logs_reach_every_corner() {
     let mut runner = TestRunner::deterministic();
-    let logs = log(1..80);
+    let logs = log(1..160);
     let logs: Vec<_> = (0..160).map(|_| logs.new_tree(&mut runner).unwrap().current()).collect();
     let reached = reached(&logs);
     let least = [3000, 250, 1500, 200, 500, 200, 100, 30];
+    assert!(reached.iter().zip(least).all(|(r, l)| *r >= l), "{reached:?} is not {least:?}");
+}
+
+#[test]
+fn the_logs_hold_back_give_up_and_put_back() {
+    let mut runner = TestRunner::deterministic();
+    let logs = log(1..160);
+    let logs: Vec<_> = (0..100).map(|_| logs.new_tree(&mut runner).unwrap().current()).collect();
+    let outcomes = || logs.iter().flat_map(|log| log.outcomes.iter().flatten());
+    let given_up = outcomes().filter(|outcome| **outcome == Outcome::DeadLettered).count();
+    let put_back = outcomes().map(|outcome| match outcome {
+        Outcome::Redriven { count, .. } => *count as usize,
+        _ => 0,
+    });
+    let held = || logs.iter().flat_map(|log| log.model.held.values());
+    let waiting = held().filter(|held| held.attempt == 0).count();
+    let repeated = held().filter(|held| held.block.is_some() && held.attempt > 1).count();
+    let dead: usize = logs.iter().map(|log| log.model.origins.len()).sum();
+    let reached = [given_up, dead, put_back.sum(), waiting, repeated];
+    let least = [50, 100, 20, 60, 30];
     assert!(reached.iter().zip(least).all(|(r, l)| *r >= l), "{reached:?} is not {least:?}");
 }
 

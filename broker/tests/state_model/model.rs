@@ -1,6 +1,7 @@
 //! What a broker group must do, in the plainest way: lists, walked from end to end.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use broker::command::{
     Ack, AckOutcome, Append, ChangeInvisible, Command, Granted, GroupConfig, Handle, Outcome,
@@ -10,6 +11,8 @@ use broker::kv::reset::Reset;
 use broker::state::QueueEntry;
 use commitlog::position::LogOffset;
 use proto::{ClientId, ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic, v2};
+
+use crate::ordered::Origins;
 
 /// Where, when and as what a command is applied.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +31,9 @@ pub(crate) struct Held {
     pub(crate) attempt: u32,
     pub(crate) client: ClientId,
     pub(crate) auto_renew: bool,
+    /// The message group, where order matters.
+    pub(crate) block: Option<u64>,
+    pub(crate) attempt_id: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -56,6 +62,9 @@ pub(crate) struct Model {
     /// Key hash, topic, queue, offset.
     pub(crate) keys: Vec<(u64, Topic, QueueId, QueueOffset)>,
     sent: Vec<Sent>,
+    pub(crate) origins: Origins,
+    /// How far dead letters were put back.
+    pub(crate) redriven: BTreeMap<(Topic, QueueId), u64>,
 }
 
 const WINDOW_MS: u64 = 10 * 60 * 1000;
@@ -80,6 +89,9 @@ impl Model {
             Command::CommitOffset(c) => self.commit_offset(c),
             Command::ResetOffsets(c) => self.reset_offsets(at, c),
             Command::FollowReset(c) => self.follow_reset(c),
+            Command::PopFifo(c) => self.pop_fifo(at, c),
+            Command::DeadLetter(c) => self.dead_letter(at, c),
+            Command::Redrive(c) => self.redrive(at, c),
         };
         result.unwrap_or_else(Outcome::Rejected)
     }
@@ -153,23 +165,15 @@ impl Model {
     }
 
     fn pop(&mut self, at: At, c: &Pop) -> Result<Outcome, Rejection> {
-        let topic = self.topics.get(&c.topic).ok_or(Rejection::TopicNotFound)?.clone();
-        if !matches!(topic.config.permission, v2::Permission::Read | v2::Permission::ReadWrite) {
-            return Err(Rejection::TopicNotReadable);
+        let picks = c.picks.iter().map(|p| (p.queue, p.from..p.to, p.fresh.clone()));
+        self.check_picks(&c.topic, picks)?;
+        let group = self.groups.entry(c.group.clone()).or_default();
+        if group.fifo {
+            return Ok(Outcome::Popped { granted: vec![] });
         }
-        for pick in &c.picks {
-            if pick.queue.0 >= topic.config.queues {
-                return Err(Rejection::QueueNotFound { queues: topic.config.queues });
-            }
-            let outside = pick.fresh.iter().any(|o| *o < pick.from || pick.to <= *o);
-            if outside || !pick.fresh.windows(2).all(|pair| pair[0] < pair[1]) {
-                return Err(Rejection::BadPick);
-            }
-        }
-        self.groups.entry(c.group.clone()).or_default();
+        let most = group.max_attempts.max(1);
         let mut granted = vec![];
         for pick in &c.picks {
-            let queue = &topic.queues[pick.queue.0 as usize];
             let place = (c.group.clone(), c.topic.clone(), pick.queue);
             let mut hand_out = vec![];
             for again in &pick.again {
@@ -177,11 +181,16 @@ impl Model {
                 let key = (place.clone(), again.offset.0);
                 let held = self.held.get(&key);
                 let ended = held.filter(|h| h.delivery == again.delivery && h.due <= at.stamp);
-                if let Some(attempt) = ended.map(|h| h.attempt + 1) {
-                    self.held.insert(key, holder(at, c, attempt));
-                    hand_out.push((again.offset, attempt));
+                match ended.map(|h| h.attempt) {
+                    Some(attempts) if most <= attempts => self.bury(at, &place, again.offset.0),
+                    Some(attempts) => {
+                        self.held.insert(key, holder(at, c, attempts + 1));
+                        hand_out.push((again.offset, attempts + 1));
+                    }
+                    None => {}
                 }
             }
+            let queue = self.topics[&c.topic].queues[pick.queue.0 as usize].clone();
             let next = self.next_of(&place);
             let end = pick.to.0.min(queue.len() as u64);
             if pick.from.0 <= next && next < end {
@@ -207,13 +216,34 @@ impl Model {
         Ok(Outcome::Popped { granted })
     }
 
+    pub(crate) fn check_picks(
+        &self,
+        topic: &Topic,
+        picks: impl Iterator<Item = (QueueId, Range<QueueOffset>, Vec<QueueOffset>)>,
+    ) -> Result<(), Rejection> {
+        let config = &self.topics.get(topic).ok_or(Rejection::TopicNotFound)?.config;
+        if !matches!(config.permission, v2::Permission::Read | v2::Permission::ReadWrite) {
+            return Err(Rejection::TopicNotReadable);
+        }
+        for (queue, range, fresh) in picks {
+            if queue.0 >= config.queues {
+                return Err(Rejection::QueueNotFound { queues: config.queues });
+            }
+            let outside = fresh.iter().any(|o| !range.contains(o));
+            if outside || !fresh.windows(2).all(|pair| pair[0] < pair[1]) {
+                return Err(Rejection::BadPick);
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn known(&self, group: &ConsumerGroup, topic: &Topic) -> Result<(), Rejection> {
         self.topics.get(topic).ok_or(Rejection::TopicNotFound)?;
         self.groups.get(group).ok_or(Rejection::GroupNotFound)?;
         Ok(())
     }
 
-    fn valid(&self, at: At, place: &Place, handle: &Handle) -> bool {
+    pub(crate) fn valid(&self, at: At, place: &Place, handle: &Handle) -> bool {
         let held = self.held.get(&(place.clone(), handle.offset.0));
         held.is_some_and(|h| h.delivery == handle.delivery && at.stamp < h.due)
     }
@@ -289,5 +319,7 @@ fn holder(at: At, c: &Pop, attempt: u32) -> Held {
         attempt,
         client: c.client.clone(),
         auto_renew: c.auto_renew,
+        block: None,
+        attempt_id: None,
     }
 }

@@ -136,13 +136,13 @@ pub(crate) fn check(state: &State, model: &Model, place: &Place, now: Timestamp)
             None => ready += u64::from(waiting),
         }
         let expected = match held {
-            Some(held) => Consumption::InFlight {
+            Some(held) if held.attempt > 0 => Consumption::InFlight {
                 since: Timestamp(held.since),
                 due: Timestamp(held.due),
                 attempt: held.attempt,
             },
-            None if waiting => Consumption::Waiting,
-            None => Consumption::Consumed,
+            None if !waiting => Consumption::Consumed,
+            Some(_) | None => Consumption::Waiting,
         };
         let all = state.consumptions(topic, *queue, message.offset);
         let found = all.iter().find(|(of, _)| *of == group).map(|(_, found)| *found);

@@ -192,13 +192,15 @@ impl<'a> Replica<'a> {
         let committed = held.first().map_or(next, |(offset, _)| *offset);
         assert_eq!(progress.next, QueueOffset(next));
         assert_eq!(progress.committed, QueueOffset(committed));
-        assert_eq!(progress.in_flight as usize, held.len());
+        let waiting = held.iter().filter(|(_, held)| held.attempt == 0).count();
+        assert_eq!(progress.in_flight as usize, held.len() - waiting);
+        assert_eq!(progress.waiting as usize, waiting);
         assert_eq!(progress.lag(), messages.len() as u64 - next + held.len() as u64);
         let fresh = next < messages.len() as u64;
         let backlogged = state.backlogged(&place.0, &place.1, QueueId(1)).any(|q| q == queue);
         assert_eq!(backlogged, fresh);
         let now = Timestamp(self.log.stamp);
-        let due = held.iter().any(|(_, h)| h.due <= now.0);
+        let due = model.dues(&place).iter().any(|(due, _)| *due <= now.0);
         assert_eq!(state.has_anything(&place.0, &place.1, Some(queue), now), fresh || due);
         crate::offsets::check(state, model, &place, now);
     }
@@ -206,21 +208,24 @@ impl<'a> Replica<'a> {
     fn check_due(&self, g: usize, t: usize) {
         let (state, model) = (self.state(), &self.log.model);
         let now = self.log.stamp;
-        let all =
-            model.held.iter().filter(|(((of, on, _), _), _)| (of, on) == (&group(g), &topic(t)));
-        let all: Vec<_> =
-            all.map(|(((.., queue), offset), held)| (held.due, queue.0, *offset, held)).collect();
+        let mut all = vec![];
+        for queue in (0..QUEUES).map(QueueId) {
+            let place = (group(g), topic(t), queue);
+            for (due, offset) in model.dues(&place) {
+                all.push((due, queue.0, offset, &model.held[&(place.clone(), offset)]));
+            }
+        }
         assert_eq!(
             state.next_due(&group(g), &topic(t)).map(|due| due.0),
             all.iter().map(|h| h.0).min()
         );
         let mut expected: Vec<_> = all.iter().filter(|h| h.0 <= now).collect();
-        expected.sort_by_key(|h| (h.0, h.1, h.2));
+        expected.sort_by_key(|h| (h.3.block.is_some(), h.0, h.1, h.2));
         let due = state.due(&group(g), &topic(t), None, Timestamp(now), usize::MAX);
         assert_eq!(due.len(), expected.len());
-        for (due, (at, queue, offset, held)) in due.iter().zip(expected) {
+        for (due, (_, queue, offset, held)) in due.iter().zip(expected) {
             let facts = (due.due.0, due.queue.0, due.offset.0, due.delivery, due.attempt);
-            assert_eq!(facts, (*at, *queue, *offset, held.delivery, held.attempt));
+            assert_eq!(facts, (held.due, *queue, *offset, held.delivery, held.attempt));
         }
     }
 }

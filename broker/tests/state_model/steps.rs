@@ -16,8 +16,11 @@ use raft::{Entry, Payload};
 
 use crate::model::{At, Model, Place};
 use crate::offsets;
+use crate::ordered_steps;
 
-pub(crate) const TOPICS: [&str; 3] = ["orders", "bills", "returns"];
+/// The last one holds the dead letters of the last group.
+pub(crate) const TOPICS: [&str; 4] = ["orders", "bills", "returns", "%DLQ%report"];
+/// The last one keeps order, most of the time.
 pub(crate) const GROUPS: [&str; 3] = ["audit", "billing", "report"];
 pub(crate) const QUEUES: u32 = 3;
 const CLIENTS: [&str; 3] = ["alpha", "beta", "gamma"];
@@ -30,7 +33,7 @@ pub(crate) fn group(n: usize) -> ConsumerGroup {
     GROUPS[n].parse().unwrap()
 }
 
-fn client(n: usize) -> ClientId {
+pub(crate) fn client(n: usize) -> ClientId {
     CLIENTS[n].parse().unwrap()
 }
 
@@ -46,7 +49,9 @@ pub(crate) enum Step {
     PutGroup {
         group: usize,
         max_attempts: u32,
+        usual_order: bool,
     },
+    Ordered(ordered_steps::Step),
     Append {
         topic: usize,
         queue: u32,
@@ -135,7 +140,7 @@ pub(crate) struct HandleStep {
     wrong: bool,
 }
 
-fn handle_step() -> impl Strategy<Value = HandleStep> {
+pub(crate) fn handle_step() -> impl Strategy<Value = HandleStep> {
     (any::<Index>(), prop::bool::weighted(0.1))
         .prop_map(|(which, wrong)| HandleStep { which, wrong })
 }
@@ -175,8 +180,10 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
                 topic, queues, version, permission, create_only,
             }
         ),
-        1 => (groups.clone(), 0..9_u32)
-            .prop_map(|(group, max_attempts)| Step::PutGroup { group, max_attempts }),
+        1 => (groups.clone(), 0..9_u32, prop::bool::weighted(0.9)).prop_map(
+            |(group, max_attempts, usual_order)| Step::PutGroup { group, max_attempts, usual_order }
+        ),
+        8 => ordered_steps::step().prop_map(Step::Ordered),
         6 => (topics.clone(), 0..QUEUES, prop::collection::vec(message_step(), 1..6))
             .prop_map(|(topic, queue, messages)| Step::Append { topic, queue, messages }),
         8 => (
@@ -228,6 +235,8 @@ impl Log {
             };
             log.push(&[step]);
         }
+        let last = GROUPS.len() - 1;
+        log.push(&[Step::PutGroup { group: last, max_attempts: 3, usual_order: true }]);
         entries.iter().for_each(|steps| log.push(steps));
         log
     }
@@ -286,8 +295,10 @@ fn resolve(step: &Step, model: &Model) -> Option<Command> {
             };
             Command::PutTopic(PutTopic { topic: topic(t), config, create_only })
         }
-        Step::PutGroup { group: g, max_attempts } => {
-            let config = GroupConfig { fifo: false, max_attempts, backoff: Backoff::default() };
+        Step::Ordered(step) => ordered_steps::resolve(&step, model),
+        Step::PutGroup { group: g, max_attempts, usual_order } => {
+            let fifo = (g == GROUPS.len() - 1) == usual_order;
+            let config = GroupConfig { fifo, max_attempts, backoff: Backoff::default() };
             Command::PutGroup(PutGroup { group: group(g), config })
         }
         Step::Append { topic: t, queue, messages } => Command::Append(Append {
@@ -359,7 +370,7 @@ fn pick(step: &PickStep, model: &Model, place: &Place) -> Pick {
 }
 
 /// Where some delivery was made; some place when none is in flight.
-fn place_of(step: &HandleStep, model: &Model) -> Place {
+pub(crate) fn place_of(step: &HandleStep, model: &Model) -> Place {
     let held: Vec<_> = model.held.keys().collect();
     match held.is_empty() {
         true => (group(0), topic(0), QueueId(0)),
@@ -367,7 +378,7 @@ fn place_of(step: &HandleStep, model: &Model) -> Place {
     }
 }
 
-fn handle(step: &HandleStep, model: &Model, among: impl Fn(&Place) -> bool) -> Handle {
+pub(crate) fn handle(step: &HandleStep, model: &Model, among: impl Fn(&Place) -> bool) -> Handle {
     let held: Vec<_> = model.held.iter().filter(|((place, _), _)| among(place)).collect();
     if held.is_empty() || step.wrong {
         let queue = QueueId(u32::try_from(step.which.index(QUEUES as usize)).unwrap());

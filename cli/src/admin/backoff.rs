@@ -1,6 +1,7 @@
 //! Retry policies of consumer groups, in RocketMQ's JSON.
 
 use anyhow::{Context, Result, bail};
+use proto::admin::ExponentialBackoff;
 use serde::Deserialize;
 
 /// What a group gets that was never told otherwise: RocketMQ's own steps, in milliseconds.
@@ -29,7 +30,7 @@ enum Policy {
 struct Exponential {
     initial: u64,
     max: u64,
-    multiplier: u64,
+    multiplier: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -38,8 +39,11 @@ struct Customized {
     next: Vec<u64>,
 }
 
-/// The waits before each further attempt, in milliseconds; the last repeats. Never empty.
-pub(super) fn steps(json: &str) -> Result<Vec<u64>> {
+/// A policy as the brokers take it: steps, or what grows.
+pub(super) type Backoff = (Vec<u64>, Option<ExponentialBackoff>);
+
+/// Reads RocketMQ's JSON.
+pub(super) fn parse(json: &str) -> Result<Backoff> {
     let policy: Policy = serde_json::from_str(json).with_context(|| {
         format!(
             "{json} is no retry policy; write for instance \
@@ -48,17 +52,18 @@ pub(super) fn steps(json: &str) -> Result<Vec<u64>> {
              \"multiplier\":2}}}}"
         )
     })?;
-    let steps = match policy {
-        Policy::Customized { policy } => policy.next,
-        Policy::Exponential { policy } => exponential(&policy)?,
-    };
-    if steps.is_empty() || steps.len() > MAX_STEPS {
-        bail!("a retry policy has 1 to {MAX_STEPS} steps, not {}", steps.len());
+    match policy {
+        Policy::Customized { policy: Customized { next } } => {
+            if next.is_empty() || next.len() > MAX_STEPS {
+                bail!("a retry policy has 1 to {MAX_STEPS} steps, not {}", next.len());
+            }
+            Ok((next, None))
+        }
+        Policy::Exponential { policy } => Ok((vec![], Some(exponential(&policy)?))),
     }
-    Ok(steps)
 }
 
-fn exponential(policy: &Exponential) -> Result<Vec<u64>> {
+fn exponential(policy: &Exponential) -> Result<ExponentialBackoff> {
     let Exponential { initial, max, multiplier } = *policy;
     if initial == 0 || multiplier < 2 || max < initial {
         bail!(
@@ -66,13 +71,7 @@ fn exponential(policy: &Exponential) -> Result<Vec<u64>> {
              not initial {initial}, max {max}, multiplier {multiplier}"
         );
     }
-    let mut steps = vec![initial];
-    let mut last = initial;
-    while last < max {
-        last = last.saturating_mul(multiplier).min(max);
-        steps.push(last);
-    }
-    Ok(steps)
+    Ok(ExponentialBackoff { initial_ms: initial, max_ms: max, multiplier })
 }
 
 #[cfg(test)]
@@ -82,16 +81,14 @@ mod tests {
     #[test]
     fn a_customized_policy_is_its_own_steps() {
         let json = r#"{"type":"CUSTOMIZED","customizedRetryPolicy":{"next":[1000,5000,10000]}}"#;
-        assert_eq!(steps(json).unwrap(), [1000, 5000, 10_000]);
+        assert_eq!(parse(json).unwrap(), (vec![1000, 5000, 10_000], None));
     }
 
     #[test]
-    fn an_exponential_policy_grows_to_its_end() {
+    fn an_exponential_policy_is_told_as_it_is() {
         let json = r#"{"type":"EXPONENTIAL","exponentialRetryPolicy":{"initial":5000,"max":7200000,"multiplier":2}}"#;
-        let steps = steps(json).unwrap();
-        assert_eq!(steps[..3], [5_000, 10_000, 20_000]);
-        assert_eq!(steps.last(), Some(&7_200_000));
-        assert_eq!(steps.len(), 12);
+        let grows = ExponentialBackoff { initial_ms: 5000, max_ms: 7_200_000, multiplier: 2 };
+        assert_eq!(parse(json).unwrap(), (vec![], Some(grows)));
     }
 
     #[test]
@@ -104,12 +101,12 @@ mod tests {
             r#"{"type":"EXPONENTIAL","exponentialRetryPolicy":{"initial":1,"max":9,"multiplier":1}}"#,
             r#"{"type":"EXPONENTIAL","exponentialRetryPolicy":{"initial":9,"max":1,"multiplier":2}}"#,
         ] {
-            assert!(steps(bad).is_err(), "{bad}");
+            assert!(parse(bad).is_err(), "{bad}");
         }
         let many = format!(
             r#"{{"type":"CUSTOMIZED","customizedRetryPolicy":{{"next":[{}1]}}}}"#,
             "1,".repeat(64)
         );
-        assert!(steps(&many).is_err());
+        assert!(parse(&many).is_err());
     }
 }

@@ -62,6 +62,9 @@ impl Update {
             "fifo": config.fifo,
             "max_attempts": config.max_attempts,
             "backoff_ms": config.backoff_ms,
+            "exponential_backoff": config.exponential_backoff.map(|e| json!({
+                "initial_ms": e.initial_ms, "max_ms": e.max_ms, "multiplier": e.multiplier,
+            })),
         });
         let order = if config.fifo { "in order" } else { "concurrently" };
         let text = format!(
@@ -82,12 +85,14 @@ impl Update {
             Some(retries) => retries.saturating_add(1),
             None => old.map_or(DEFAULT_RETRIES + 1, |old| old.max_attempts),
         };
-        let backoff_ms = match &self.retry_policy {
-            Some(json) => backoff::steps(json)?,
-            None => old.map_or_else(|| backoff::DEFAULT_MS.to_vec(), |old| old.backoff_ms.clone()),
+        let (backoff_ms, exponential_backoff) = match (&self.retry_policy, old) {
+            (Some(json), _) => backoff::parse(json)?,
+            (None, Some(old)) => (old.backoff_ms.clone(), old.exponential_backoff),
+            (None, None) => (backoff::DEFAULT_MS.to_vec(), None),
         };
         let fifo = self.orderly.unwrap_or_else(|| old.is_some_and(|old| old.fifo));
-        Ok(GroupConfig { group: self.group.to_string(), fifo, max_attempts, backoff_ms })
+        let group = self.group.to_string();
+        Ok(GroupConfig { group, fifo, max_attempts, backoff_ms, exponential_backoff })
     }
 }
 
@@ -226,8 +231,13 @@ mod tests {
 
     #[test]
     fn what_is_not_given_stays() {
-        let old =
-            GroupConfig { group: "g".into(), fifo: true, max_attempts: 3, backoff_ms: vec![7] };
+        let old = GroupConfig {
+            group: "g".into(),
+            fifo: true,
+            max_attempts: 3,
+            backoff_ms: vec![7],
+            ..Default::default()
+        };
         assert_eq!(update("-g g").config(Some(&old)).unwrap(), old);
         let changed = update("-g g -o false -r 4").config(Some(&old)).unwrap();
         assert_eq!(changed, GroupConfig { fifo: false, max_attempts: 5, ..old });

@@ -4,7 +4,8 @@ use proto::admin::{
     DescribeTopicRequest, DescribeTopicResponse, GroupProgressRequest, GroupProgressResponse,
     ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse,
     ListTopicsRequest, ListTopicsResponse, PutGroupRequest, PutGroupResponse, PutTopicRequest,
-    PutTopicResponse, TransferLeaderRequest, TransferLeaderResponse, admin_client::AdminClient,
+    PutTopicResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse, TransferLeaderRequest,
+    TransferLeaderResponse, admin_client::AdminClient,
 };
 use proto::limits::GRPC_BYTES;
 use tonic::{Request, Status, transport::Channel};
@@ -48,5 +49,11 @@ call!(DescribeTopicQueues, describe_topic, DescribeTopicRequest, DescribeTopicRe
 call!(PutGroup, put_group, PutGroupRequest, PutGroupResponse);
 call!(ListGroups, list_groups, ListGroupsRequest, ListGroupsResponse);
 call!(GroupProgress, group_progress, GroupProgressRequest, GroupProgressResponse);
+call!(
+    RedriveDeadLetters,
+    redrive_dead_letters,
+    RedriveDeadLettersRequest,
+    RedriveDeadLettersResponse
+);
 call!(ListConnections, list_connections, ListConnectionsRequest, ListConnectionsResponse);
 call!(TransferLeader, transfer_leader, TransferLeaderRequest, TransferLeaderResponse);

@@ -10,8 +10,9 @@ use proto::{
         DigestRequest, DigestResponse, Error, GroupProgressRequest, GroupProgressResponse,
         GroupStatus, ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest,
         ListGroupsResponse, ListTopicsRequest, ListTopicsResponse, NodeStatus, PutGroupRequest,
-        PutGroupResponse, PutTopicRequest, PutTopicResponse, TopicConfig, TransferLeaderRequest,
-        TransferLeaderResponse, admin_server::Admin, error::Fate,
+        PutGroupResponse, PutTopicRequest, PutTopicResponse, RedriveDeadLettersRequest,
+        RedriveDeadLettersResponse, TopicConfig, TransferLeaderRequest, TransferLeaderResponse,
+        admin_server::Admin, error::Fate,
     },
     clock,
 };
@@ -282,6 +283,24 @@ impl<D: Directory> Admin for AdminFanout<D> {
             answers.await.map(|answers| GroupProgressResponse {
                 error: answers.error_unless_known(),
                 queues: merge::progress(answers.good.into_iter().flat_map(|a| a.queues)),
+            })
+        )
+    }
+
+    async fn redrive_dead_letters(
+        &self,
+        request: Request<RedriveDeadLettersRequest>,
+    ) -> Result<Response<RedriveDeadLettersResponse>, Status> {
+        let caller = caller(&request);
+        let request = request.into_inner();
+        // Each dead letter is put back once, so that asking twice does no harm.
+        let answers =
+            self.ask_all::<calls::RedriveDeadLetters>(&caller, request, |a| a.error.take());
+        answer!(
+            RedriveDeadLettersResponse,
+            answers.await.map(|answers| RedriveDeadLettersResponse {
+                error: answers.error(),
+                count: answers.good.iter().map(|answer| answer.count).sum(),
             })
         )
     }

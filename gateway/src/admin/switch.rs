@@ -7,7 +7,8 @@ use proto::{
         DigestRequest, DigestResponse, GroupProgressRequest, GroupProgressResponse,
         ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse,
         ListTopicsRequest, ListTopicsResponse, PutGroupRequest, PutGroupResponse, PutTopicRequest,
-        PutTopicResponse, TransferLeaderRequest, TransferLeaderResponse, admin_server::Admin,
+        PutTopicResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
+        TransferLeaderRequest, TransferLeaderResponse, admin_server::Admin,
     },
     hop,
 };
@@ -88,6 +89,7 @@ switch! {
     put_group(PutGroupRequest) -> PutGroupResponse;
     list_groups(ListGroupsRequest) -> ListGroupsResponse;
     group_progress(GroupProgressRequest) -> GroupProgressResponse;
+    redrive_dead_letters(RedriveDeadLettersRequest) -> RedriveDeadLettersResponse;
     list_connections(ListConnectionsRequest) -> ListConnectionsResponse;
     transfer_leader(TransferLeaderRequest) -> TransferLeaderResponse;
 }
