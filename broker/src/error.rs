@@ -105,6 +105,12 @@ pub enum Error {
         /// What is wrong.
         why: &'static str,
     },
+    /// An offset that no queue can have.
+    #[error("{0} is not an offset")]
+    IllegalOffset(i64),
+    /// The group has no offset in the queue.
+    #[error("the consumer group has committed no offset in this queue")]
+    NoOffset,
     /// A bound is reached; nothing was proposed.
     #[error("too many requests: {0}")]
     Overloaded(Bound),
@@ -179,6 +185,8 @@ impl Error {
             | Error::TooManyEntries { .. }
             | Error::TooLarge { .. }
             | Error::Rejected(_)
+            | Error::IllegalOffset(_)
+            | Error::NoOffset
             | Error::BadSetting { .. } => Fate::Rejected,
             Error::Overloaded(_)
             | Error::NotLeader { .. }

@@ -41,5 +41,6 @@ pub async fn follow(broker: Arc<Broker>, mut role: watch::Receiver<Role>) {
 async fn stop(broker: &Broker, duties: &mut JoinSet<()>) {
     duties.shutdown().await;
     broker.waiting.call_all();
+    broker.readers.call_all();
     broker.lanes.clear();
 }

@@ -23,6 +23,10 @@ pub enum Rpc {
     Ack,
     /// ChangeInvisibleDuration.
     ChangeInvisible,
+    /// PullMessage; the time of a wait for messages is part of it.
+    Pull,
+    /// UpdateOffset.
+    UpdateOffset,
 }
 
 impl Rpc {
@@ -32,6 +36,8 @@ impl Rpc {
             Rpc::Receive => "receive",
             Rpc::Ack => "ack",
             Rpc::ChangeInvisible => "change_invisible",
+            Rpc::Pull => "pull",
+            Rpc::UpdateOffset => "update_offset",
         }
     }
 }

@@ -34,7 +34,7 @@ use crate::{
     config::{Config, Flush, RouteMode},
     connections::bounded,
     data_dir::{DataDir, DataDirError},
-    delivery::Waiting,
+    delivery::{Readers, Waiting},
     directory,
     grpc::{Edge, LocalAdmin, SessionService},
     http, kv, leadership,
@@ -141,7 +141,8 @@ impl Server {
         let tls = tls(&config, &advertised)?;
 
         let waiting = Arc::new(Waiting::new(config.limits.long_polls));
-        let signals = Signals::new(Arc::clone(&waiting));
+        let readers = Readers::new(config.limits.long_polls);
+        let signals = Signals::new(Arc::clone(&waiting), readers);
         let (machine, store) = open_state(&data_dir, Arc::clone(&signals))?;
         let state = machine.state();
         let replayed_from = state.read().applied().map_or(0, |log_id| log_id.index.0);

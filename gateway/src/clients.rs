@@ -12,7 +12,7 @@ use std::{
 use proto::{
     ClientId,
     session::{self, Gone, Lost},
-    v2::{Settings, TelemetryCommand},
+    v2::{ClientType, Settings, TelemetryCommand},
 };
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -136,6 +136,11 @@ impl Clients {
             self.tell_registered(id);
         }
         Ok(news)
+    }
+
+    /// What a client says it is, if it has introduced itself here.
+    pub(crate) fn kind(&self, id: &ClientId) -> Option<ClientType> {
+        self.entries.get(id)?.identity.as_ref()?.settings.client_type?.try_into().ok()
     }
 
     /// Opens a way to the client.

@@ -37,6 +37,7 @@ mod messaging;
 mod operation;
 mod peek;
 mod placement;
+mod pulls;
 mod registry;
 mod requests;
 mod retry;
@@ -56,6 +57,6 @@ pub use self::{
     endpoints::Dialled,
     gateway::Gateway,
     listener::{Io, TlsConfig},
-    local::{Local, Miss, NoLocal, ReceiveStream},
+    local::{Local, Miss, NoLocal, PullStream, ReceiveStream},
     placement::fifo_queue,
 };

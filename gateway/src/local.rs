@@ -3,7 +3,9 @@
 use std::pin::Pin;
 
 use futures::Stream;
-use proto::{BrokerName, ConsumerGroup, SendMessageRequest, Topic, session::GroupSettings, v2};
+use proto::{
+    BrokerName, ClientId, ConsumerGroup, SendMessageRequest, Topic, session::GroupSettings, v2,
+};
 use tonic::Status;
 
 use crate::{Caller, TopicRoute};
@@ -14,6 +16,11 @@ use crate::{Caller, TopicRoute};
 /// nothing was told to the client yet, so the gateway may ask another node.
 pub type ReceiveStream =
     Pin<Box<dyn Stream<Item = Result<v2::ReceiveMessageResponse, Status>> + Send + 'static>>;
+
+/// The answer to PullMessage while it is being written. Dropping it cancels the pull. Its first item
+/// counts as in a [`ReceiveStream`].
+pub type PullStream =
+    Pin<Box<dyn Stream<Item = Result<v2::PullMessageResponse, Status>> + Send + 'static>>;
 
 /// Why a node gave no answer of its own. Everything a client can be told (a bad name, an overload)
 /// is an answer, and travels in the response's payload instead.
@@ -68,6 +75,42 @@ pub trait Local: Send + Sync + 'static {
         request: v2::ChangeInvisibleDurationRequest,
     ) -> Result<v2::ChangeInvisibleDurationResponse, Miss>;
 
+    /// Reads messages from an offset on. Returns as soon as it is known that this node leads; the
+    /// wait for messages happens in the stream.
+    async fn pull_message(
+        &self,
+        caller: &Caller,
+        request: v2::PullMessageRequest,
+    ) -> Result<PullStream, Miss>;
+
+    /// Commits an offset of a consumer group.
+    async fn update_offset(
+        &self,
+        caller: &Caller,
+        request: v2::UpdateOffsetRequest,
+    ) -> Result<v2::UpdateOffsetResponse, Miss>;
+
+    /// The committed offset of a consumer group, by a linearizable read.
+    async fn get_offset(
+        &self,
+        caller: &Caller,
+        request: v2::GetOffsetRequest,
+    ) -> Result<v2::GetOffsetResponse, Miss>;
+
+    /// An offset of a queue, by a linearizable read.
+    async fn query_offset(
+        &self,
+        caller: &Caller,
+        request: v2::QueryOffsetRequest,
+    ) -> Result<v2::QueryOffsetResponse, Miss>;
+
+    /// The living members of a consumer group that share a topic's queues among them, ascending.
+    async fn group_members(
+        &self,
+        group: &ConsumerGroup,
+        topic: &Topic,
+    ) -> Result<Vec<ClientId>, Miss>;
+
     /// The topic by a linearizable look-up; with `create`, created on the way where the broker
     /// creates topics on use. `None` is definite: this group does not have it.
     async fn describe_topic(&self, topic: &Topic, create: bool)
@@ -118,6 +161,42 @@ impl Local for NoLocal {
         _: &Caller,
         _: v2::ChangeInvisibleDurationRequest,
     ) -> Result<v2::ChangeInvisibleDurationResponse, Miss> {
+        Err(NOBODY)
+    }
+
+    async fn pull_message(
+        &self,
+        _: &Caller,
+        _: v2::PullMessageRequest,
+    ) -> Result<PullStream, Miss> {
+        Err(NOBODY)
+    }
+
+    async fn update_offset(
+        &self,
+        _: &Caller,
+        _: v2::UpdateOffsetRequest,
+    ) -> Result<v2::UpdateOffsetResponse, Miss> {
+        Err(NOBODY)
+    }
+
+    async fn get_offset(
+        &self,
+        _: &Caller,
+        _: v2::GetOffsetRequest,
+    ) -> Result<v2::GetOffsetResponse, Miss> {
+        Err(NOBODY)
+    }
+
+    async fn query_offset(
+        &self,
+        _: &Caller,
+        _: v2::QueryOffsetRequest,
+    ) -> Result<v2::QueryOffsetResponse, Miss> {
+        Err(NOBODY)
+    }
+
+    async fn group_members(&self, _: &ConsumerGroup, _: &Topic) -> Result<Vec<ClientId>, Miss> {
         Err(NOBODY)
     }
 

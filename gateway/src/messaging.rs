@@ -4,9 +4,9 @@
 //! A client always gets gRPC OK and a status in the payload. Only a node that forwarded gets a gRPC
 //! error, so that it can tell a refusal from an answer.
 
-use std::{pin::Pin, sync::Arc};
+use std::sync::Arc;
 
-use futures::{Stream, StreamExt, stream};
+use futures::{StreamExt, stream};
 use proto::{
     BrokerName, SendMessageRequest, hop,
     v2::{
@@ -26,14 +26,11 @@ use proto::{
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use crate::{
-    Caller, Directory, Gateway, Local, Miss, ReceiveStream,
+    Caller, Directory, Gateway, Local, Miss, PullStream, ReceiveStream,
     answer::Answer,
     status::{self, Refusal},
     telemetry,
 };
-
-/// The answer to PullMessage while it is being written.
-type PullStream = Pin<Box<dyn Stream<Item = Result<PullMessageResponse, Status>> + Send + 'static>>;
 
 /// A request taken apart.
 struct Asked<T> {
@@ -265,36 +262,76 @@ impl<L: Local, D: Directory> MessagingService for Gateway<L, D> {
 
     async fn update_offset(
         &self,
-        _: Request<UpdateOffsetRequest>,
+        request: Request<UpdateOffsetRequest>,
     ) -> Result<Response<UpdateOffsetResponse>, Status> {
-        not_implemented!(UpdateOffsetResponse {}, "UpdateOffset")
+        let Asked { caller, metadata, message, .. } = Asked::of(request);
+        if caller.hop {
+            self.check_hop(&metadata)?;
+            let answer = self.local().update_offset(&caller, message).await;
+            return answer.map(Response::new).map_err(|miss| refused(&miss));
+        }
+        let answer = self.update_offset(&caller, &metadata, message).await;
+        payload!(UpdateOffsetResponse {}, answer)
     }
 
     async fn get_offset(
         &self,
-        _: Request<GetOffsetRequest>,
+        request: Request<GetOffsetRequest>,
     ) -> Result<Response<GetOffsetResponse>, Status> {
-        not_implemented!(GetOffsetResponse { offset }, "GetOffset")
+        let Asked { caller, metadata, message, .. } = Asked::of(request);
+        if caller.hop {
+            self.check_hop(&metadata)?;
+            let answer = self.local().get_offset(&caller, message).await;
+            return answer.map(Response::new).map_err(|miss| refused(&miss));
+        }
+        let answer = self.get_offset(&caller, &metadata, message).await;
+        payload!(GetOffsetResponse { offset }, answer)
     }
 
     async fn query_offset(
         &self,
-        _: Request<QueryOffsetRequest>,
+        request: Request<QueryOffsetRequest>,
     ) -> Result<Response<QueryOffsetResponse>, Status> {
-        not_implemented!(QueryOffsetResponse { offset }, "QueryOffset")
+        let Asked { caller, metadata, message, .. } = Asked::of(request);
+        if caller.hop {
+            self.check_hop(&metadata)?;
+            let answer = self.local().query_offset(&caller, message).await;
+            return answer.map(Response::new).map_err(|miss| refused(&miss));
+        }
+        let answer = self.query_offset(&caller, &metadata, message).await;
+        payload!(QueryOffsetResponse { offset }, answer)
     }
 
     type PullMessageStream = PullStream;
 
     async fn pull_message(
         &self,
-        _: Request<PullMessageRequest>,
+        request: Request<PullMessageRequest>,
     ) -> Result<Response<Self::PullMessageStream>, Status> {
-        let status = Refusal::NotImplemented { rpc: "PullMessage" }.to_payload();
-        let content = pull_message_response::Content::Status(status);
-        let part = PullMessageResponse { content: Some(content) };
-        Ok(Response::new(Box::pin(stream::iter([Ok(part)]))))
+        let Asked { caller, metadata, message, .. } = Asked::of(request);
+        if caller.hop {
+            self.check_hop(&metadata)?;
+            let answer = self.local().pull_message(&caller, message).await;
+            return answer.map(Response::new).map_err(|miss| refused(&miss));
+        }
+        self.heard(&caller);
+        // The headers go out at once. Dropping the stream drops the request wherever it is.
+        let gateway = self.clone();
+        let answer = stream::once(async move {
+            let asked = message.offset;
+            let answer = gateway.pull(&caller, &metadata, message).await;
+            answer.unwrap_or_else(|refusal| pulled_nothing(&refusal, asked))
+        });
+        Ok(Response::new(Box::pin(answer.flatten())))
     }
+}
+
+/// An answer to PullMessage without messages; the client goes on where it is.
+fn pulled_nothing(refusal: &Refusal, asked: i64) -> PullStream {
+    use pull_message_response::Content;
+    let parts = [Content::Status(refusal.to_payload()), Content::NextOffset(asked)];
+    let parts = parts.map(|content| Ok(PullMessageResponse { content: Some(content) }));
+    Box::pin(stream::iter(parts))
 }
 
 /// An answer to ReceiveMessage that holds nothing but a status, and the time that some clients

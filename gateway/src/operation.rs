@@ -1,8 +1,10 @@
 //! The requests that go to a leader: how each is performed here, and how elsewhere.
 
-use std::{error::Error, future::Future, time::Duration};
+pub(crate) mod offsets;
 
-use futures::StreamExt;
+use std::{error::Error, future::Future, pin::Pin, time::Duration};
+
+use futures::{Stream, StreamExt};
 use proto::{
     ConsumerGroup, SendMessageRequest, Topic, hop,
     limits::{GRPC_BYTES, LONG_POLL_MIN, LONG_POLL_SLACK},
@@ -203,7 +205,9 @@ impl Operation for ReceiveMessage {
 }
 
 /// Waits for the first part and puts it back in front. An answer without parts is a broken one.
-async fn begun(mut stream: ReceiveStream) -> Result<ReceiveStream, Status> {
+async fn begun<T: Send + 'static>(
+    mut stream: Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>,
+) -> Result<Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>, Status> {
     match stream.next().await {
         Some(Ok(first)) => Ok(Box::pin(futures::stream::iter([Ok(first)]).chain(stream))),
         Some(Err(status)) => Err(status),
@@ -325,6 +329,7 @@ mod tests {
         let parts = futures::stream::iter([part(1), part(2)]);
         let stream = begun(Box::pin(parts)).await.expect("has parts");
         assert_eq!(stream.count().await, 2);
-        assert!(begun(Box::pin(futures::stream::empty())).await.is_err());
+        let nothing: ReceiveStream = Box::pin(futures::stream::empty());
+        assert!(begun(nothing).await.is_err());
     }
 }

@@ -54,15 +54,18 @@ impl<L: Local, D: Directory> Gateway<L, D> {
         let consumers = ConsumerGroup::from_resource(request.group.as_ref())?;
         let route = self.topic(caller, &topic, false).await?;
         let inner = &self.inner;
+        let share = self.share(caller, &consumers, &route).await?;
         let settings =
             inner.forwarder.group_settings(&inner.consumer_groups, &consumers, GROUP_WAIT).await;
         let fifo = settings.is_some_and(|settings| settings.fifo);
         let dialled = endpoints::dialled(request.endpoints.as_ref(), authority, caller.local);
         let group = |name: &BrokerName| self.directory().group(name);
-        let assignments = self
-            .asker(caller, dialled, request.topic, &group)
-            .assignments(&route, fifo)
-            .ok_or(Refusal::NoReadableQueue)?;
+        let asker = self.asker(caller, dialled, request.topic, &group);
+        let assignments = match share {
+            Some(share) => asker.shared(&route, &share),
+            None => asker.assignments(&route, fifo),
+        };
+        let assignments = assignments.ok_or(Refusal::NoReadableQueue)?;
         Ok(QueryAssignmentResponse { status: Some(status::ok()), assignments })
     }
 
@@ -83,7 +86,7 @@ impl<L: Local, D: Directory> Gateway<L, D> {
     }
 
     /// The topic, or the refusal that says that it does not exist.
-    async fn topic(
+    pub(crate) async fn topic(
         &self,
         caller: &Caller,
         topic: &Topic,
@@ -232,7 +235,7 @@ impl<L: Local, D: Directory> Gateway<L, D> {
     }
 
     /// Forwards what does no harm when it is done twice.
-    async fn repeatable<O: Operation>(
+    pub(crate) async fn repeatable<O: Operation>(
         &self,
         caller: &Caller,
         metadata: &MetadataMap,

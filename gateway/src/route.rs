@@ -6,7 +6,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use proto::{
-    BrokerName,
+    BrokerName, QueueId,
     v2::{
         Assignment, Broker, Endpoints, Language, MessageQueue, MessageType, Permission, Resource,
     },
@@ -46,25 +46,38 @@ impl Asker<'_> {
 
     /// The answer to QueryAssignment; `None` when the topic cannot be read.
     pub(crate) fn assignments(&self, route: &TopicRoute, fifo: bool) -> Option<Vec<Assignment>> {
-        if !matches!(route.permission, Permission::Read | Permission::ReadWrite) {
+        if !readable(route) {
             return None;
         }
         let mut assignments = Vec::new();
         for (name, queues) in &route.placement {
-            let endpoints = match self.mode {
-                RouteMode::AccessPoint | RouteMode::Split => self.dialled.clone(),
-                RouteMode::Direct => self.leader(name),
-            };
             // A consumer that keeps no order gets one assignment that stands for every queue.
             let ids = if fifo { 0..id(*queues) } else { -1..0 };
-            assignments.extend(ids.map(|id| {
-                let mut queue =
-                    self.queue(route, id, route.permission, name.as_str(), endpoints.clone());
-                queue.accept_message_types = Vec::new();
-                Assignment { message_queue: Some(queue) }
-            }));
+            assignments.extend(ids.map(|id| self.assignment(route, name, id)));
         }
         Some(assignments)
+    }
+
+    /// The answer to QueryAssignment for a member that shares the queues with others; `None` when
+    /// the topic cannot be read, and no assignment when there are more members than queues.
+    pub(crate) fn shared(
+        &self,
+        route: &TopicRoute,
+        share: &[(BrokerName, QueueId)],
+    ) -> Option<Vec<Assignment>> {
+        let assignment =
+            |(name, queue): &(BrokerName, QueueId)| self.assignment(route, name, id(queue.0));
+        readable(route).then(|| share.iter().map(assignment).collect())
+    }
+
+    fn assignment(&self, route: &TopicRoute, name: &BrokerName, id: i32) -> Assignment {
+        let endpoints = match self.mode {
+            RouteMode::AccessPoint | RouteMode::Split => self.dialled.clone(),
+            RouteMode::Direct => self.leader(name),
+        };
+        let mut queue = self.queue(route, id, route.permission, name.as_str(), endpoints);
+        queue.accept_message_types = Vec::new();
+        Assignment { message_queue: Some(queue) }
     }
 
     fn all_queues(
@@ -152,6 +165,10 @@ impl Asker<'_> {
             accept_message_types: route.accepts.iter().map(|kind| i32::from(*kind)).collect(),
         }
     }
+}
+
+fn readable(route: &TopicRoute) -> bool {
+    matches!(route.permission, Permission::Read | Permission::ReadWrite)
 }
 
 fn id(queues: u32) -> i32 {

@@ -37,6 +37,8 @@ pub enum Refusal {
     TopicNotFound(Topic),
     #[error("no readable queue")]
     NoReadableQueue,
+    #[error("the topic has no such queue")]
+    NoSuchQueue,
     #[error("more than {max} clients at this access point")]
     TooManyClients { max: usize },
     /// A poll that found nothing, as far as the client is concerned.
@@ -77,6 +79,7 @@ impl Refusal {
             Self::ReceiptHandle | Self::NoReceiptHandle => Code::InvalidReceiptHandle,
             Self::TopicNotFound(_) => Code::TopicNotFound,
             Self::NoReadableQueue => Code::Forbidden,
+            Self::NoSuchQueue => Code::BadRequest,
             Self::TooManyClients { .. } => Code::TooManyRequests,
             Self::Stopping | Self::PollEnded => Code::MessageNotFound,
             Self::NotImplemented { .. } => Code::NotImplemented,
@@ -103,6 +106,7 @@ impl Refusal {
             | Self::NoReceiptHandle
             | Self::TopicNotFound(_)
             | Self::NoReadableQueue
+            | Self::NoSuchQueue
             | Self::NotImplemented { .. } => Fate::Rejected,
             Self::TooManyClients { .. }
             | Self::Stopping

@@ -147,6 +147,8 @@ pub enum Effect {
     Appended { topic: Topic, queue: QueueId },
     /// A delivery of this consumer group ends at `at` unless it is acknowledged.
     Visible { group: ConsumerGroup, topic: Topic, queue: QueueId, at: Timestamp },
+    /// A consumer group was put somewhere else in a queue.
+    Reset { group: ConsumerGroup, topic: Topic, queue: QueueId, at: Timestamp },
     /// A topic was created or changed.
     TopicChanged { topic: Topic },
     /// A consumer group was created or changed.

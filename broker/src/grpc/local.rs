@@ -2,13 +2,15 @@
 
 use std::{sync::Arc, time::Instant};
 
-use gateway::{Caller, Local, Miss, ReceiveStream, TopicRoute};
+use gateway::{Caller, Local, Miss, PullStream, ReceiveStream, TopicRoute};
 use proto::{
-    BrokerName, ConsumerGroup, SendMessageRequest, Topic,
+    BrokerName, ClientId, ConsumerGroup, SendMessageRequest, Topic,
     session::GroupSettings,
     v2::{
         AckMessageRequest, AckMessageResponse, ChangeInvisibleDurationRequest,
-        ChangeInvisibleDurationResponse, ReceiveMessageRequest, SendMessageResponse,
+        ChangeInvisibleDurationResponse, GetOffsetRequest, GetOffsetResponse, PullMessageRequest,
+        QueryOffsetRequest, QueryOffsetResponse, ReceiveMessageRequest, SendMessageResponse,
+        UpdateOffsetRequest, UpdateOffsetResponse,
     },
 };
 use tracing::error;
@@ -105,6 +107,50 @@ impl Local for Edge {
         let answer = self.change_invisible(caller, request).await;
         self.count(Rpc::ChangeInvisible, start, &answer, |a| a.status.as_ref().map(|s| s.code));
         answer
+    }
+
+    async fn pull_message(
+        &self,
+        caller: &Caller,
+        request: PullMessageRequest,
+    ) -> Result<PullStream, Miss> {
+        self.pull(caller, &request)
+    }
+
+    async fn update_offset(
+        &self,
+        caller: &Caller,
+        request: UpdateOffsetRequest,
+    ) -> Result<UpdateOffsetResponse, Miss> {
+        let start = Instant::now();
+        let answer = self.update(caller, request).await;
+        self.count(Rpc::UpdateOffset, start, &answer, |a| a.status.as_ref().map(|s| s.code));
+        answer
+    }
+
+    async fn get_offset(
+        &self,
+        caller: &Caller,
+        request: GetOffsetRequest,
+    ) -> Result<GetOffsetResponse, Miss> {
+        self.committed(caller, request).await
+    }
+
+    async fn query_offset(
+        &self,
+        caller: &Caller,
+        request: QueryOffsetRequest,
+    ) -> Result<QueryOffsetResponse, Miss> {
+        self.find_offset(caller, request).await
+    }
+
+    async fn group_members(
+        &self,
+        group: &ConsumerGroup,
+        topic: &Topic,
+    ) -> Result<Vec<ClientId>, Miss> {
+        self.broker.leading().map_err(|error| miss(&error))?;
+        Ok(self.broker.clients().pulling(group, topic))
     }
 
     async fn describe_topic(

@@ -4,6 +4,8 @@ mod ack_message;
 mod admin;
 mod change_invisible_duration;
 mod local;
+mod offsets;
+mod pull_message;
 mod receive_message;
 mod send_message;
 mod sessions;

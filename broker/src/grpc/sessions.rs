@@ -7,7 +7,8 @@ use proto::{
     ClientId, ConsumerGroup, Topic, hop,
     session::{
         DescribeGroupRequest, DescribeTopicRequest, DescribeTopicResponse, Down, Gone,
-        GroupSettings, Placement, Up, down, sessions_server::Sessions, up,
+        GroupSettings, ListMembersRequest, ListMembersResponse, Placement, Up, down,
+        sessions_server::Sessions, up,
     },
 };
 use tokio::sync::{broadcast::error::RecvError, mpsc};
@@ -71,6 +72,19 @@ impl Sessions for SessionService {
         self.broker.leading().map_err(|error| refuse(&error))?;
         let group: ConsumerGroup = request.into_inner().group.parse().map_err(|e| bad_name(&e))?;
         Ok(Response::new(self.broker.group_settings(&group)))
+    }
+
+    async fn list_members(
+        &self,
+        request: Request<ListMembersRequest>,
+    ) -> Result<Response<ListMembersResponse>, Status> {
+        self.broker.leading().map_err(|error| refuse(&error))?;
+        let ListMembersRequest { group, topic } = request.into_inner();
+        let group: ConsumerGroup = group.parse().map_err(|error| bad_name(&error))?;
+        let topic: Topic = topic.parse().map_err(|error| bad_name(&error))?;
+        let members = self.broker.clients().pulling(&group, &topic);
+        let client_ids = members.iter().map(ToString::to_string).collect();
+        Ok(Response::new(ListMembersResponse { client_ids }))
     }
 
     async fn describe_topic(

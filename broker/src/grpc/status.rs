@@ -39,6 +39,11 @@ pub fn no_new_message() -> v2::Status {
     v2::Status { code: Code::MessageNotFound.into(), message: "no new message".to_owned() }
 }
 
+/// A pull from an offset that is none to pull from.
+pub fn misplaced(why: crate::ops::Misplaced) -> v2::Status {
+    v2::Status { code: Code::IllegalOffset.into(), message: why.to_string() }
+}
+
 /// The status of a request whose entries ended so: theirs if they ended alike.
 pub fn common(entries: &[v2::Status]) -> v2::Status {
     let told =
@@ -67,6 +72,8 @@ fn code(error: &Error) -> Code {
         }
         Error::NoTimeToPoll { .. } => Code::IllegalPollingTime,
         Error::TooManyEntries { .. } | Error::TooLarge { .. } => Code::PayloadTooLarge,
+        Error::IllegalOffset(_) => Code::IllegalOffset,
+        Error::NoOffset => Code::OffsetNotFound,
         Error::Rejected(rejection) => rejection_code(*rejection),
         Error::BadSetting { .. } => Code::BadRequest,
         Error::Overloaded(_) => Code::TooManyRequests,
@@ -161,6 +168,8 @@ mod tests {
             (Error::ForeignHandle("topic"), 40013),
             (Error::InvisibleTooSmall { asked: wait, min: wait }, 40011),
             (Error::InvisibleTooLarge { asked: wait, max: wait }, 40011),
+            (Error::IllegalOffset(-1), 40019),
+            (Error::NoOffset, 40404),
             (Error::NoTimeToPoll { left: wait, min: wait }, 40018),
             (Error::Filter("||".parse::<proto::TagFilter>().expect_err("no tag")), 40010),
             (Error::Overloaded(Bound::LongPolls), 42900),

@@ -2,11 +2,12 @@
 
 use md5::{Digest, Md5};
 use proto::{
-    ReceiptHandle, Timestamp, clock::to_wire, message::message_type, receipt_handle::group_hash, v2,
+    QueueId, QueueOffset, ReceiptHandle, Timestamp, Topic, clock::to_wire, message::message_type,
+    receipt_handle::group_hash, v2,
 };
 
 use super::{Broker, Poll};
-use crate::command::Granted;
+use crate::{Error, command::Granted, state::QueueEntry};
 
 /// Fills in what the server knows of the message and of this delivery. Everything else is as the
 /// producer sent it.
@@ -15,9 +16,8 @@ pub(super) fn assemble(
     poll: &Poll,
     granted: &Granted,
     stamp: Option<Timestamp>,
-    mut message: v2::Message,
+    message: v2::Message,
 ) -> v2::Message {
-    let kind = message_type(&message);
     let handle = ReceiptHandle {
         broker: broker.settings.name.clone(),
         topic: poll.topic.clone(),
@@ -26,7 +26,45 @@ pub(super) fn assemble(
         delivery: granted.delivery,
         group_hash: group_hash(&poll.group),
     };
-    message.topic = Some(poll.topic.to_resource());
+    let place = Place { topic: &poll.topic, queue: granted.queue, offset: granted.offset };
+    let mut message = place_in(broker, &place, stamp, message);
+    let system = message.system_properties.get_or_insert_default();
+    system.receipt_handle = Some(handle.to_string());
+    system.invisible_duration = Some(to_wire(poll.invisible));
+    system.delivery_attempt = Some(i32::try_from(granted.attempt).unwrap_or(i32::MAX));
+    message
+}
+
+/// Where a message is in its queue.
+struct Place<'a> {
+    topic: &'a Topic,
+    queue: QueueId,
+    offset: QueueOffset,
+}
+
+impl Broker {
+    /// A message of a queue as it is for everybody, whoever has been given it.
+    pub(super) fn stored(
+        &self,
+        topic: &Topic,
+        queue: QueueId,
+        entry: &QueueEntry,
+    ) -> Result<v2::Message, Error> {
+        let message = self.view.message(entry.position, entry.len)?;
+        let place = Place { topic, queue, offset: entry.offset };
+        Ok(place_in(self, &place, Some(entry.visible), message))
+    }
+}
+
+/// What the server knows of a message, whoever gets it.
+fn place_in(
+    broker: &Broker,
+    place: &Place<'_>,
+    stamp: Option<Timestamp>,
+    mut message: v2::Message,
+) -> v2::Message {
+    let kind = message_type(&message);
+    message.topic = Some(place.topic.to_resource());
     let body_digest = v2::Digest {
         r#type: v2::DigestType::Md5.into(),
         checksum: upper_hex(&Md5::digest(&message.body)),
@@ -40,11 +78,8 @@ pub(super) fn assemble(
     system.store_timestamp = stamp.map(Into::into);
     system.born_timestamp = system.born_timestamp.or(system.store_timestamp);
     system.store_host = broker.settings.advertised.clone();
-    system.receipt_handle = Some(handle.to_string());
-    system.queue_id = i32::try_from(granted.queue.0).unwrap_or(i32::MAX);
-    system.queue_offset = Some(i64::try_from(granted.offset.0).unwrap_or(i64::MAX));
-    system.invisible_duration = Some(to_wire(poll.invisible));
-    system.delivery_attempt = Some(i32::try_from(granted.attempt).unwrap_or(i32::MAX));
+    system.queue_id = i32::try_from(place.queue.0).unwrap_or(i32::MAX);
+    system.queue_offset = Some(i64::try_from(place.offset.0).unwrap_or(i64::MAX));
     message
 }
 

@@ -11,7 +11,10 @@ mod doubt;
 mod groups;
 mod invisible;
 mod judge;
+mod offsets;
 mod pick;
+mod pull;
+mod queries;
 mod receive;
 mod send;
 mod topics;
@@ -32,6 +35,9 @@ use tokio::sync::watch;
 
 pub use ack::Acknowledged;
 pub use admin::{GroupSpec, QueueProgress, QueueRange, TopicSpec};
+pub use offsets::Spot;
+pub use pull::{Misplaced, Pull, Pulled, pulling_time};
+pub use queries::{Answer, Found, Query, Question, Track};
 pub use receive::{Delivered, Delivery, Poll, Taking, invisible_duration, polling_time};
 pub use send::Sent;
 pub use view::{Signals, View};
@@ -39,7 +45,7 @@ pub use view::{Signals, View};
 use crate::{
     Error,
     command::{Command, Outcome},
-    delivery::{Budget, Lanes, Waiting},
+    delivery::{Budget, Lanes, Readers, Waiting},
     filter::Compiled,
     metrics::Metrics,
     sessions::Clients,
@@ -50,6 +56,14 @@ use crate::{
 const WAY_BACK: Duration = Duration::from_millis(50);
 /// A look-up that takes longer is given up: the caller has a deadline of a few seconds.
 pub const LONGEST_LOOK_UP: Duration = Duration::from_secs(3);
+/// Bytes of messages after which an answer takes no further one.
+const ANSWER_BYTES: u64 = 4 << 20;
+/// More bytes than this are read and digested away from the threads that serve requests.
+const INLINE_BYTES: u64 = 1 << 20;
+/// Half of the request timeout that clients add to the time they want to wait.
+const CLIENT_RESERVE: Duration = Duration::from_millis(1500);
+/// The empty answer must arrive before the deadline.
+const ANSWER_RESERVE: Duration = Duration::from_millis(100);
 /// A proposal that nobody waits longer for has an unknown outcome.
 pub(crate) const LONGEST_PROPOSAL: Duration = Duration::from_secs(30);
 
@@ -83,6 +97,7 @@ pub struct Broker {
     pub(crate) group: Group<Machine>,
     pub(crate) view: View,
     pub(crate) waiting: Arc<Waiting>,
+    pub(crate) readers: Arc<Readers>,
     pub(crate) lanes: Lanes,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) send_budget: Arc<Budget>,
@@ -110,6 +125,7 @@ impl Broker {
             clients: Mutex::new(Clients::new(settings.clients)),
             doubts: Mutex::default(),
             role: group.role(),
+            readers: view.readers(),
             lanes: Lanes::default(),
             filters: Compiled::default(),
             turn: AtomicU32::new(0),
@@ -152,6 +168,7 @@ impl Broker {
     pub fn end_waits(&self) {
         self.stopping.send_replace(true);
         self.waiting.call_all();
+        self.readers.call_all();
     }
 
     /// True once [`Broker::end_waits`] was called.

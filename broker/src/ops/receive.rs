@@ -17,7 +17,7 @@ use proto::{
 };
 
 use super::{
-    Broker,
+    ANSWER_BYTES, ANSWER_RESERVE, Broker, CLIENT_RESERVE, INLINE_BYTES,
     pick::{Plan, Wish, plan},
     proposal_deadline, unexpected,
 };
@@ -29,14 +29,10 @@ use crate::{
     filter::Sieve,
 };
 
-/// Bytes of messages after which an answer takes no further one.
-const ANSWER_BYTES: u64 = 4 << 20;
 /// Messages that could not be handed over are visible again after this.
 const GIVEN_BACK_AFTER: Duration = Duration::from_secs(1);
 /// For the commands that nobody waits for.
 const CLEAN_UP: Duration = Duration::from_secs(5);
-/// More bytes than this are read and digested away from the threads that serve requests.
-const INLINE_BYTES: u64 = 1 << 20;
 
 /// A receive call.
 #[derive(Debug, Clone)]
@@ -387,11 +383,6 @@ pub fn polling_time(asked: Option<Duration>, left: Duration) -> Result<Duration,
     }
     Ok(left - ANSWER_RESERVE)
 }
-
-/// Half of the request timeout that clients add to the time they want to wait.
-const CLIENT_RESERVE: Duration = Duration::from_millis(1500);
-/// The empty answer must arrive before the deadline.
-const ANSWER_RESERVE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

@@ -88,10 +88,11 @@ fn check_topic(topic: &Topic, config: &TopicConfig, messages: &[v2::Message]) ->
         if kind != MessageType::Normal {
             return Err(Error::unsupported_type(kind));
         }
-        // One byte counts the keys of a message in the log.
+        // One byte counts the keys of a message in the log, and its id is one of them.
         let keys = message.system_properties.as_ref().map_or(0, |system| system.keys.len());
-        if keys > NewMessage::MAX_KEYS {
-            let (found, max) = (keys, NewMessage::MAX_KEYS);
+        let max = NewMessage::MAX_KEYS - 1;
+        if keys > max {
+            let found = keys;
             return Err(InvalidMessage::TooManyProperties { found, max }.into());
         }
     }
@@ -109,10 +110,21 @@ fn new_message(
     NewMessage {
         tag_hash: tag_hash(system.and_then(|s| s.tag.as_deref()).unwrap_or_default()),
         // The function is that of tags: both are names that are looked up by hash.
-        key_hashes: keys.iter().map(|key| tag_hash(key)).collect(),
+        key_hashes: keys
+            .iter()
+            .map(|key| tag_hash(key))
+            .chain(system.map(|s| s.message_id.as_str()).filter(|id| !id.is_empty()).map(id_hash))
+            .collect(),
         dedupe: client.zip(system).map(|(client, s)| dedupe_key(client, topic, s, &message.body)),
         bytes,
     }
+}
+
+/// What a message's id is looked up by. It shares the index of keys, and must not be mixed up with
+/// a key of the same letters more often than by accident.
+pub(super) fn id_hash(message_id: &str) -> u64 {
+    const MARK: u64 = 0x6964_0000_0000_6964;
+    tag_hash(message_id) ^ MARK
 }
 
 /// Names one logical send across the attempts of its client. Ids alone are not enough: containers

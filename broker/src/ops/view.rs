@@ -1,6 +1,6 @@
 //! What operations read of the replicated state of this node, and how they hear of its changes.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use prost::Message as _;
 use proto::{ClientId, ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic, v2};
@@ -10,10 +10,11 @@ use tokio::sync::{broadcast, watch};
 use super::pick::{Entry, Overdue, Queues};
 use crate::{
     Error,
-    command::{Effect, GroupConfig, TopicConfig},
-    delivery::{Place, Waiting},
+    command::{Effect, GroupConfig, Rejection, TopicConfig},
+    delivery::{Place, Readers, Waiting},
     kv,
-    state::{Holding, QueueProgress, SharedState, State},
+    kv::reset::Reset,
+    state::{Backlog, Consumption, Holding, QueueEntry, QueueProgress, SharedState, State},
 };
 
 /// Changes of consumer groups that an access point may be behind by.
@@ -23,26 +24,35 @@ const GROUP_CHANGES_KEPT: usize = 256;
 #[derive(Debug)]
 pub struct Signals {
     waiting: Arc<Waiting>,
+    readers: Arc<Readers>,
     topics: watch::Sender<u64>,
     groups: broadcast::Sender<ConsumerGroup>,
 }
 
 impl Signals {
-    /// Calls the consumers of `waiting`.
-    pub fn new(waiting: Arc<Waiting>) -> Arc<Self> {
+    /// Calls the consumers of `waiting` and `readers`.
+    pub fn new(waiting: Arc<Waiting>, readers: Arc<Readers>) -> Arc<Self> {
         let topics = watch::Sender::new(0);
         let groups = broadcast::Sender::new(GROUP_CHANGES_KEPT);
-        Arc::new(Signals { waiting, topics, groups })
+        Arc::new(Signals { waiting, readers, topics, groups })
     }
 
     /// Passes on what an apply did.
     pub fn tell(&self, effects: &[Effect]) {
         for effect in effects {
             match effect {
-                Effect::Appended { topic, .. } => self.waiting.appended(topic),
+                Effect::Appended { topic, queue } => {
+                    self.waiting.appended(topic);
+                    self.readers.call(topic, *queue);
+                }
                 Effect::Visible { group, topic, at, .. } => {
                     let place = Place { group: group.clone(), topic: topic.clone() };
                     self.waiting.due_at(&place, *at);
+                }
+                Effect::Reset { group, topic, queue, at } => {
+                    let place = Place { group: group.clone(), topic: topic.clone() };
+                    self.waiting.due_at(&place, *at);
+                    self.readers.call(topic, *queue);
                 }
                 Effect::TopicChanged { .. } => self.topics.send_modify(|count| *count += 1),
                 // Nobody may be listening.
@@ -189,6 +199,140 @@ impl View {
         (applied, state.digest().to_string())
     }
 
+    /// Who waits at the ends of queues.
+    pub(super) fn readers(&self) -> Arc<Readers> {
+        Arc::clone(&self.signals.readers)
+    }
+
+    /// How many pulls wait at the ends of queues.
+    pub fn pulls_waiting(&self) -> usize {
+        self.signals.readers.len()
+    }
+
+    /// The offsets that a queue holds.
+    pub fn queue(&self, topic: &Topic, queue: QueueId) -> Result<Range<QueueOffset>, Error> {
+        queue_in(&self.state.read(), topic, queue)
+    }
+
+    /// The offsets that a queue holds, and up to `most` entries from an offset on.
+    pub fn stretch(
+        &self,
+        topic: &Topic,
+        queue: QueueId,
+        from: QueueOffset,
+        most: usize,
+    ) -> Result<(Range<QueueOffset>, Vec<QueueEntry>), Error> {
+        let state = self.state.read();
+        let range = queue_in(&state, topic, queue)?;
+        if !range.contains(&from) {
+            return Ok((range, vec![]));
+        }
+        let entries = state.scan(topic, queue, from, most).map_err(|error| store(&error))?;
+        Ok((range, entries))
+    }
+
+    /// The entry at an offset, if the queue holds it.
+    pub fn entry(
+        &self,
+        topic: &Topic,
+        queue: QueueId,
+        offset: QueueOffset,
+    ) -> Result<Option<QueueEntry>, Error> {
+        self.state.read().entry(topic, queue, offset).map_err(|error| store(&error))
+    }
+
+    /// The first offset that entered the queue at this time or later; its end when none did.
+    pub fn offset_at(
+        &self,
+        topic: &Topic,
+        queue: QueueId,
+        time: Timestamp,
+    ) -> Result<QueueOffset, Error> {
+        let state = self.state.read();
+        let range = queue_in(&state, topic, queue)?;
+        let found = state.offset_at(topic, queue, time).map_err(|error| store(&error))?;
+        Ok(found.unwrap_or(range.end))
+    }
+
+    /// Up to `most` messages that have a key with this hash, the latest stretch of the log first.
+    pub fn find_by_key(
+        &self,
+        topic: &Topic,
+        hash: u64,
+        most: usize,
+    ) -> Result<Vec<(QueueId, QueueEntry)>, Error> {
+        let state = self.state.read();
+        let places = state.find_by_key(topic, hash, most).map_err(|error| store(&error))?;
+        let mut found = Vec::with_capacity(places.len());
+        for (queue, offset) in places {
+            let entry = state.entry(topic, queue, offset).map_err(|error| store(&error))?;
+            found.extend(entry.map(|entry| (queue, entry)));
+        }
+        Ok(found)
+    }
+
+    /// What the group has committed in a queue, if anything.
+    pub fn committed_offset(
+        &self,
+        group: &ConsumerGroup,
+        topic: &Topic,
+        queue: QueueId,
+    ) -> Option<QueueOffset> {
+        self.state.read().committed_offset(group, topic, queue)
+    }
+
+    /// A reset of the group that no pull has followed yet, and what is committed now.
+    pub fn pending_reset(
+        &self,
+        group: &ConsumerGroup,
+        topic: &Topic,
+        queue: QueueId,
+    ) -> Option<(Reset, QueueOffset)> {
+        let state = self.state.read();
+        let reset = state.pending_reset(group, topic, queue)?;
+        Some((reset, state.committed_offset(group, topic, queue)?))
+    }
+
+    /// What became of a message in every group that consumes its topic.
+    pub fn consumptions(
+        &self,
+        topic: &Topic,
+        queue: QueueId,
+        offset: QueueOffset,
+    ) -> Vec<(ConsumerGroup, Consumption)> {
+        let state = self.state.read();
+        let all = state.consumptions(topic, queue, offset).into_iter();
+        all.map(|(group, consumption)| (group.clone(), consumption)).collect()
+    }
+
+    /// What a group has before it at `now`, in one topic or in every one that it consumed.
+    pub fn backlog(
+        &self,
+        group: &ConsumerGroup,
+        topic: Option<&Topic>,
+        now: Timestamp,
+    ) -> Result<Vec<(Topic, Backlog)>, Error> {
+        let state = self.state.read();
+        let places: Vec<(Topic, QueueId)> = match topic {
+            None => {
+                state.all_progress(group).map(|(topic, at)| (topic.clone(), at.queue)).collect()
+            }
+            Some(topic) => {
+                let queues = state.topic(topic).map_or(0, |known| known.config().queues);
+                (0..queues).map(|id| (topic.clone(), QueueId(id))).collect()
+            }
+        };
+        // A delivery that has ended for the leader has ended, also if log time is behind.
+        let now = now.max(state.log_time());
+        let mut found = Vec::with_capacity(places.len());
+        for (topic, queue) in places {
+            let backlog =
+                state.backlog(group, &topic, queue, now).map_err(|error| store(&error))?;
+            found.extend(backlog.map(|backlog| (topic, backlog)));
+        }
+        Ok(found)
+    }
+
     /// Makes what was applied durable, so that the next start has nothing to apply again.
     pub fn flush(&self) -> Result<(), kv::Error> {
         self.state.flush()
@@ -200,6 +344,12 @@ pub(super) struct Looking<'a> {
     state: &'a State,
     group: &'a ConsumerGroup,
     topic: &'a Topic,
+}
+
+fn queue_in(state: &State, topic: &Topic, queue: QueueId) -> Result<Range<QueueOffset>, Error> {
+    let known = state.topic(topic).ok_or_else(|| Error::TopicNotFound(topic.clone()))?;
+    let queues = known.config().queues;
+    known.offsets(queue).ok_or(Error::Rejected(Rejection::QueueNotFound { queues }))
 }
 
 fn store(error: &kv::Error) -> Error {

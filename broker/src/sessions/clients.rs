@@ -160,6 +160,20 @@ impl Clients {
         self.known.iter()
     }
 
+    /// Living members of a consumer group that pull a topic's queues and ask for a share of them,
+    /// in order. One that names no topics takes part in all.
+    pub fn pulling(&self, group: &ConsumerGroup, topic: &Topic) -> Vec<ClientId> {
+        let takes_part = |client: &Client| {
+            client.kind == v2::ClientType::PullConsumer
+                && client.group.as_ref() == Some(group)
+                && (client.topics.is_empty() || client.topics.contains_key(topic))
+        };
+        let members = self.known.iter().filter(|(_, client)| takes_part(client));
+        let mut members: Vec<ClientId> = members.map(|(id, _)| id.clone()).collect();
+        members.sort();
+        members
+    }
+
     /// Every disagreement there is.
     pub fn conflicts(&self) -> Vec<Conflict> {
         let mut groups: Vec<&ConsumerGroup> =

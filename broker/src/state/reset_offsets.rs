@@ -17,7 +17,7 @@ impl State {
         for (queue, to) in targets {
             queues.push(self.reset_queue(at, (group, topic, queue), to));
             // Whoever waits looks again: there may be more for it, or something else.
-            self.change.effects.push(Effect::Visible {
+            self.change.effects.push(Effect::Reset {
                 group: c.group.clone(),
                 topic: c.topic.clone(),
                 queue,
@@ -92,7 +92,7 @@ mod tests {
         let outcome = script.does(reset(&[(0, ResetTo::Offset(QueueOffset(1)))]));
         assert_eq!(done(outcome), [(0, 2, 1, 4)]);
         assert_eq!(script.progress(), (1, 1, 0));
-        assert!(script.effects.iter().any(|e| matches!(e, Effect::Visible { .. })));
+        assert!(matches!(script.effects[..], [Effect::Reset { .. }]));
 
         let again = script.pops_range(1..6);
         assert!(again.iter().all(|g| g.attempt == 1));

@@ -6,12 +6,12 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
-use gateway::{Caller, Local, Miss, ReceiveStream, TopicRoute};
+use gateway::{Caller, Local, Miss, PullStream, ReceiveStream, TopicRoute};
 use proto::{
-    BrokerName, ConsumerGroup, SendMessageRequest, Topic,
+    BrokerName, ClientId, ConsumerGroup, SendMessageRequest, Topic,
     session::{
         DescribeGroupRequest, DescribeTopicRequest, DescribeTopicResponse, Down, GroupSettings,
-        Placement, Up, sessions_server::Sessions, up,
+        ListMembersRequest, ListMembersResponse, Placement, Up, sessions_server::Sessions, up,
     },
     v2::{self, Code},
 };
@@ -53,6 +53,9 @@ pub struct Scene {
     pub topics: Vec<TopicRoute>,
     pub creates_topics: bool,
     pub fifo_groups: Vec<String>,
+    pub committed: i64,
+    /// Who pulls, whatever group and topic.
+    pub members: Vec<String>,
     /// What access points said, by session: the streams opened and all that came up.
     pub sessions: Vec<Vec<up::Event>>,
     pub down: Option<mpsc::Sender<Result<Down, Status>>>,
@@ -168,6 +171,53 @@ impl Local for ScriptedBroker {
         Ok(v2::ChangeInvisibleDurationResponse { status: Some(ok()), receipt_handle })
     }
 
+    async fn pull_message(
+        &self,
+        _: &Caller,
+        request: v2::PullMessageRequest,
+    ) -> Result<PullStream, Miss> {
+        use v2::pull_message_response::Content;
+        self.gate().await?;
+        let parts = [Content::Status(ok()), Content::NextOffset(request.offset + 1)];
+        let parts = parts.map(|part| Ok(v2::PullMessageResponse { content: Some(part) }));
+        Ok(Box::pin(stream::iter(parts)))
+    }
+
+    async fn update_offset(
+        &self,
+        _: &Caller,
+        request: v2::UpdateOffsetRequest,
+    ) -> Result<v2::UpdateOffsetResponse, Miss> {
+        self.gate().await?;
+        self.scene().committed = request.offset;
+        Ok(v2::UpdateOffsetResponse { status: Some(ok()) })
+    }
+
+    async fn get_offset(
+        &self,
+        _: &Caller,
+        _: v2::GetOffsetRequest,
+    ) -> Result<v2::GetOffsetResponse, Miss> {
+        self.gate().await?;
+        let offset = self.scene().committed;
+        Ok(v2::GetOffsetResponse { status: Some(ok()), offset })
+    }
+
+    async fn query_offset(
+        &self,
+        _: &Caller,
+        _: v2::QueryOffsetRequest,
+    ) -> Result<v2::QueryOffsetResponse, Miss> {
+        self.gate().await?;
+        Ok(v2::QueryOffsetResponse { status: Some(ok()), offset: 7 })
+    }
+
+    async fn group_members(&self, _: &ConsumerGroup, _: &Topic) -> Result<Vec<ClientId>, Miss> {
+        self.gate().await?;
+        let members = self.scene().members.clone();
+        Ok(members.iter().map(|id| id.parse().expect("a client id")).collect())
+    }
+
     async fn describe_topic(
         &self,
         topic: &Topic,
@@ -253,6 +303,19 @@ impl Sessions for ScriptedBroker {
         let group = request.into_inner().group.parse().expect("gateways ask for valid names");
         let settings = self.group_settings(&group).await;
         settings.map(Response::new).map_err(|miss| gateway::status::refusal(&miss))
+    }
+
+    async fn list_members(
+        &self,
+        request: Request<ListMembersRequest>,
+    ) -> Result<Response<ListMembersResponse>, Status> {
+        let ListMembersRequest { group, topic } = request.into_inner();
+        let group = group.parse().expect("gateways ask for valid names");
+        let topic = topic.parse().expect("gateways ask for valid names");
+        let members = self.group_members(&group, &topic).await;
+        let members = members.map_err(|miss| gateway::status::refusal(&miss))?;
+        let client_ids = members.iter().map(ToString::to_string).collect();
+        Ok(Response::new(ListMembersResponse { client_ids }))
     }
 
     async fn describe_topic(
