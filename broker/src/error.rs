@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use proto::{InvalidFilter, InvalidMessage, InvalidName, InvalidReceiptHandle, Topic, v2};
+use proto::{
+    InvalidFilter, InvalidMessage, InvalidName, InvalidReceiptHandle, InvalidTransactionId, Topic,
+    v2,
+};
 use raft::ProposeError;
 
 use crate::command::Rejection;
@@ -39,6 +42,12 @@ pub enum Error {
     /// The delivery ended: its invisible duration passed, or the message was acknowledged.
     #[error("INVALID_RECEIPT_HANDLE: the delivery has ended")]
     StaleHandle,
+    /// A transaction id that is no id.
+    #[error(transparent)]
+    TransactionId(#[from] InvalidTransactionId),
+    /// A transaction of another topic or broker.
+    #[error("the transaction is of another {0}")]
+    ForeignTransaction(&'static str),
     /// The request does not say who asks.
     #[error("client id cannot be empty")]
     NoClientId,
@@ -174,6 +183,8 @@ impl Error {
             | Error::Handle(_)
             | Error::ForeignHandle(_)
             | Error::StaleHandle
+            | Error::TransactionId(_)
+            | Error::ForeignTransaction(_)
             | Error::NoClientId
             | Error::TopicNotFound(_)
             | Error::NotWritable(_)

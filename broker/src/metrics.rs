@@ -12,6 +12,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::{command::Verdict, state::Unresolved};
+
 /// RPCs that are timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rpc {
@@ -27,6 +29,8 @@ pub enum Rpc {
     Pull,
     /// UpdateOffset.
     UpdateOffset,
+    /// EndTransaction.
+    EndTransaction,
 }
 
 impl Rpc {
@@ -38,6 +42,7 @@ impl Rpc {
             Rpc::ChangeInvisible => "change_invisible",
             Rpc::Pull => "pull",
             Rpc::UpdateOffset => "update_offset",
+            Rpc::EndTransaction => "end_transaction",
         }
     }
 }
@@ -51,6 +56,11 @@ struct Call {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
     rpc: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VerdictLabel {
+    verdict: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -84,6 +94,8 @@ pub struct Sample {
     pub clients: usize,
     /// Bytes of sends in progress.
     pub send_bytes: usize,
+    /// Transactions that have not ended.
+    pub transactions: Unresolved,
 }
 
 /// The node's metrics. Cheap to update from many threads.
@@ -98,6 +110,8 @@ pub struct Metrics {
     redelivered_messages: Counter,
     acked_messages: Counter,
     undeliverable_messages: Counter,
+    transaction_checks: Counter,
+    transactions_ended: Family<VerdictLabel, Counter>,
     role: Family<RoleLabel, Gauge>,
     gauges: Vec<(Source, Gauge<i64, AtomicI64>)>,
 }
@@ -114,7 +128,7 @@ fn count(value: usize) -> u64 {
 }
 
 /// Name, help and source of each plain gauge.
-const GAUGES: [(&str, &str, Source); 8] = [
+const GAUGES: [(&str, &str, Source); 10] = [
     ("raft_term", "Raft term", |s| s.term),
     ("raft_purged_index", "Last index purged from the log", |s| s.purged),
     ("raft_applied_index", "Last index applied to the state", |s| s.applied),
@@ -122,6 +136,12 @@ const GAUGES: [(&str, &str, Source); 8] = [
     ("raft_last_index", "Last index in the log", |s| s.last),
     ("long_polls", "Receive calls that wait for messages", |s| count(s.long_polls)),
     ("clients", "Clients registered with this node", |s| count(s.clients)),
+    ("transactions_pending", "Transactions that producers may still end", |s| {
+        count(s.transactions.pending)
+    }),
+    ("transactions_parked", "Transactions given up, left to an administrator", |s| {
+        count(s.transactions.parked)
+    }),
     ("send_bytes_in_progress", "Bytes of sends in progress", |s| count(s.send_bytes)),
 ];
 
@@ -152,6 +172,11 @@ impl Metrics {
         let acked_messages = counter("acked_messages", "Deliveries acknowledged");
         let undeliverable_messages =
             counter("undelivered_messages", "Deliveries given back: the consumer was gone");
+        let transaction_checks =
+            counter("transaction_checks", "Questions about transactions handed to producers");
+        let transactions_ended = Family::default();
+        let help = "Transactions ended, by verdict";
+        registry.register("transactions_ended", help, transactions_ended.clone());
         let role = Family::<RoleLabel, Gauge>::default();
         registry.register("raft_role", "1 for the role of this node", role.clone());
         let gauges = GAUGES
@@ -173,6 +198,8 @@ impl Metrics {
             redelivered_messages,
             acked_messages,
             undeliverable_messages,
+            transaction_checks,
+            transactions_ended,
             role,
             gauges,
         }
@@ -207,6 +234,20 @@ impl Metrics {
     /// Deliveries could not be written to the consumer.
     pub fn undelivered(&self, deliveries: usize) {
         self.undeliverable_messages.inc_by(count(deliveries));
+    }
+
+    /// Producers were asked about so many transactions.
+    pub fn transactions_checked(&self, transactions: usize) {
+        self.transaction_checks.inc_by(count(transactions));
+    }
+
+    /// A transaction ended.
+    pub fn transaction_ended(&self, verdict: Verdict) {
+        let verdict = match verdict {
+            Verdict::Commit => "commit",
+            Verdict::Rollback => "rollback",
+        };
+        self.transactions_ended.get_or_create(&VerdictLabel { verdict }).inc();
     }
 
     /// Prometheus text with `sample` as of now.

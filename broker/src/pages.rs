@@ -46,6 +46,7 @@ impl Pages for NodePages {
             long_polls: self.broker.waiting.len(),
             clients: self.broker.clients().len(),
             send_bytes: self.broker.send_budget.used(),
+            transactions: self.broker.view.unresolved(),
         })
     }
 

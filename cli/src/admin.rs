@@ -18,6 +18,7 @@ mod connections;
 mod consumer_group;
 mod dead_letters;
 mod topic;
+mod transaction;
 
 /// No command waits longer for its answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,6 +73,12 @@ pub enum Command {
     /// Lists the connected producers.
     #[command(name = "producerConnection")]
     ProducerConnection(connections::Producers),
+    /// Lists transactions that have not ended.
+    #[command(name = "txList")]
+    TxList(transaction::List),
+    /// Commits a transaction or rolls it back in place of its producer.
+    #[command(name = "txResolve")]
+    TxResolve(transaction::Resolve),
     /// Asks the leader of a broker to hand over to another replica.
     #[command(name = "transferLeader")]
     TransferLeader(cluster::Transfer),
@@ -91,6 +98,8 @@ pub async fn run(args: Args) -> Result<Report> {
         Command::DlqRedrive(command) => command.run(&session).await,
         Command::ConsumerConnection(command) => command.run(&session).await,
         Command::ProducerConnection(command) => command.run(&session).await,
+        Command::TxList(command) => command.run(&session).await,
+        Command::TxResolve(command) => command.run(&session).await,
         Command::TransferLeader(command) => command.run(&session).await,
     }
 }

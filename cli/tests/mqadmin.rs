@@ -22,6 +22,7 @@ struct State {
     topics: Vec<admin::TopicInfo>,
     groups: Vec<admin::GroupConfig>,
     asked: Vec<admin::PutTopicRequest>,
+    resolved: Vec<admin::ResolveTransactionRequest>,
     refuse: Option<admin::Error>,
 }
 
@@ -174,6 +175,32 @@ impl Admin for Fake {
         Err(Status::unimplemented(""))
     }
 
+    async fn list_transactions(
+        &self,
+        request: Request<admin::ListTransactionsRequest>,
+    ) -> Answer<admin::ListTransactionsResponse> {
+        let asked = request.into_inner();
+        let transaction = |number, parked| admin::Transaction {
+            transaction_id: transaction_id(number),
+            topic: asked.topic.clone(),
+            message_id: format!("m{number}"),
+            checks: 15,
+            parked,
+            ..Default::default()
+        };
+        let mut transactions = vec![transaction(1, false), transaction(2, true)];
+        transactions.retain(|transaction| transaction.parked || !asked.parked_only);
+        Ok(Response::new(admin::ListTransactionsResponse { error: None, transactions }))
+    }
+
+    async fn resolve_transaction(
+        &self,
+        request: Request<admin::ResolveTransactionRequest>,
+    ) -> Answer<admin::ResolveTransactionResponse> {
+        self.0.lock().unwrap().resolved.push(request.into_inner());
+        Ok(Response::new(admin::ResolveTransactionResponse { error: None }))
+    }
+
     async fn transfer_leader(
         &self,
         request: Request<admin::TransferLeaderRequest>,
@@ -181,6 +208,10 @@ impl Admin for Fake {
         let leader_id = request.into_inner().node_id;
         Ok(Response::new(admin::TransferLeaderResponse { error: None, leader_id }))
     }
+}
+
+fn transaction_id(number: u64) -> String {
+    proto::TransactionId { broker: "broker-a".parse().unwrap(), number }.to_string()
 }
 
 fn topics_of(state: &Mutex<State>) -> Vec<(String, admin::TopicInfo)> {
@@ -304,6 +335,24 @@ fn connections_are_listed_with_their_conflicts() {
     let producers = cluster.json("producerConnection -t orders");
     assert_eq!(producers["connections"].as_array().unwrap().len(), 1);
     assert_eq!(cluster.json("producerConnection -t other")["connections"], Value::Array(vec![]));
+}
+
+#[test]
+fn transactions_are_listed_and_resolved() {
+    let cluster = Cluster::start();
+    let all = cluster.json("txList -t orders");
+    assert_eq!(all["transactions"][0]["state"], "pending");
+    let parked = cluster.json("txList -t orders --parked");
+    let parked = &parked["transactions"];
+    assert_eq!((&parked[0]["state"], &parked[0]["broker"]), (&"parked".into(), &"broker-a".into()));
+    let id = parked[0]["transaction_id"].as_str().unwrap();
+
+    assert!(cluster.mqadmin(&format!("txResolve -i {id} --commit")).status.success());
+    assert!(cluster.mqadmin(&format!("txResolve -i {id} --rollback")).status.success());
+    assert!(!cluster.mqadmin(&format!("txResolve -i {id}")).status.success());
+    let asked = cluster.fake.0.lock().unwrap().resolved.clone();
+    let asked: Vec<_> = asked.iter().map(|r| (r.transaction_id.as_str(), r.commit)).collect();
+    assert_eq!(asked, [(id, true), (id, false)]);
 }
 
 #[test]

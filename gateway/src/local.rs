@@ -111,6 +111,13 @@ pub trait Local: Send + Sync + 'static {
         topic: &Topic,
     ) -> Result<Vec<ClientId>, Miss>;
 
+    /// Commits a transaction or rolls it back.
+    async fn end_transaction(
+        &self,
+        caller: &Caller,
+        request: v2::EndTransactionRequest,
+    ) -> Result<v2::EndTransactionResponse, Miss>;
+
     /// The topic by a linearizable look-up; with `create`, created on the way where the broker
     /// creates topics on use. `None` is definite: this group does not have it.
     async fn describe_topic(&self, topic: &Topic, create: bool)
@@ -197,6 +204,14 @@ impl Local for NoLocal {
     }
 
     async fn group_members(&self, _: &ConsumerGroup, _: &Topic) -> Result<Vec<ClientId>, Miss> {
+        Err(NOBODY)
+    }
+
+    async fn end_transaction(
+        &self,
+        _: &Caller,
+        _: v2::EndTransactionRequest,
+    ) -> Result<v2::EndTransactionResponse, Miss> {
         Err(NOBODY)
     }
 

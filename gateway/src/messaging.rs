@@ -231,9 +231,16 @@ impl<L: Local, D: Directory> MessagingService for Gateway<L, D> {
 
     async fn end_transaction(
         &self,
-        _: Request<EndTransactionRequest>,
+        request: Request<EndTransactionRequest>,
     ) -> Result<Response<EndTransactionResponse>, Status> {
-        not_implemented!(EndTransactionResponse {}, "EndTransaction")
+        let Asked { caller, metadata, message, .. } = Asked::of(request);
+        if caller.hop {
+            self.check_hop(&metadata)?;
+            let answer = self.local().end_transaction(&caller, message).await;
+            return answer.map(Response::new).map_err(|miss| refused(&miss));
+        }
+        let answer = self.end(&caller, &metadata, message).await;
+        payload!(EndTransactionResponse {}, answer)
     }
 
     async fn forward_message_to_dead_letter_queue(

@@ -171,6 +171,30 @@ impl Operation for ChangeInvisibleDuration {
     }
 }
 
+#[derive(Debug)]
+pub(crate) struct EndTransaction;
+
+impl Operation for EndTransaction {
+    type Request = v2::EndTransactionRequest;
+    type Response = v2::EndTransactionResponse;
+    const LANE: Lane = Lane::Unary;
+
+    async fn local<L: Local>(
+        local: &L,
+        caller: &Caller,
+        request: Self::Request,
+    ) -> Result<Self::Response, Failure> {
+        Ok(local.end_transaction(caller, request).await?)
+    }
+
+    async fn remote(
+        channel: Channel,
+        request: Request<Self::Request>,
+    ) -> Result<Self::Response, Status> {
+        Ok(messaging(channel).end_transaction(request).await?.into_inner())
+    }
+}
+
 /// Done when the first part of the answer is here; until then it may be asked of another node.
 #[derive(Debug)]
 pub(crate) struct ReceiveMessage;

@@ -4,12 +4,13 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use futures::future::join_all;
 use proto::{
-    BrokerName, ConsumerGroup, ReceiptHandle, SendMessageRequest, Topic, clock, limits,
+    BrokerName, ConsumerGroup, ReceiptHandle, SendMessageRequest, Topic, TransactionId, clock,
+    limits,
     v2::{
         AckMessageRequest, AckMessageResponse, ChangeInvisibleDurationRequest,
-        ChangeInvisibleDurationResponse, QueryAssignmentRequest, QueryAssignmentResponse,
-        QueryRouteRequest, QueryRouteResponse, ReceiveMessageRequest, Resource,
-        SendMessageResponse,
+        ChangeInvisibleDurationResponse, EndTransactionRequest, EndTransactionResponse,
+        QueryAssignmentRequest, QueryAssignmentResponse, QueryRouteRequest, QueryRouteResponse,
+        ReceiveMessageRequest, Resource, SendMessageResponse,
     },
 };
 use tonic::metadata::MetadataMap;
@@ -18,7 +19,9 @@ use crate::{
     Caller, Dialled, Directory, Gateway, Local, ReceiveStream, RouteMode, TopicRoute, acks,
     endpoints,
     forward::Passage,
-    operation::{AckMessage, ChangeInvisibleDuration, Operation, ReceiveMessage, SendMessage},
+    operation::{
+        AckMessage, ChangeInvisibleDuration, EndTransaction, Operation, ReceiveMessage, SendMessage,
+    },
     peek::peek,
     placement::{fifo_queue, rotation},
     retry::Repeat,
@@ -232,6 +235,18 @@ impl<L: Local, D: Directory> Gateway<L, D> {
         let handle: ReceiptHandle =
             request.receipt_handle.parse().map_err(|_invalid| Refusal::ReceiptHandle)?;
         self.repeatable::<ChangeInvisibleDuration>(caller, metadata, &handle.broker, request).await
+    }
+
+    /// The same verdict twice is one verdict.
+    pub(crate) async fn end(
+        &self,
+        caller: &Caller,
+        metadata: &MetadataMap,
+        request: EndTransactionRequest,
+    ) -> Result<EndTransactionResponse, Refusal> {
+        Topic::from_resource(request.topic.as_ref())?;
+        let id: TransactionId = request.transaction_id.parse()?;
+        self.repeatable::<EndTransaction>(caller, metadata, &id.broker, request).await
     }
 
     /// Forwards what does no harm when it is done twice.

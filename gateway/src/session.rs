@@ -8,7 +8,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use proto::{
     BrokerName, ConsumerGroup, hop,
-    session::{Alive, Down, GroupSettings, Hello, Up, down, sessions_client::SessionsClient, up},
+    session::{
+        Alive, Down, GroupSettings, Hello, Receipt, Up, down, sessions_client::SessionsClient, up,
+    },
     v2::Settings,
 };
 use tokio::{
@@ -147,7 +149,11 @@ impl<L: Local, D: Directory> Link<'_, L, D> {
         loop {
             tokio::select! {
                 said = incoming.message() => match said {
-                    Ok(Some(down)) => self.hear(down),
+                    Ok(Some(down)) => {
+                        if let Some(receipt) = self.hear(down) {
+                            say(&up, up::Event::Receipt(receipt)).await?;
+                        }
+                    }
                     Ok(None) => return Err(End::Closed),
                     Err(status) => return Err(End::Broken(status)),
                 },
@@ -217,17 +223,20 @@ impl<L: Local, D: Directory> Link<'_, L, D> {
         }
     }
 
-    fn hear(&self, down: Down) {
+    /// Returns what the leader wants to know of a command.
+    fn hear(&self, down: Down) -> Option<Receipt> {
         match down.event {
             Some(down::Event::Command(to)) => {
-                let Some(command) = to.command else { return };
-                if !self.inner.registry.command(&to.client_id, command) {
+                let handed = self.inner.registry.command(&to.client_id, to.command?);
+                if !handed {
                     debug!(client_id = %to.client_id, "command for a client that does not listen");
                 }
+                return (to.nonce > 0).then_some(Receipt { nonce: to.nonce, handed });
             }
             Some(down::Event::Settings(settings)) => self.pass_on(&settings),
             None => debug!(group = %self.group, "empty message from the leader"),
         }
+        None
     }
 
     /// A consumer group's settings changed: its members are told.

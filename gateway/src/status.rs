@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use proto::{
-    BrokerName, InvalidFilter, InvalidName, Topic, Word,
+    BrokerName, InvalidFilter, InvalidName, InvalidTransactionId, Topic, Word,
     admin::{self, error::Fate},
     hop, v2,
     v2::Code,
@@ -31,6 +31,8 @@ pub enum Refusal {
     Undecodable(String),
     #[error("INVALID_RECEIPT_HANDLE: the receipt handle cannot be read")]
     ReceiptHandle,
+    #[error(transparent)]
+    TransactionId(#[from] InvalidTransactionId),
     #[error("no receipt handle in the request")]
     NoReceiptHandle,
     #[error("topic {0} does not exist")]
@@ -77,6 +79,7 @@ impl Refusal {
             Self::Filter(_) => Code::IllegalFilterExpression,
             Self::NoMessage | Self::Undecodable(_) => Code::MessageCorrupted,
             Self::ReceiptHandle | Self::NoReceiptHandle => Code::InvalidReceiptHandle,
+            Self::TransactionId(_) => Code::InvalidTransactionId,
             Self::TopicNotFound(_) => Code::TopicNotFound,
             Self::NoReadableQueue => Code::Forbidden,
             Self::NoSuchQueue => Code::BadRequest,
@@ -104,6 +107,7 @@ impl Refusal {
             | Self::Undecodable(_)
             | Self::ReceiptHandle
             | Self::NoReceiptHandle
+            | Self::TransactionId(_)
             | Self::TopicNotFound(_)
             | Self::NoReadableQueue
             | Self::NoSuchQueue

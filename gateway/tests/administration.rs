@@ -8,14 +8,16 @@ use std::sync::{Arc, Mutex};
 use cast::{ScriptedBroker, group, publish};
 use gateway::{AdminFanout, AdminSwitch, Gateway, Shared, TlsConfig, listener};
 use proto::{
+    TransactionId,
     admin::{
         ClusterStatusRequest, ClusterStatusResponse, DescribeTopicRequest, DescribeTopicResponse,
         DigestRequest, DigestResponse, Error, GroupConfig, GroupProgressRequest,
         GroupProgressResponse, GroupStatus, ListConnectionsRequest, ListConnectionsResponse,
         ListGroupsRequest, ListGroupsResponse, ListTopicsRequest, ListTopicsResponse,
-        PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse, QueueInfo,
-        RedriveDeadLettersRequest, RedriveDeadLettersResponse, TopicConfig, TransferLeaderRequest,
-        TransferLeaderResponse,
+        ListTransactionsRequest, ListTransactionsResponse, PutGroupRequest, PutGroupResponse,
+        PutTopicRequest, PutTopicResponse, QueueInfo, RedriveDeadLettersRequest,
+        RedriveDeadLettersResponse, ResolveTransactionRequest, ResolveTransactionResponse,
+        TopicConfig, Transaction, TransferLeaderRequest, TransferLeaderResponse,
         admin_server::{Admin, AdminServer},
         error::Fate,
     },
@@ -109,6 +111,24 @@ impl Admin for Noted {
         Ok(Response::new(Default::default()))
     }
 
+    async fn list_transactions(
+        &self,
+        _: Request<ListTransactionsRequest>,
+    ) -> Answer<ListTransactionsResponse> {
+        let transaction = Transaction { message_id: self.name.into(), ..Default::default() };
+        let transactions = vec![transaction];
+        Ok(Response::new(ListTransactionsResponse { error: None, transactions }))
+    }
+
+    async fn resolve_transaction(
+        &self,
+        _: Request<ResolveTransactionRequest>,
+    ) -> Answer<ResolveTransactionResponse> {
+        let message = format!("asked {}", self.name);
+        let error = Some(Error { fate: Fate::Rejected.into(), message });
+        Ok(Response::new(ResolveTransactionResponse { error }))
+    }
+
     async fn transfer_leader(
         &self,
         _: Request<TransferLeaderRequest>,
@@ -200,6 +220,31 @@ async fn lists_are_merged_and_a_topic_is_found_where_it_is() {
     let request = DescribeTopicRequest { topic: "orders".into() };
     let topic = admin.describe_topic(Request::new(request)).await.expect("an answer").into_inner();
     assert_eq!((topic.error, topic.queues.len()), (None, 1));
+}
+
+#[tokio::test]
+async fn transactions_are_listed_everywhere_and_resolved_where_they_are() {
+    let (directory, _a, _b) = two_groups().await;
+    let admin = AdminFanout::new(directory);
+    let id = |broker: &str, number| {
+        TransactionId { broker: broker.parse().expect("valid"), number }.to_string()
+    };
+    let listed = |request| admin.list_transactions(Request::new(request));
+    let all = listed(ListTransactionsRequest::default()).await.expect("an answer").into_inner();
+    let names: Vec<_> = all.transactions.iter().map(|t| t.message_id.as_str()).collect();
+    assert_eq!((all.error, names), (None, vec!["broker-a", "broker-b"]));
+    let further = ListTransactionsRequest { after: id("broker-b", 7), ..Default::default() };
+    let further = listed(further).await.expect("an answer").into_inner();
+    assert_eq!(further.transactions.len(), 1);
+    assert_eq!(further.transactions[0].message_id, "broker-b");
+
+    for (transaction_id, said) in
+        [(id("broker-b", 7), "asked broker-b"), (String::new(), "the transaction id is empty")]
+    {
+        let request = ResolveTransactionRequest { transaction_id, commit: true };
+        let answer = admin.resolve_transaction(Request::new(request)).await.expect("an answer");
+        assert_eq!(answer.into_inner().error.expect("refused").message, said);
+    }
 }
 
 #[tokio::test]

@@ -189,9 +189,25 @@ async fn commands_and_new_settings_of_the_leader_reach_the_client() {
     let to = ToClient {
         client_id: "client@1".into(),
         command: Some(TelemetryCommand { status: None, command: Some(command.clone()) }),
+        nonce: 7,
     };
-    down.send(Ok(Down { event: Some(down::Event::Command(to)) })).await.expect("open");
+    let to_nobody = ToClient { client_id: "nobody".into(), nonce: 8, ..to.clone() };
+    let unanswered = ToClient { nonce: 0, ..to_nobody.clone() };
+    for to in [to, unanswered, to_nobody] {
+        down.send(Ok(Down { event: Some(down::Event::Command(to)) })).await.expect("open");
+    }
     assert_eq!(conversation.next().await.command, Some(command));
+    let receipts = || {
+        let scene = broker.scene();
+        let said = scene.sessions[0].iter().filter_map(|event| match event {
+            up::Event::Receipt(receipt) => Some((receipt.nonce, receipt.handed)),
+            _ => None,
+        });
+        let said: Vec<_> = said.collect();
+        (said.len() == 2).then_some(said)
+    };
+    let receipts = eventually("the leader hears what became of them", receipts).await;
+    assert_eq!(receipts, [(7, true), (8, false)]);
 
     let changed =
         GroupSettings { group: "billing".into(), fifo: true, backoff: None, exists: true };

@@ -12,7 +12,7 @@ use cast::{
 use futures::StreamExt;
 use gateway::Miss;
 use proto::{
-    ConsumerGroup, QueueId, QueueOffset, ReceiptHandle, hop,
+    ConsumerGroup, QueueId, QueueOffset, ReceiptHandle, TransactionId, hop,
     receipt_handle::group_hash,
     session::up,
     v2::{self, Language, receive_message_response::Content},
@@ -397,4 +397,36 @@ async fn clients_name_themselves() {
     let mut anonymous = client(&access.address).await;
     let answer = anonymous.send_message(send(ORDERS, "m1")).await.expect("an answer");
     assert_eq!(code(answer.get_ref().status.as_ref()), 40017);
+}
+
+/// The end of a transaction by its id.
+fn end(id: &str) -> v2::EndTransactionRequest {
+    v2::EndTransactionRequest {
+        topic: Some(v2::Resource { name: ORDERS.into(), ..Default::default() }),
+        transaction_id: id.into(),
+        resolution: v2::TransactionResolution::Commit.into(),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_transaction_goes_to_the_broker_that_its_id_names() {
+    let (a, b) = (ScriptedBroker::leading("broker-a"), ScriptedBroker::leading("broker-b"));
+    let (a_node, b_node) = (Node::broker(&a).await, Node::broker(&b).await);
+    let (access, directory) = access_point().await;
+    let groups = [("broker-a", &a_node.address), ("broker-b", &b_node.address)];
+    let groups = groups.map(|(name, at)| group(name, 1, Some(at), &[at]));
+    publish(&directory, groups.to_vec(), vec![topic(ORDERS, &["broker-a", "broker-b"])]);
+    // It is repeated when nobody knows what became of it.
+    b.scene().script.push_back(Script::Miss(Miss::Unknown));
+    let id = TransactionId { broker: name("broker-b"), number: 7 }.to_string();
+    let mut producer = client(&access.address).await;
+    let answer = producer.end_transaction(from_client(end(&id))).await.expect("an answer");
+    assert_eq!(code(answer.get_ref().status.as_ref()), 20000);
+    assert_eq!(b.scene().ends, [end(&id), end(&id)]);
+    assert!(a.scene().ends.is_empty());
+    for blank in ["", "something"] {
+        let answer = producer.end_transaction(from_client(end(blank))).await.expect("an answer");
+        assert_eq!(code(answer.get_ref().status.as_ref()), 40008);
+    }
 }

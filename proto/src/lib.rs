@@ -15,6 +15,7 @@ pub mod position;
 pub mod receipt_handle;
 mod send_message;
 pub mod text;
+pub mod transaction_id;
 
 pub use clock::Timestamp;
 pub use filter::{Filter, InvalidFilter, TagFilter, tag_hash};
@@ -25,6 +26,7 @@ pub use name::{
 pub use position::{Queue, QueueId, QueueOffset};
 pub use receipt_handle::{InvalidReceiptHandle, ReceiptHandle};
 pub use send_message::SendMessageRequest;
+pub use transaction_id::{InvalidTransactionId, TransactionId};
 
 /// `apache.rocketmq.v2`: what the official clients speak.
 pub mod v2 {

@@ -5,9 +5,12 @@
 //! panic. Message bytes come last and are neither copied in nor copied out.
 
 mod offsets;
+mod transactions;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
 use proto::{InvalidName, QueueId, QueueOffset, Timestamp, v2};
+
+pub(crate) use transactions::{verdict_byte, verdict_of};
 
 use super::{
     Ack, Again, Append, Backoff, ChangeInvisible, Command, GroupConfig, Handle, NewMessage, Pick,
@@ -30,6 +33,10 @@ pub(super) mod tag {
     pub(in super::super) const POP_FIFO: u8 = 20;
     pub(in super::super) const DEAD_LETTER: u8 = 21;
     pub(in super::super) const REDRIVE: u8 = 22;
+    pub(super) const APPEND_HALF: u8 = 40;
+    pub(super) const END_TRANSACTION: u8 = 41;
+    pub(super) const CHECK_TRANSACTIONS: u8 = 42;
+    pub(super) const PARK_TRANSACTIONS: u8 = 43;
 }
 
 /// Kinds of retry policy. Persisted.
@@ -88,6 +95,10 @@ impl Command {
             Self::PopFifo(c) => ordered_codec::pop_fifo(&mut out, c),
             Self::DeadLetter(c) => ordered_codec::dead_letter(&mut out, c),
             Self::Redrive(c) => ordered_codec::redrive(&mut out, c),
+            Self::AppendHalf(c) => return transactions::append_half(out, c),
+            Self::EndTransaction(c) => transactions::end_transaction(&mut out, c),
+            Self::CheckTransactions(c) => transactions::check_transactions(&mut out, c),
+            Self::ParkTransactions(c) => transactions::park_transactions(&mut out, c),
         }
         vec![out.freeze()]
     }
@@ -113,6 +124,10 @@ impl Command {
             tag::POP_FIFO => Self::PopFifo(input.pop_fifo()?),
             tag::DEAD_LETTER => Self::DeadLetter(input.dead_letter()?),
             tag::REDRIVE => Self::Redrive(input.redrive()?),
+            tag::APPEND_HALF => Self::AppendHalf(input.append_half()?),
+            tag::END_TRANSACTION => Self::EndTransaction(input.end_transaction()?),
+            tag::CHECK_TRANSACTIONS => Self::CheckTransactions(input.check_transactions()?),
+            tag::PARK_TRANSACTIONS => Self::ParkTransactions(input.park_transactions()?),
             tag => return Err(DecodeError::UnknownTag { tag }),
         };
         input.end(command)
@@ -187,21 +202,26 @@ fn append(mut out: BytesMut, c: &Append) -> Vec<Bytes> {
     out.put_u32(c.queue.0);
     out.put_u16(count_u16(c.messages.len()));
     for message in &c.messages {
-        out.put_u32(u32::try_from(message.bytes.len()).expect("a message is below 4 GiB"));
-        out.put_u64(message.tag_hash);
-        out.put_u8(message.dedupe.is_some().into());
-        if let Some(key) = message.dedupe {
-            out.put_u128(key);
-        }
-        out.put_u8(count_u8(message.key_hashes.len()));
-        for hash in &message.key_hashes {
-            out.put_u64(*hash);
-        }
+        put_message_header(&mut out, message);
     }
     let mut parts = Vec::with_capacity(1 + c.messages.len());
     parts.push(out.freeze());
     parts.extend(c.messages.iter().map(|m| m.bytes.clone()));
     parts
+}
+
+/// Everything about a message but its bytes.
+fn put_message_header(out: &mut BytesMut, message: &NewMessage) {
+    out.put_u32(u32::try_from(message.bytes.len()).expect("a message is below 4 GiB"));
+    out.put_u64(message.tag_hash);
+    out.put_u8(message.dedupe.is_some().into());
+    if let Some(key) = message.dedupe {
+        out.put_u128(key);
+    }
+    out.put_u8(count_u8(message.key_hashes.len()));
+    for hash in &message.key_hashes {
+        out.put_u64(*hash);
+    }
 }
 
 fn pop(out: &mut BytesMut, c: &Pop) {

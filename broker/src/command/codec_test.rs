@@ -87,6 +87,12 @@ fn reset_to() -> impl Strategy<Value = ResetTo> {
     prop_oneof![Just(ResetTo::Begin), Just(ResetTo::End), offset().prop_map(ResetTo::Offset)]
 }
 
+prop_compose! {
+    fn orphan()(transaction: u64, checks: u32) -> Orphan {
+        Orphan { transaction, checks }
+    }
+}
+
 fn command() -> impl Strategy<Value = Command> {
     let group_config = (any::<bool>(), any::<u32>(), few(any::<u64>())).prop_map(
         |(fifo, max_attempts, steps_ms)| GroupConfig {
@@ -137,6 +143,20 @@ fn command() -> impl Strategy<Value = Command> {
         (group(), topic(), queue(), any::<u64>()).prop_map(|(group, topic, queue, reset)| {
             Command::FollowReset(FollowReset { group, topic, queue, reset })
         }),
+        (topic(), queue(), client(), any::<u64>(), new_message()).prop_map(
+            |(topic, queue, client, first_check_ms, message)| {
+                Command::AppendHalf(AppendHalf { topic, queue, client, first_check_ms, message })
+            }
+        ),
+        (any::<u64>(), any::<bool>(), any::<bool>()).prop_map(|(transaction, commit, admin)| {
+            let verdict = if commit { Verdict::Commit } else { Verdict::Rollback };
+            let by = if admin { Resolver::Administrator } else { Resolver::Producer };
+            Command::EndTransaction(EndTransaction { transaction, verdict, by })
+        }),
+        (any::<u64>(), few(orphan())).prop_map(|(next_ms, orphans)| {
+            Command::CheckTransactions(CheckTransactions { next_ms, orphans })
+        }),
+        few(orphan()).prop_map(|orphans| Command::ParkTransactions(ParkTransactions { orphans })),
     ]
 }
 
@@ -162,7 +182,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_do_no_harm(tag in 0..10_u8, bytes: Vec<u8>) {
+    fn arbitrary_bytes_do_no_harm(tag in prop_oneof![0..10_u8, 40..44_u8], bytes: Vec<u8>) {
         let _either_way = Command::decode([&[tag], &bytes[..]].concat().into());
     }
 
@@ -332,6 +352,39 @@ fn golden_offsets() {
     check(
         &Command::FollowReset(FollowReset { group, topic, queue, reset: 4 }),
         "34 0001 67 0001 74 00000002 0000000000000004",
+    );
+}
+
+#[test]
+fn golden_transactions() {
+    let message = NewMessage {
+        tag_hash: 5,
+        key_hashes: vec![6],
+        dedupe: Some(7),
+        bytes: Bytes::from_static(b"one"),
+    };
+    check(
+        &Command::AppendHalf(AppendHalf {
+            topic: "t".parse().unwrap(),
+            queue: QueueId(2),
+            client: "c".parse().unwrap(),
+            first_check_ms: 6,
+            message,
+        }),
+        "28 0001 74 00000002 0001 63 0000000000000006 \
+         00000003 0000000000000005 01 00000000000000000000000000000007 01 0000000000000006 6f6e65",
+    );
+    let end = |verdict, by| Command::EndTransaction(EndTransaction { transaction: 7, verdict, by });
+    check(&end(Verdict::Commit, Resolver::Producer), "29 0000000000000007 01 00");
+    check(&end(Verdict::Rollback, Resolver::Administrator), "29 0000000000000007 02 01");
+    let orphans = vec![Orphan { transaction: 7, checks: 2 }];
+    check(
+        &Command::CheckTransactions(CheckTransactions { next_ms: 3, orphans: orphans.clone() }),
+        "2a 0000000000000003 0001 0000000000000007 00000002",
+    );
+    check(
+        &Command::ParkTransactions(ParkTransactions { orphans }),
+        "2b 0001 0000000000000007 00000002",
     );
 }
 

@@ -11,6 +11,7 @@ mod offsets;
 mod ordered;
 mod ordered_codec;
 mod outcome;
+mod transactions;
 
 use bytes::Bytes;
 use proto::{BrokerName, ClientId, ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic, v2};
@@ -18,6 +19,7 @@ use proto::{BrokerName, ClientId, ConsumerGroup, QueueId, QueueOffset, Timestamp
 pub use codec::DecodeError;
 pub(crate) use codec::{
     decode_group_config, decode_topic_config, encode_group_config, encode_topic_config,
+    verdict_byte, verdict_of,
 };
 pub use offsets::{CommitOffset, FollowReset, ResetOffsets, ResetTo};
 pub(crate) use ordered::dead_letter_placement;
@@ -26,6 +28,9 @@ pub use ordered::{
     dead_letter_topic, is_dead_letter_topic,
 };
 pub use outcome::{AckOutcome, Effect, Granted, Outcome, Placed, QueueReset, Rejection};
+pub use transactions::{
+    AppendHalf, CheckTransactions, EndTransaction, Orphan, ParkTransactions, Resolver, Verdict,
+};
 
 /// A change of the state, as proposed. Whether and how it takes effect is decided when it is
 /// applied, and told by its [`Outcome`].
@@ -45,6 +50,10 @@ pub enum Command {
     PopFifo(PopFifo),
     DeadLetter(DeadLetter),
     Redrive(Redrive),
+    AppendHalf(AppendHalf),
+    EndTransaction(EndTransaction),
+    CheckTransactions(CheckTransactions),
+    ParkTransactions(ParkTransactions),
 }
 
 /// Creates a topic, or replaces its settings. Answered by [`Outcome::TopicPut`].

@@ -52,6 +52,30 @@ pub enum Outcome {
         /// Where the next one goes on.
         next: QueueOffset,
     },
+    /// To `AppendHalf`.
+    HalfAppended {
+        /// Log time of the entry that carries the command.
+        stamp: Timestamp,
+        /// Names the transaction within the broker group, for ever.
+        transaction: u64,
+        /// It had been appended before, by an earlier attempt of the same send.
+        repeated: bool,
+    },
+    /// To `EndTransaction`.
+    TransactionEnded {
+        /// It had ended so before.
+        repeated: bool,
+    },
+    /// To `CheckTransactions`.
+    TransactionsChecked {
+        /// Checks that count.
+        count: u32,
+    },
+    /// To `ParkTransactions`.
+    TransactionsParked {
+        /// Transactions that were given up.
+        count: u32,
+    },
     /// To `PutGroup` and `FollowReset`.
     Done,
     /// To any command: it changed nothing.
@@ -136,6 +160,16 @@ pub enum Rejection {
     OffsetReset { to: QueueOffset },
     #[error("dead letters up to {next} were put back already")]
     StaleRedrive { next: QueueOffset },
+    #[error("no such transaction, or it ended long ago")]
+    TransactionNotFound,
+    #[error("the transaction was committed before")]
+    TransactionCommitted,
+    #[error("the transaction was rolled back before")]
+    TransactionRolledBack,
+    #[error("the transaction was given up after its last check; an administrator must resolve it")]
+    TransactionParked,
+    #[error("more than {max} unresolved transactions in this broker group")]
+    TooManyTransactions { max: u32 },
     #[error("the offsets to hand out are not ascending within their range")]
     BadPick,
 }
@@ -149,6 +183,8 @@ pub enum Effect {
     Visible { group: ConsumerGroup, topic: Topic, queue: QueueId, at: Timestamp },
     /// A consumer group was put somewhere else in a queue.
     Reset { group: ConsumerGroup, topic: Topic, queue: QueueId, at: Timestamp },
+    /// A transaction is to be asked about at `at` unless it has ended by then.
+    Orphaned { at: Timestamp },
     /// A topic was created or changed.
     TopicChanged { topic: Topic },
     /// A consumer group was created or changed.

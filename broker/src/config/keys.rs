@@ -59,6 +59,16 @@ pub(super) const KEYS: &[Key] = &[
     key("limits.send_bytes", "Bytes of sends in progress; more get TOO_MANY_REQUESTS."),
     key("limits.receive_bytes", "Bytes of deliveries in progress; more get TOO_MANY_REQUESTS."),
     key("limits.clients", "Clients that the leader keeps a registration of."),
+    key(
+        "transaction.timeout",
+        "How long a producer is left alone before it is asked about a transaction that it has\nnot ended. A message may ask for another time.",
+    ),
+    key("transaction.check_interval", "Between two questions about one transaction."),
+    key(
+        "transaction.check_max",
+        "Questions about one transaction; then it is given up and left to an administrator.",
+    ),
+    key("transaction.max_age", "A transaction that is older is given up, asked about or not."),
     key("shutdown.forward_for", "On SIGTERM: how long to go on forwarding after the hand-over."),
     key("shutdown.finish_within", "On SIGTERM: how long calls in progress may take."),
     key("tracing.filter", "Which log lines: error, warn, info, debug, trace, or per module."),

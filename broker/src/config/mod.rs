@@ -50,6 +50,7 @@ pub struct Config {
     pub log: LogConfig,
     pub tls: TlsFiles,
     pub limits: Limits,
+    pub transaction: TransactionConfig,
     pub shutdown: ShutdownConfig,
     pub tracing: TracingConfig,
 }
@@ -124,6 +125,19 @@ pub struct Limits {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the documentation users read is in keys.rs, one line a key")]
+pub struct TransactionConfig {
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub check_interval: Duration,
+    pub check_max: u32,
+    #[serde(with = "humantime_serde")]
+    pub max_age: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the documentation users read is in keys.rs, one line a key")]
 pub struct ShutdownConfig {
     #[serde(with = "humantime_serde")]
     pub forward_for: Duration,
@@ -181,6 +195,13 @@ impl Default for Config {
                 send_bytes: Size::mib(64),
                 receive_bytes: Size::mib(256),
                 clients: 100_000,
+            },
+            // RocketMQ's, but for the last, which it does not have.
+            transaction: TransactionConfig {
+                timeout: Duration::from_secs(6),
+                check_interval: Duration::from_secs(30),
+                check_max: 15,
+                max_age: Duration::from_hours(72),
             },
             shutdown: ShutdownConfig {
                 forward_for: Duration::from_millis(500),

@@ -1,6 +1,6 @@
 //! Relations between settings, each refused with the values that break it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use proto::BrokerName;
 
@@ -10,6 +10,8 @@ use super::{Config, ConfigError, units::check_address};
 const HEARTBEATS_PER_ELECTION: u32 = 2;
 const MOST_WORKERS: usize = 1024;
 const MOST_QUEUES: u32 = 1024;
+/// Every question is a record in the log.
+const SHORTEST_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Config {
     /// Checks what a single field's type cannot say.
@@ -97,6 +99,11 @@ impl Config {
     }
 
     fn check_timing(&self) -> Result<(), ConfigError> {
+        if self.transaction.check_interval < SHORTEST_CHECK_INTERVAL {
+            let found = format!("{:?}", self.transaction.check_interval);
+            let why = format!("must be at least {SHORTEST_CHECK_INTERVAL:?}");
+            return Err(invalid("transaction.check_interval", &found, why));
+        }
         let raft = &self.raft;
         if raft.heartbeat_interval.is_zero() {
             return Err(invalid("raft.heartbeat_interval", "0", "must be longer".into()));

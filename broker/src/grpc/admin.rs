@@ -7,17 +7,18 @@ use std::{
 };
 
 use proto::{
-    BrokerName, ConsumerGroup, Topic,
+    BrokerName, ConsumerGroup, Topic, TransactionId,
     admin::{
         ClusterStatusRequest, ClusterStatusResponse, Connection, DescribeTopicRequest,
         DescribeTopicResponse, DigestRequest, DigestResponse, Error as WireError,
         ExponentialBackoff, GroupConfig, GroupProgressRequest, GroupProgressResponse, GroupStatus,
         ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse,
-        ListTopicsRequest, ListTopicsResponse, NodeStatus, Placement, PutGroupRequest,
-        PutGroupResponse, PutTopicRequest, PutTopicResponse, QueueInfo, QueueProgress,
-        RedriveDeadLettersRequest, RedriveDeadLettersResponse, TopicConfig, TopicInfo,
-        TransferLeaderRequest, TransferLeaderResponse, admin_server::Admin,
-        error::Fate as WireFate,
+        ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse,
+        NodeStatus, Placement, PutGroupRequest, PutGroupResponse, PutTopicRequest,
+        PutTopicResponse, QueueInfo, QueueProgress, RedriveDeadLettersRequest,
+        RedriveDeadLettersResponse, ResolveTransactionRequest, ResolveTransactionResponse,
+        TopicConfig, TopicInfo, Transaction, TransferLeaderRequest, TransferLeaderResponse,
+        admin_server::Admin, error::Fate as WireFate,
     },
     v2::{MessageType, Permission},
 };
@@ -27,7 +28,7 @@ use tonic::{Request, Response, Status};
 use super::{local::miss, status};
 use crate::{
     Error, Fate, command,
-    ops::{Broker, GroupSpec, TopicSpec},
+    ops::{Broker, GroupSpec, ListedTransaction, TopicSpec},
     sessions::Client,
 };
 
@@ -129,6 +130,22 @@ fn connection(id: &proto::ClientId, client: &Client, now: Instant) -> Connection
         group: client.group.as_ref().map(ToString::to_string).unwrap_or_default(),
         topics: topics.collect(),
         last_seen_ms_ago: proto::clock::millis(silent),
+    }
+}
+
+fn transaction_to(listed: ListedTransaction) -> Transaction {
+    let ListedTransaction { id, transaction, message } = listed;
+    let system = message.and_then(|message| message.system_properties);
+    Transaction {
+        transaction_id: id.to_string(),
+        topic: transaction.topic.to_string(),
+        message_id: system.map(|system| system.message_id).unwrap_or_default(),
+        client_id: transaction.client.to_string(),
+        born_ms: transaction.born.0,
+        checks: transaction.checks,
+        next_check_ms: if transaction.parked { 0 } else { transaction.next_check.0 },
+        parked: transaction.parked,
+        message_bytes: transaction.len.into(),
     }
 }
 
@@ -306,6 +323,46 @@ impl Admin for LocalAdmin {
         connections.sort_by(|a, b| a.client_id.cmp(&b.client_id));
         let conflicts = clients.conflicts().iter().map(ToString::to_string).collect();
         Ok(Response::new(ListConnectionsResponse { error: None, connections, conflicts }))
+    }
+
+    async fn list_transactions(
+        &self,
+        request: Request<ListTransactionsRequest>,
+    ) -> Result<Response<ListTransactionsResponse>, Status> {
+        self.leading()?;
+        let outcome = async {
+            let ListTransactionsRequest { topic, parked_only, after } = request.into_inner();
+            let topic = (!topic.is_empty()).then(|| topic.parse::<Topic>()).transpose()?;
+            let after = match after.as_str() {
+                "" => 0,
+                id => id.parse::<TransactionId>()?.number,
+            };
+            self.broker.list_transactions(topic.as_ref(), parked_only, after, deadline()).await
+        };
+        Ok(Response::new(match outcome.await {
+            Ok(found) => ListTransactionsResponse {
+                error: None,
+                transactions: found.into_iter().map(transaction_to).collect(),
+            },
+            Err(error) => {
+                ListTransactionsResponse { error: Some(told(&error)?), ..Default::default() }
+            }
+        }))
+    }
+
+    async fn resolve_transaction(
+        &self,
+        request: Request<ResolveTransactionRequest>,
+    ) -> Result<Response<ResolveTransactionResponse>, Status> {
+        self.leading()?;
+        let ResolveTransactionRequest { transaction_id, commit } = request.into_inner();
+        let verdict = if commit { command::Verdict::Commit } else { command::Verdict::Rollback };
+        let outcome = self.broker.resolve_transaction(&transaction_id, verdict, deadline()).await;
+        let error = match outcome {
+            Ok(()) => None,
+            Err(error) => Some(told(&error)?),
+        };
+        Ok(Response::new(ResolveTransactionResponse { error }))
     }
 
     async fn cluster_status(

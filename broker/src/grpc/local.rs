@@ -8,9 +8,10 @@ use proto::{
     session::GroupSettings,
     v2::{
         AckMessageRequest, AckMessageResponse, ChangeInvisibleDurationRequest,
-        ChangeInvisibleDurationResponse, GetOffsetRequest, GetOffsetResponse, PullMessageRequest,
-        QueryOffsetRequest, QueryOffsetResponse, ReceiveMessageRequest, SendMessageResponse,
-        UpdateOffsetRequest, UpdateOffsetResponse,
+        ChangeInvisibleDurationResponse, EndTransactionRequest, EndTransactionResponse,
+        GetOffsetRequest, GetOffsetResponse, PullMessageRequest, QueryOffsetRequest,
+        QueryOffsetResponse, ReceiveMessageRequest, SendMessageResponse, UpdateOffsetRequest,
+        UpdateOffsetResponse,
     },
 };
 use tracing::error;
@@ -151,6 +152,14 @@ impl Local for Edge {
     ) -> Result<Vec<ClientId>, Miss> {
         self.broker.leading().map_err(|error| miss(&error))?;
         Ok(self.broker.clients().pulling(group, topic))
+    }
+
+    async fn end_transaction(
+        &self,
+        caller: &Caller,
+        request: EndTransactionRequest,
+    ) -> Result<EndTransactionResponse, Miss> {
+        self.end(caller, request).await
     }
 
     async fn describe_topic(

@@ -3,6 +3,7 @@
 mod ack_message;
 mod admin;
 mod change_invisible_duration;
+mod end_transaction;
 mod local;
 mod offsets;
 mod pull_message;

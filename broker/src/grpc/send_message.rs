@@ -27,7 +27,8 @@ fn stored(sent: Vec<Sent>) -> SendMessageResponse {
     let entry = |sent: Sent| SendResultEntry {
         status: Some(status::ok()),
         message_id: sent.message_id,
-        offset: i64::try_from(sent.offset.0).unwrap_or(i64::MAX),
+        offset: sent.offset.map_or(0, |offset| i64::try_from(offset.0).unwrap_or(i64::MAX)),
+        transaction_id: sent.transaction.map(|id| id.to_string()).unwrap_or_default(),
         ..Default::default()
     };
     SendMessageResponse {

@@ -20,6 +20,7 @@ use super::local::miss;
 use crate::{
     Error,
     ops::{Broker, LONGEST_LOOK_UP},
+    sessions::SessionId,
 };
 
 /// Messages on their way to an access point that does not read.
@@ -126,7 +127,9 @@ async fn converse(
     down: mpsc::Sender<Result<Down, Status>>,
 ) {
     let mut clients = HashSet::new();
-    follow(&broker, incoming, &down, &mut clients).await;
+    let session = broker.couriers.open(down.clone());
+    follow(&broker, session, incoming, &down, &mut clients).await;
+    broker.couriers.close(session);
     if !clients.is_empty() && broker.leading().is_ok() && !*broker.stopping().borrow() {
         // Its answers to receive calls may have died with it.
         broker.doubt(clients);
@@ -135,6 +138,7 @@ async fn converse(
 
 async fn follow(
     broker: &Arc<Broker>,
+    session: SessionId,
     mut incoming: Streaming<Up>,
     down: &mpsc::Sender<Result<Down, Status>>,
     clients: &mut HashSet<ClientId>,
@@ -145,7 +149,7 @@ async fn follow(
     loop {
         tokio::select! {
             said = incoming.message() => match said {
-                Ok(Some(up)) => hear(broker, up, clients),
+                Ok(Some(up)) => hear(broker, session, up, clients),
                 Ok(None) => return,
                 Err(error) => {
                     debug!(%error, "session with an access point broke");
@@ -182,17 +186,25 @@ async fn follow(
     }
 }
 
-fn hear(broker: &Arc<Broker>, up: Up, clients: &mut HashSet<ClientId>) {
+fn hear(broker: &Arc<Broker>, session: SessionId, up: Up, clients: &mut HashSet<ClientId>) {
     let now = Instant::now();
     match up.event {
         Some(up::Event::Hello(hello)) => {
             debug!(access_point = %hello.access_point, "session opened");
         }
         Some(up::Event::Client(client)) => {
-            clients.extend(client.client_id.parse::<ClientId>());
+            if let Ok(id) = client.client_id.parse::<ClientId>() {
+                clients.insert(id.clone());
+                broker.couriers.met(session, id);
+            }
             for conflict in broker.clients().announce(&client, now) {
                 warn!(%conflict, "conflicting subscriptions");
             }
+            // A producer can be asked about transactions.
+            broker.view().check_alarm().ring();
+        }
+        Some(up::Event::Receipt(receipt)) => {
+            broker.couriers.receipt(receipt.nonce, receipt.handed);
         }
         Some(up::Event::Alive(alive)) => {
             let mut clients = broker.clients();
@@ -202,6 +214,9 @@ fn hear(broker: &Arc<Broker>, up: Up, clients: &mut HashSet<ClientId>) {
         }
         Some(up::Event::Gone(gone)) => {
             clients.remove(gone.client_id.as_str());
+            if let Ok(id) = gone.client_id.parse() {
+                broker.couriers.left(session, &id);
+            }
             depart(broker, &gone, now);
         }
         Some(up::Event::Lost(lost)) => broker.doubt(lost.client_id.parse::<ClientId>()),

@@ -63,6 +63,7 @@ fn code(error: &Error) -> Code {
         Error::Handle(_) | Error::ForeignHandle(_) | Error::StaleHandle => {
             Code::InvalidReceiptHandle
         }
+        Error::TransactionId(_) | Error::ForeignTransaction(_) => Code::InvalidTransactionId,
         Error::NoClientId => Code::ClientIdRequired,
         Error::TopicNotFound(_) => Code::TopicNotFound,
         Error::NotWritable(_) | Error::NotReadable(_) => Code::Forbidden,
@@ -139,6 +140,11 @@ fn rejection_code(rejection: Rejection) -> Code {
         Rejection::TooManyQueues { .. }
         | Rejection::TooManyTopics { .. }
         | Rejection::TooManyGroups { .. } => Code::Forbidden,
+        Rejection::TransactionNotFound
+        | Rejection::TransactionCommitted
+        | Rejection::TransactionRolledBack
+        | Rejection::TransactionParked => Code::InvalidTransactionId,
+        Rejection::TooManyTransactions { .. } => Code::TooManyRequests,
         // The leader made the command: its fault, not the client's.
         Rejection::BadPick => Code::InternalServerError,
     }

@@ -7,7 +7,7 @@
 //!
 //! | family | records |
 //! |---|---|
-//! | [`Family::State`] | [`frontier`], [`membership`], [`topic`], [`consumer_group`], [`queue_head`], [`progress`], [`in_flight`], [`dead_letter`], [`redrive`], [`reset`] |
+//! | [`Family::State`] | [`frontier`], [`membership`], [`topic`], [`consumer_group`], [`queue_head`], [`progress`], [`in_flight`], [`dead_letter`], [`redrive`], [`reset`], [`half`], [`resolution`] |
 //! | [`Family::Queue`] | [`consume_queue`] |
 //! | [`Family::Dedupe`] | [`dedupe`] |
 //! | [`Family::KeyLog`] | [`key_log`] |
@@ -21,6 +21,7 @@ pub mod consumer_group;
 pub mod dead_letter;
 pub mod dedupe;
 pub mod frontier;
+pub mod half;
 mod ids;
 pub mod in_flight;
 pub mod key_log;
@@ -31,6 +32,7 @@ pub mod progress;
 pub mod queue_head;
 pub mod redrive;
 pub mod reset;
+pub mod resolution;
 mod rocks;
 mod text;
 pub mod topic;
@@ -146,6 +148,8 @@ mod prefix {
     pub(super) const RESET: u8 = 0x28;
     pub(super) const DEAD_LETTER: u8 = 0x10;
     pub(super) const REDRIVE: u8 = 0x11;
+    pub(super) const HALF: u8 = 0x20;
+    pub(super) const RESOLUTION: u8 = 0x21;
 }
 
 /// Why the store failed.

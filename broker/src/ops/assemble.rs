@@ -54,6 +54,19 @@ impl Broker {
         let place = Place { topic, queue, offset: entry.offset };
         Ok(place_in(self, &place, Some(entry.visible), message))
     }
+
+    /// A half message, which is in no queue, as its producer is shown it.
+    pub(super) fn half(
+        &self,
+        topic: &Topic,
+        queue: QueueId,
+        born: Timestamp,
+        message: v2::Message,
+    ) -> v2::Message {
+        // Some clients insist on an offset.
+        let place = Place { topic, queue, offset: QueueOffset(0) };
+        place_in(self, &place, Some(born), message)
+    }
 }
 
 /// What the server knows of a message, whoever gets it.

@@ -5,6 +5,7 @@
 
 mod ack;
 mod admin;
+mod alarm;
 mod assemble;
 mod dead_letter;
 mod doubt;
@@ -12,12 +13,15 @@ mod groups;
 mod invisible;
 mod judge;
 mod offsets;
+mod orphans;
 mod pick;
 mod pull;
 mod queries;
 mod receive;
 mod send;
+mod send_half;
 mod topics;
+mod transactions;
 mod view;
 
 use std::{
@@ -35,11 +39,14 @@ use tokio::sync::watch;
 
 pub use ack::Acknowledged;
 pub use admin::{GroupSpec, QueueProgress, QueueRange, TopicSpec};
+pub use alarm::Alarm;
 pub use offsets::Spot;
+pub use orphans::{Asked, Unheard};
 pub use pull::{Misplaced, Pull, Pulled, pulling_time};
 pub use queries::{Answer, Found, Query, Question, Track};
 pub use receive::{Delivered, Delivery, Poll, Taking, invisible_duration, polling_time};
 pub use send::Sent;
+pub use transactions::ListedTransaction;
 pub use view::{Signals, View};
 
 use crate::{
@@ -48,7 +55,7 @@ use crate::{
     delivery::{Budget, Lanes, Readers, Waiting},
     filter::Compiled,
     metrics::Metrics,
-    sessions::Clients,
+    sessions::{Clients, Couriers},
     state::Machine,
 };
 
@@ -80,6 +87,8 @@ pub struct Settings {
     pub auto_create_queues: u32,
     /// Rules for messages.
     pub rules: Rules,
+    /// When producers are asked about transactions that they have not ended.
+    pub transactions: TransactionSettings,
     /// Receive calls that wait at a time.
     pub long_polls: usize,
     /// Bytes of sends in progress.
@@ -88,6 +97,19 @@ pub struct Settings {
     pub receive_bytes: usize,
     /// Clients registered.
     pub clients: usize,
+}
+
+/// When producers are asked about transactions that they have not ended.
+#[derive(Debug, Clone, Copy)]
+pub struct TransactionSettings {
+    /// Before the first time, unless the message says otherwise.
+    pub timeout: Duration,
+    /// Between two times.
+    pub check_interval: Duration,
+    /// How often; then the transaction is given up.
+    pub check_max: u32,
+    /// An older transaction is given up, however often it was asked about.
+    pub max_age: Duration,
 }
 
 /// One replica of a broker group, as the edge sees it.
@@ -103,6 +125,7 @@ pub struct Broker {
     pub(crate) send_budget: Arc<Budget>,
     pub(crate) receive_budget: Arc<Budget>,
     pub(crate) filters: Compiled,
+    pub(crate) couriers: Couriers,
     clients: Mutex<Clients>,
     doubts: Mutex<doubt::Doubts>,
     role: watch::Receiver<Role>,
@@ -128,6 +151,7 @@ impl Broker {
             readers: view.readers(),
             lanes: Lanes::default(),
             filters: Compiled::default(),
+            couriers: Couriers::default(),
             turn: AtomicU32::new(0),
             stopping: watch::Sender::new(false),
             settings,

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use md5::{Digest, Md5};
 use proto::{
-    ClientId, InvalidMessage, QueueId, QueueOffset, SendMessageRequest, Topic,
+    ClientId, InvalidMessage, QueueId, QueueOffset, SendMessageRequest, Topic, TransactionId,
     clock::wall_now,
     message, tag_hash, v2,
     v2::{MessageType, Permission},
@@ -23,8 +23,10 @@ use crate::{
 pub struct Sent {
     /// The client's own id of it.
     pub message_id: String,
-    /// Its place in its queue; final.
-    pub offset: QueueOffset,
+    /// Its place in its queue; final. None while the message is in no queue.
+    pub offset: Option<QueueOffset>,
+    /// Transactional messages only.
+    pub transaction: Option<TransactionId>,
 }
 
 impl Broker {
@@ -46,11 +48,17 @@ impl Broker {
         check_topic(&topic, &config, &messages)?;
 
         let queue = self.queue_for(&messages, config.queues);
-        let new = messages
+        let mut new: Vec<NewMessage> = messages
             .iter()
             .zip(request.messages)
             .map(|(message, bytes)| new_message(client, &topic, message, bytes))
             .collect();
+        if message::message_type(&messages[0]) == MessageType::Transaction {
+            assert_eq!(new.len(), 1, "a transactional message was checked to be alone");
+            let new = new.remove(0);
+            let sent = self.send_half(client, (topic, queue), &messages[0], new, deadline).await?;
+            return Ok(vec![sent]);
+        }
         let command = Command::Append(Append { topic, queue, messages: new });
         let parts = command.encode();
         drop(command);
@@ -63,7 +71,11 @@ impl Broker {
         Ok(messages
             .into_iter()
             .zip(placed)
-            .map(|(message, place)| Sent { message_id: id_of(message), offset: place.offset })
+            .map(|(message, place)| Sent {
+                message_id: id_of(message),
+                offset: Some(place.offset),
+                transaction: None,
+            })
             .collect())
     }
 
@@ -85,7 +97,7 @@ fn check_topic(topic: &Topic, config: &TopicConfig, messages: &[v2::Message]) ->
     for message in messages {
         message::check_type(message, &config.accepts)?;
         let kind = message::message_type(message);
-        if kind != MessageType::Normal {
+        if !matches!(kind, MessageType::Normal | MessageType::Transaction) {
             return Err(Error::unsupported_type(kind));
         }
         // One byte counts the keys of a message in the log, and its id is one of them.

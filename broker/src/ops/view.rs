@@ -7,14 +7,20 @@ use proto::{ClientId, ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic, v2}
 use raft::{LogOffset, Reader};
 use tokio::sync::{broadcast, watch};
 
-use super::pick::{Entry, Overdue, Queues};
+use super::{
+    alarm::Alarm,
+    pick::{Entry, Overdue, Queues},
+};
 use crate::{
     Error,
     command::{Effect, GroupConfig, Rejection, TopicConfig},
     delivery::{Place, Readers, Waiting},
     kv,
     kv::reset::Reset,
-    state::{Backlog, Consumption, Holding, QueueEntry, QueueProgress, SharedState, State},
+    state::{
+        Backlog, Consumption, Holding, QueueEntry, QueueProgress, SharedState, State, Transaction,
+        Unresolved,
+    },
 };
 
 /// Changes of consumer groups that an access point may be behind by.
@@ -27,6 +33,7 @@ pub struct Signals {
     readers: Arc<Readers>,
     topics: watch::Sender<u64>,
     groups: broadcast::Sender<ConsumerGroup>,
+    checks: Alarm,
 }
 
 impl Signals {
@@ -34,7 +41,7 @@ impl Signals {
     pub fn new(waiting: Arc<Waiting>, readers: Arc<Readers>) -> Arc<Self> {
         let topics = watch::Sender::new(0);
         let groups = broadcast::Sender::new(GROUP_CHANGES_KEPT);
-        Arc::new(Signals { waiting, readers, topics, groups })
+        Arc::new(Signals { waiting, readers, topics, groups, checks: Alarm::default() })
     }
 
     /// Passes on what an apply did.
@@ -54,6 +61,7 @@ impl Signals {
                     self.waiting.due_at(&place, *at);
                     self.readers.call(topic, *queue);
                 }
+                Effect::Orphaned { at } => self.checks.due(*at),
                 Effect::TopicChanged { .. } => self.topics.send_modify(|count| *count += 1),
                 // Nobody may be listening.
                 Effect::GroupChanged { group } => drop(self.groups.send(group.clone())),
@@ -168,6 +176,52 @@ impl View {
     /// Log time: the stamp of the last entry applied here.
     pub fn log_time(&self) -> Timestamp {
         self.state.read().log_time()
+    }
+
+    /// A transaction that has not ended.
+    pub fn transaction(&self, number: u64) -> Option<Transaction> {
+        self.state.read().transaction(number)
+    }
+
+    /// The topic of a transaction that has not ended, or ended lately.
+    pub fn transaction_topic(&self, number: u64) -> Option<Topic> {
+        self.state.read().transaction_topic(number).cloned()
+    }
+
+    /// Transactions after a number that have not ended; see [`State::transactions`].
+    pub fn transactions(
+        &self,
+        topic: Option<&Topic>,
+        parked_only: bool,
+        after: u64,
+        most: usize,
+    ) -> Vec<Transaction> {
+        self.state.read().transactions(topic, parked_only, after, most)
+    }
+
+    /// How many transactions have not ended.
+    pub fn unresolved(&self) -> Unresolved {
+        self.state.read().unresolved()
+    }
+
+    /// Transactions of wanted topics whose producers are to be asked at `now`.
+    pub fn checks_due(
+        &self,
+        now: Timestamp,
+        most: usize,
+        wanted: impl Fn(&Topic) -> bool,
+    ) -> Vec<Transaction> {
+        self.state.read().checks_due(now, most, wanted)
+    }
+
+    /// When the next producer is to be asked, for a wanted topic.
+    pub fn next_check(&self, wanted: impl Fn(&Topic) -> bool) -> Option<Timestamp> {
+        self.state.read().next_check(wanted)
+    }
+
+    /// Rings when a check is due earlier than was known.
+    pub fn check_alarm(&self) -> &Alarm {
+        &self.signals.checks
     }
 
     /// Looks at the queues of a topic for a group, `None` where there is no such topic. Short:

@@ -174,6 +174,17 @@ impl Clients {
         members
     }
 
+    /// Producers that announced the topic, in the order of their ids.
+    pub fn producers(&self, topic: &Topic) -> Vec<ClientId> {
+        let produces = |client: &Client| {
+            client.kind == v2::ClientType::Producer && client.topics.contains_key(topic)
+        };
+        let known = self.known.iter().filter(|(_, client)| produces(client));
+        let mut producers: Vec<ClientId> = known.map(|(id, _)| id.clone()).collect();
+        producers.sort_unstable();
+        producers
+    }
+
     /// Every disagreement there is.
     pub fn conflicts(&self) -> Vec<Conflict> {
         let mut groups: Vec<&ConsumerGroup> =

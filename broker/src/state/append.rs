@@ -1,8 +1,9 @@
 //! Messages enter their queue.
 
 use commitlog::position::LogOffset;
-use proto::{QueueId, QueueOffset, Timestamp, v2};
+use proto::{QueueId, QueueOffset, Timestamp, Topic, v2};
 
+use super::append_half::HALF;
 use super::digest::Fold;
 use super::{At, State};
 use crate::command::{Append, Effect, NewMessage, Outcome, Placed, Rejection};
@@ -14,7 +15,7 @@ use crate::kv::key_log::Keyed;
 impl State {
     /// `end` is where the command ends in the log: its messages are its last bytes.
     pub(super) fn append(&mut self, at: At, c: &Append, end: LogOffset) -> Outcome {
-        let (topic, head) = match self.writable(c) {
+        let (topic, head) = match self.writable(&c.topic, c.queue) {
             Ok(found) => found,
             Err(rejection) => return Outcome::Rejected(rejection),
         };
@@ -34,8 +35,12 @@ impl State {
     }
 
     /// The topic to append to, and where the queue ends now.
-    fn writable(&self, c: &Append) -> Result<(TopicId, QueueOffset), Rejection> {
-        let (id, topic) = self.topics.find(&c.topic).ok_or(Rejection::TopicNotFound)?;
+    pub(super) fn writable(
+        &self,
+        topic: &Topic,
+        queue: QueueId,
+    ) -> Result<(TopicId, QueueOffset), Rejection> {
+        let (id, topic) = self.topics.find(topic).ok_or(Rejection::TopicNotFound)?;
         match topic.config().permission {
             v2::Permission::Write | v2::Permission::ReadWrite => {}
             v2::Permission::Unspecified | v2::Permission::None | v2::Permission::Read => {
@@ -43,7 +48,7 @@ impl State {
             }
         }
         let queues = topic.config().queues;
-        let head = topic.head(c.queue).ok_or(Rejection::QueueNotFound { queues })?;
+        let head = topic.head(queue).ok_or(Rejection::QueueNotFound { queues })?;
         Ok((id, head.max))
     }
 
@@ -57,7 +62,7 @@ impl State {
         position: LogOffset,
     ) -> Placed {
         let earlier = message.dedupe.and_then(|id| self.dedupe.find(id, topic, stamp));
-        if let Some((queue, offset)) = earlier {
+        if let Some((queue, offset)) = earlier.filter(|(queue, _)| *queue != HALF) {
             return Placed { queue, offset, repeated: true };
         }
         let len = u32::try_from(message.bytes.len()).expect("a message is below 4 GiB");

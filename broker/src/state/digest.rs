@@ -39,7 +39,7 @@ impl fmt::Display for Digest {
 }
 
 impl State {
-    /// Takes time in proportion to queues and deliveries in flight, not to messages.
+    /// Takes time in proportion to queues, deliveries in flight and transactions, not to messages.
     #[must_use]
     pub fn digest(&self) -> Digest {
         let mut fold = Fold(0).word(self.stamp.0).word(self.topics_version);
@@ -49,6 +49,7 @@ impl State {
         for ((topic, queue), next) in &self.redriven {
             fold = fold.word(topic.0.into()).word(queue.0.into()).word(next.0);
         }
+        fold = self.transactions.fold(fold);
         let (sends, sends_digest) = self.dedupe.counters();
         Digest(fold.word(sends).word(sends_digest).word(self.keys.counters().next).0)
     }

@@ -18,5 +18,12 @@ pub const IN_FLIGHT: usize = 1_000_000;
 pub const DEDUPE_WINDOW: Duration = Duration::from_secs(10 * 60);
 /// ...and how many of the latest sends. They are kept in memory, at 40 bytes each.
 pub const DEDUPE_SENDS: u64 = 1 << 20;
+/// Transactions that have not ended, the parked ones among them. They are kept in memory, at 250
+/// bytes each.
+pub const TRANSACTIONS: u32 = 262_144;
+/// How long it is remembered how a transaction ended, in log time...
+pub const RESOLUTION_WINDOW: Duration = Duration::from_hours(24);
+/// ...and how many of the latest ends. They are kept in memory, at 70 bytes each.
+pub const RESOLUTIONS: usize = 262_144;
 
 const _: () = assert!((IN_FLIGHT_PER_QUEUE as usize) < IN_FLIGHT);

@@ -6,20 +6,23 @@
 //! whenever a replica was restarted.
 //!
 //! One file per command; what they change is in `topics`, `consumer_groups`, `tails`,
-//! `subscriptions`, `dedupe` and `message_keys`. Everything but consume queues and sealed message
+//! `subscriptions`, `dedupe`, `message_keys` and `transactions`. Everything but consume queues and sealed message
 //! keys is held in memory; everything is written to the store, in one batch per call of `apply`.
 //! Reads for the leader are in `view`.
 
 mod ack;
 mod append;
+mod append_half;
 mod blocks;
 mod change_invisible;
+mod check_transactions;
 mod clients;
 mod commit_offset;
 mod consumer_groups;
 mod dead_letter;
 mod dedupe;
 mod digest;
+mod end_transaction;
 mod entries;
 mod in_flight;
 pub mod limits;
@@ -39,6 +42,8 @@ mod script;
 mod subscriptions;
 mod tails;
 mod topics;
+mod transactions;
+mod transactions_view;
 mod view;
 
 use std::collections::BTreeMap;
@@ -57,6 +62,7 @@ pub use entries::QueueEntry;
 pub use machine::{Machine, SharedState};
 pub use offsets::{Backlog, Consumption};
 pub use topics::TopicState;
+pub use transactions_view::{Transaction, Unresolved};
 pub use view::{DueDelivery, Holding, QueueProgress};
 
 use consumer_groups::ConsumerGroups;
@@ -65,6 +71,7 @@ use message_keys::{KeyCounters, MessageKeys};
 use subscriptions::Subscriptions;
 use tails::Tails;
 use topics::Topics;
+use transactions::Transactions;
 
 /// After this much the store is flushed, so that no crash leaves more to be applied again: that
 /// must take well under 0.6 s even when the last flush did not get through.
@@ -94,6 +101,7 @@ pub struct State {
     keys: MessageKeys,
     /// How far the dead letters of each queue were put back.
     redriven: BTreeMap<(TopicId, QueueId), QueueOffset>,
+    transactions: Transactions,
     /// What the current call of `apply` has changed so far.
     change: Change,
     /// What was written since the last flush.
@@ -171,6 +179,7 @@ impl State {
             dedupe: Dedupe::load(&*kv, &frontier)?,
             keys: MessageKeys::load(&*kv, &frontier)?,
             redriven: kv::redrive::load(&*kv)?,
+            transactions: Transactions::load(&*kv)?,
             change: Change::default(),
             unflushed: Unflushed::default(),
             kv,
@@ -285,6 +294,10 @@ impl State {
             Command::PopFifo(c) => self.pop_fifo(at, &c)?,
             Command::DeadLetter(c) => self.dead_letter(at, &c)?,
             Command::Redrive(c) => self.redrive(at, &c)?,
+            Command::AppendHalf(c) => self.append_half(at, &c, end),
+            Command::EndTransaction(c) => self.end_transaction(at, c),
+            Command::CheckTransactions(c) => self.check_transactions(at, &c),
+            Command::ParkTransactions(c) => self.park_transactions(&c),
         })
     }
 
@@ -360,6 +373,8 @@ fn work(command: &Command) -> usize {
         Command::PopFifo(c) => c.picks.iter().map(|p| 1 + p.fresh.len() + p.again.len()).sum(),
         Command::Ack(c) => c.handles.len(),
         Command::ResetOffsets(c) => c.queues.len(),
+        Command::CheckTransactions(c) => c.orphans.len(),
+        Command::ParkTransactions(c) => c.orphans.len(),
         Command::PutTopic(_)
         | Command::PutGroup(_)
         | Command::ChangeInvisible(_)
@@ -368,6 +383,8 @@ fn work(command: &Command) -> usize {
         | Command::CommitOffset(_)
         | Command::FollowReset(_)
         | Command::DeadLetter(_)
-        | Command::Redrive(_) => 1,
+        | Command::Redrive(_)
+        | Command::AppendHalf(_)
+        | Command::EndTransaction(_) => 1,
     }
 }

@@ -12,8 +12,9 @@ use raft::{Entry, Payload};
 
 use super::State;
 use crate::command::{
-    Ack, AckOutcome, Append, ChangeInvisible, Command, CommitOffset, Effect, Granted, Handle,
-    NewMessage, Outcome, Pick, Pop, PutTopic, Release, Renew, ResetOffsets, ResetTo, TopicConfig,
+    Ack, AckOutcome, Append, AppendHalf, ChangeInvisible, CheckTransactions, Command, CommitOffset,
+    Effect, EndTransaction, Granted, Handle, NewMessage, Orphan, Outcome, Pick, Pop, PutTopic,
+    Release, Renew, ResetOffsets, ResetTo, Resolver, TopicConfig, Verdict,
 };
 use crate::kv::Memory;
 
@@ -188,6 +189,30 @@ impl Script {
         self.does(Command::Release(Release { client, group, after_ms }))
     }
 
+    /// The worker stores a half message; the number of its transaction.
+    pub(super) fn appends_half(&mut self, message: NewMessage) -> u64 {
+        match self.does(Command::AppendHalf(half(message))) {
+            Outcome::HalfAppended { transaction, repeated: false, .. } => transaction,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The producer ends a transaction.
+    pub(super) fn ends(&mut self, transaction: u64, verdict: Verdict) -> Outcome {
+        let by = Resolver::Producer;
+        self.does(Command::EndTransaction(EndTransaction { transaction, verdict, by }))
+    }
+
+    /// A check of one transaction is recorded; the next one is due 30 s later.
+    pub(super) fn checks(&mut self, transaction: u64, checks: u32) -> u32 {
+        let orphans = vec![Orphan { transaction, checks }];
+        let check = CheckTransactions { next_ms: 30_000, orphans };
+        match self.does(Command::CheckTransactions(check)) {
+            Outcome::TransactionsChecked { count } => count,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Offsets that are due for another delivery now.
     pub(super) fn due(&self) -> Vec<u64> {
         let due = self.state.due(&group(), &topic(), None, self.now(), usize::MAX);
@@ -198,6 +223,17 @@ impl Script {
     pub(super) fn progress(&self) -> (u64, u64, u32) {
         let progress = self.state.progress(&group(), &topic(), QueueId(0)).unwrap();
         (progress.next.0, progress.committed.0, progress.in_flight)
+    }
+}
+
+/// The worker's half message for the first queue, left alone for 6 s.
+pub(super) fn half(message: NewMessage) -> AppendHalf {
+    AppendHalf {
+        topic: topic(),
+        queue: QueueId(0),
+        client: "worker".parse().unwrap(),
+        first_check_ms: 6_000,
+        message,
     }
 }
 

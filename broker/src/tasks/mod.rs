@@ -2,6 +2,7 @@
 
 mod auto_renew;
 mod clients;
+mod orphans;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use crate::ops::Broker;
 pub fn start(broker: &Arc<Broker>, duties: &mut JoinSet<()>) {
     duties.spawn(auto_renew::run(Arc::clone(broker)));
     duties.spawn(clients::expire(Arc::clone(broker)));
+    duties.spawn(orphans::run(Arc::clone(broker)));
     let waiting = Arc::clone(&broker.waiting);
     duties.spawn(async move { waiting.watch_due_times().await });
 }

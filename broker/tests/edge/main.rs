@@ -12,3 +12,4 @@ mod restart;
 mod send;
 mod sessions;
 mod start;
+mod transaction;

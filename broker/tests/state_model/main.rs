@@ -12,8 +12,9 @@ mod ordered;
 mod ordered_steps;
 mod replica;
 mod steps;
+mod transactions;
 
-use broker::command::{AckOutcome, Outcome};
+use broker::command::{AckOutcome, Outcome, Rejection};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{FileFailurePersistence, TestRunner};
@@ -22,34 +23,42 @@ use replica::{Event, Replica};
 use steps::{Log, Step};
 
 /// What a log must have had, or the tests prove little.
-fn reached(logs: &[Log]) -> [usize; 8] {
-    let mut reached = [0; 8];
+fn reached(logs: &[Log]) -> [usize; 13] {
+    let mut reached = [0; 13];
     for outcome in logs.iter().flat_map(|log| log.outcomes.iter().flatten()) {
         let more = match outcome {
             Outcome::Appended { messages, .. } => {
-                [messages.len(), messages.iter().filter(|m| m.repeated).count(), 0, 0, 0, 0, 0, 0]
+                vec![(0, messages.len()), (1, messages.iter().filter(|m| m.repeated).count())]
             }
             Outcome::Popped { granted } => {
-                [0, 0, granted.len(), granted.iter().filter(|g| g.attempt > 1).count(), 0, 0, 0, 0]
+                vec![(2, granted.len()), (3, granted.iter().filter(|g| g.attempt > 1).count())]
             }
             Outcome::Acked(acked) => {
-                [0, 0, 0, 0, acked.iter().filter(|a| **a == AckOutcome::Acked).count(), 0, 0, 0]
+                vec![(4, acked.iter().filter(|a| **a == AckOutcome::Acked).count())]
             }
-            Outcome::Renewed { count } | Outcome::Released { count } => {
-                [0, 0, 0, 0, 0, *count as usize, 0, 0]
-            }
-            Outcome::OffsetCommitted { offset } => [0, 0, 0, 0, 0, 0, usize::from(offset.0 > 0), 0],
+            Outcome::Renewed { count } | Outcome::Released { count } => vec![(5, *count as usize)],
+            Outcome::OffsetCommitted { offset } => vec![(11, usize::from(offset.0 > 0))],
             Outcome::OffsetsReset { queues } => {
-                [0, 0, 0, 0, 0, 0, 0, queues.iter().filter(|q| q.from != q.to).count()]
+                vec![(12, queues.iter().filter(|q| q.from != q.to).count())]
             }
+            Outcome::HalfAppended { repeated, .. } => vec![(6, usize::from(*repeated))],
+            Outcome::TransactionEnded { repeated } => vec![(7, 1), (8, usize::from(*repeated))],
+            Outcome::TransactionsChecked { count } | Outcome::TransactionsParked { count } => {
+                vec![(9, *count as usize)]
+            }
+            Outcome::Rejected(
+                Rejection::TransactionCommitted
+                | Rejection::TransactionRolledBack
+                | Rejection::TransactionParked,
+            ) => vec![(10, 1)],
             Outcome::TopicPut { .. }
             | Outcome::InvisibleChanged { .. }
             | Outcome::DeadLettered
             | Outcome::Redriven { .. }
             | Outcome::Done
-            | Outcome::Rejected(_) => [0; 8],
+            | Outcome::Rejected(_) => vec![],
         };
-        reached.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+        more.into_iter().for_each(|(place, more)| reached[place] += more);
     }
     reached
 }
@@ -58,9 +67,9 @@ fn reached(logs: &[Log]) -> [usize; 8] {
 fn the_logs_reach_every_corner() {
     let mut runner = TestRunner::deterministic();
     let logs = log(1..160);
-    let logs: Vec<_> = (0..160).map(|_| logs.new_tree(&mut runner).unwrap().current()).collect();
+    let logs: Vec<_> = (0..220).map(|_| logs.new_tree(&mut runner).unwrap().current()).collect();
     let reached = reached(&logs);
-    let least = [3000, 250, 1500, 200, 500, 200, 100, 30];
+    let least = [3000, 250, 1500, 200, 500, 200, 8, 150, 30, 100, 50, 100, 30];
     assert!(reached.iter().zip(least).all(|(r, l)| *r >= l), "{reached:?} is not {least:?}");
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use broker::command::{
-    Ack, AckOutcome, Append, ChangeInvisible, Command, Granted, GroupConfig, Handle, Outcome,
-    Placed, Pop, PutGroup, PutTopic, Rejection, Release, Renew, TopicConfig,
+    Ack, AckOutcome, Append, ChangeInvisible, Command, Granted, GroupConfig, Handle, NewMessage,
+    Outcome, Placed, Pop, PutGroup, PutTopic, Rejection, Release, Renew, TopicConfig,
 };
 use broker::kv::reset::Reset;
 use broker::state::QueueEntry;
@@ -13,6 +13,7 @@ use commitlog::position::LogOffset;
 use proto::{ClientId, ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic, v2};
 
 use crate::ordered::Origins;
+use crate::transactions::Transactions;
 
 /// Where, when and as what a command is applied.
 #[derive(Debug, Clone, Copy)]
@@ -42,12 +43,20 @@ pub(crate) struct TopicModel {
     pub(crate) queues: Vec<Vec<QueueEntry>>,
 }
 
+/// A send with a dedupe id.
 #[derive(Debug, Clone)]
-struct Sent {
-    id: u128,
-    topic: Topic,
-    placed: Placed,
-    stamp: u64,
+pub(crate) struct Sent {
+    pub(crate) id: u128,
+    pub(crate) topic: Topic,
+    pub(crate) went: Went,
+    pub(crate) stamp: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Went {
+    ToQueue(Placed),
+    /// With the number of its transaction.
+    AsHalf(u64),
 }
 
 pub(crate) type Place = (ConsumerGroup, Topic, QueueId);
@@ -61,10 +70,11 @@ pub(crate) struct Model {
     pub(crate) resets: BTreeMap<Place, Reset>,
     /// Key hash, topic, queue, offset.
     pub(crate) keys: Vec<(u64, Topic, QueueId, QueueOffset)>,
-    sent: Vec<Sent>,
     pub(crate) origins: Origins,
     /// How far dead letters were put back.
     pub(crate) redriven: BTreeMap<(Topic, QueueId), u64>,
+    pub(crate) transactions: Transactions,
+    pub(crate) sent: Vec<Sent>,
 }
 
 const WINDOW_MS: u64 = 10 * 60 * 1000;
@@ -92,6 +102,10 @@ impl Model {
             Command::PopFifo(c) => self.pop_fifo(at, c),
             Command::DeadLetter(c) => self.dead_letter(at, c),
             Command::Redrive(c) => self.redrive(at, c),
+            Command::AppendHalf(c) => self.append_half(at, c),
+            Command::EndTransaction(c) => self.end_transaction(at, *c),
+            Command::CheckTransactions(c) => Ok(self.check_transactions(at, c)),
+            Command::ParkTransactions(c) => Ok(self.park_transactions(c)),
         };
         result.unwrap_or_else(Outcome::Rejected)
     }
@@ -128,40 +142,64 @@ impl Model {
     }
 
     fn append(&mut self, at: At, c: &Append) -> Result<Outcome, Rejection> {
-        let topic = self.topics.get_mut(&c.topic).ok_or(Rejection::TopicNotFound)?;
-        if !matches!(topic.config.permission, v2::Permission::Write | v2::Permission::ReadWrite) {
-            return Err(Rejection::TopicNotWritable);
-        }
-        let queues = topic.config.queues;
-        let queue = topic.queues.get_mut(c.queue.0 as usize);
-        let queue = queue.ok_or(Rejection::QueueNotFound { queues })?;
+        self.writable(&c.topic, c.queue)?;
         let mut messages = vec![];
         for (number, message) in c.messages.iter().enumerate() {
-            let earlier = self.sent.iter().rev().find(|s| Some(s.id) == message.dedupe);
-            let earlier = earlier.filter(|s| s.topic == c.topic && at.stamp < s.stamp + WINDOW_MS);
-            if let Some(earlier) = earlier {
-                messages.push(Placed { repeated: true, ..earlier.placed });
+            if let Some(Went::ToQueue(first)) = self.sent_before(at, &c.topic, message.dedupe) {
+                messages.push(Placed { repeated: true, ..first });
                 continue;
             }
             let rest: usize = c.messages[number..].iter().map(|m| m.bytes.len()).sum();
-            let offset = QueueOffset(queue.len() as u64);
-            queue.push(QueueEntry {
-                offset,
-                position: LogOffset(at.end - rest as u64),
-                len: u32::try_from(message.bytes.len()).unwrap(),
-                tag_hash: message.tag_hash,
-                visible: Timestamp(at.stamp),
-            });
-            for hash in &message.key_hashes {
-                self.keys.push((*hash, c.topic.clone(), c.queue, offset));
-            }
+            let position = at.end - rest as u64;
+            let offset = self.enqueue(at, &c.topic, c.queue, position, message);
             let placed = Placed { queue: c.queue, offset, repeated: false };
             if let Some(id) = message.dedupe {
-                self.sent.push(Sent { id, topic: c.topic.clone(), placed, stamp: at.stamp });
+                let went = Went::ToQueue(placed);
+                self.sent.push(Sent { id, topic: c.topic.clone(), went, stamp: at.stamp });
             }
             messages.push(placed);
         }
         Ok(Outcome::Appended { stamp: Timestamp(at.stamp), messages })
+    }
+
+    pub(crate) fn writable(&self, topic: &Topic, queue: QueueId) -> Result<(), Rejection> {
+        let topic = self.topics.get(topic).ok_or(Rejection::TopicNotFound)?;
+        if !matches!(topic.config.permission, v2::Permission::Write | v2::Permission::ReadWrite) {
+            return Err(Rejection::TopicNotWritable);
+        }
+        let queues = topic.config.queues;
+        if queue.0 < queues { Ok(()) } else { Err(Rejection::QueueNotFound { queues }) }
+    }
+
+    /// Where an earlier attempt of the same send went.
+    pub(crate) fn sent_before(&self, at: At, topic: &Topic, id: Option<u128>) -> Option<Went> {
+        let earlier = self.sent.iter().rev().find(|sent| Some(sent.id) == id)?;
+        let known = earlier.topic == *topic && at.stamp < earlier.stamp + WINDOW_MS;
+        known.then_some(earlier.went)
+    }
+
+    /// A message that lies at a position enters a queue that exists.
+    pub(crate) fn enqueue(
+        &mut self,
+        at: At,
+        topic: &Topic,
+        queue: QueueId,
+        position: u64,
+        message: &NewMessage,
+    ) -> QueueOffset {
+        let entries = &mut self.topics.get_mut(topic).unwrap().queues[queue.0 as usize];
+        let offset = QueueOffset(entries.len() as u64);
+        entries.push(QueueEntry {
+            offset,
+            position: LogOffset(position),
+            len: u32::try_from(message.bytes.len()).unwrap(),
+            tag_hash: message.tag_hash,
+            visible: Timestamp(at.stamp),
+        });
+        for hash in &message.key_hashes {
+            self.keys.push((*hash, topic.clone(), queue, offset));
+        }
+        offset
     }
 
     fn pop(&mut self, at: At, c: &Pop) -> Result<Outcome, Rejection> {

@@ -39,7 +39,7 @@ enum Store {
 }
 
 pub(crate) struct Replica<'a> {
-    log: &'a Log,
+    pub(crate) log: &'a Log,
     store: Store,
     /// `None` only while it is restarted.
     state: Option<State>,
@@ -68,7 +68,7 @@ impl<'a> Replica<'a> {
         self.state = Some(State::open(kv).unwrap());
     }
 
-    fn state(&self) -> &State {
+    pub(crate) fn state(&self) -> &State {
         self.state.as_ref().unwrap()
     }
 
@@ -133,6 +133,7 @@ impl<'a> Replica<'a> {
         for (name, expected) in &model.groups {
             assert_eq!(state.group(name), Some(expected));
         }
+        self.check_transactions();
         for t in 0..TOPICS.len() {
             (0..QUEUES).for_each(|queue| self.check_queue(t, QueueId(queue)));
             self.check_keys(t);

@@ -17,13 +17,14 @@ use raft::{Entry, Payload};
 use crate::model::{At, Model, Place};
 use crate::offsets;
 use crate::ordered_steps;
+use crate::transactions::{TransactionStep, transaction_step};
 
 /// The last one holds the dead letters of the last group.
 pub(crate) const TOPICS: [&str; 4] = ["orders", "bills", "returns", "%DLQ%report"];
 /// The last one keeps order, most of the time.
 pub(crate) const GROUPS: [&str; 3] = ["audit", "billing", "report"];
 pub(crate) const QUEUES: u32 = 3;
-const CLIENTS: [&str; 3] = ["alpha", "beta", "gamma"];
+pub(crate) const CLIENTS: [&str; 3] = ["alpha", "beta", "gamma"];
 
 pub(crate) fn topic(n: usize) -> Topic {
     TOPICS[n].parse().unwrap()
@@ -104,6 +105,7 @@ pub(crate) enum Step {
         queue: u32,
         wrong: bool,
     },
+    Transaction(TransactionStep),
     /// Log time goes on before the next entry.
     Wait {
         ms: u64,
@@ -118,7 +120,7 @@ pub(crate) enum Step {
 pub(crate) struct MessageStep {
     tag_hash: u64,
     key_hashes: Vec<u64>,
-    dedupe: Option<u8>,
+    pub(crate) dedupe: Option<u8>,
     len: usize,
 }
 
@@ -145,7 +147,7 @@ pub(crate) fn handle_step() -> impl Strategy<Value = HandleStep> {
         .prop_map(|(which, wrong)| HandleStep { which, wrong })
 }
 
-fn message_step() -> impl Strategy<Value = MessageStep> {
+pub(crate) fn message_step() -> impl Strategy<Value = MessageStep> {
     let keys = prop::collection::vec(0..5_u64, 0..3);
     (0..3_u64, keys, any::<Option<u8>>(), 0..40_usize).prop_map(
         |(tag_hash, key_hashes, dedupe, len)| MessageStep {
@@ -205,6 +207,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(group, client, after_ms)| Step::Release { group, client, after_ms }),
         1 => prop::sample::select(vec![60_000, 600_000, 4_000_000])
             .prop_map(|ms| Step::Wait { ms }),
+        5 => transaction_step().prop_map(Step::Transaction),
         3 => (0..120_u64).prop_map(|ms| Step::Wait { ms }),
         1 => any::<bool>().prop_map(|membership| Step::Blank { membership }),
     ]
@@ -339,10 +342,11 @@ fn resolve(step: &Step, model: &Model) -> Option<Command> {
         Step::Release { group: g, client: c, after_ms } => {
             Command::Release(Release { client: client(c), group: group(g), after_ms })
         }
+        Step::Transaction(step) => step.command(model),
     })
 }
 
-fn new_message(step: &MessageStep) -> NewMessage {
+pub(crate) fn new_message(step: &MessageStep) -> NewMessage {
     NewMessage {
         tag_hash: step.tag_hash,
         key_hashes: step.key_hashes.clone(),

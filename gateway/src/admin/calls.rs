@@ -3,9 +3,11 @@
 use proto::admin::{
     DescribeTopicRequest, DescribeTopicResponse, GroupProgressRequest, GroupProgressResponse,
     ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse,
-    ListTopicsRequest, ListTopicsResponse, PutGroupRequest, PutGroupResponse, PutTopicRequest,
-    PutTopicResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse, TransferLeaderRequest,
-    TransferLeaderResponse, admin_client::AdminClient,
+    ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse,
+    PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse,
+    RedriveDeadLettersRequest, RedriveDeadLettersResponse, ResolveTransactionRequest,
+    ResolveTransactionResponse, TransferLeaderRequest, TransferLeaderResponse,
+    admin_client::AdminClient,
 };
 use proto::limits::GRPC_BYTES;
 use tonic::{Request, Status, transport::Channel};
@@ -56,4 +58,11 @@ call!(
     RedriveDeadLettersResponse
 );
 call!(ListConnections, list_connections, ListConnectionsRequest, ListConnectionsResponse);
+call!(ListTransactions, list_transactions, ListTransactionsRequest, ListTransactionsResponse);
+call!(
+    ResolveTransaction,
+    resolve_transaction,
+    ResolveTransactionRequest,
+    ResolveTransactionResponse
+);
 call!(TransferLeader, transfer_leader, TransferLeaderRequest, TransferLeaderResponse);

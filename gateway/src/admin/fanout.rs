@@ -4,15 +4,16 @@ use std::{fmt, time::Duration};
 
 use futures::future::join_all;
 use proto::{
-    BrokerName, Topic,
+    BrokerName, Topic, TransactionId,
     admin::{
         ClusterStatusRequest, ClusterStatusResponse, DescribeTopicRequest, DescribeTopicResponse,
         DigestRequest, DigestResponse, Error, GroupProgressRequest, GroupProgressResponse,
         GroupStatus, ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest,
-        ListGroupsResponse, ListTopicsRequest, ListTopicsResponse, NodeStatus, PutGroupRequest,
-        PutGroupResponse, PutTopicRequest, PutTopicResponse, RedriveDeadLettersRequest,
-        RedriveDeadLettersResponse, TopicConfig, TransferLeaderRequest, TransferLeaderResponse,
-        admin_server::Admin, error::Fate,
+        ListGroupsResponse, ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest,
+        ListTransactionsResponse, NodeStatus, PutGroupRequest, PutGroupResponse, PutTopicRequest,
+        PutTopicResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
+        ResolveTransactionRequest, ResolveTransactionResponse, TopicConfig, TransferLeaderRequest,
+        TransferLeaderResponse, admin_server::Admin, error::Fate,
     },
     clock,
 };
@@ -100,6 +101,25 @@ impl<D: Directory> AdminFanout<D> {
         Ok(best)
     }
 
+    /// Of every group, or of the one that is named by the transaction to begin after.
+    async fn transactions(
+        &self,
+        caller: &Caller,
+        request: ListTransactionsRequest,
+    ) -> Result<ListTransactionsResponse, Error> {
+        if !request.after.is_empty() {
+            let group = transaction_group(&request.after)?;
+            let repeat = Repeat::Safe;
+            return self.call::<calls::ListTransactions>(caller, &group, repeat, request).await;
+        }
+        let answers =
+            self.ask_all::<calls::ListTransactions>(caller, request, |a| a.error.take()).await?;
+        Ok(ListTransactionsResponse {
+            error: answers.error(),
+            transactions: answers.good.into_iter().flat_map(|list| list.transactions).collect(),
+        })
+    }
+
     async fn put(
         &self,
         caller: &Caller,
@@ -136,6 +156,11 @@ impl<D: Directory> AdminFanout<D> {
             Some(error) => Err(error),
         }
     }
+}
+
+fn transaction_group(id: &str) -> Result<BrokerName, Error> {
+    let id = id.parse::<TransactionId>();
+    id.map(|id| id.broker).map_err(|error| Refusal::from(error).to_admin())
 }
 
 /// The named groups, or all when none is named.
@@ -339,6 +364,30 @@ impl<D: Directory> Admin for AdminFanout<D> {
 
     async fn digest(&self, _: Request<DigestRequest>) -> Result<Response<DigestResponse>, Status> {
         Err(Status::failed_precondition("this node holds no state; ask a broker"))
+    }
+
+    async fn list_transactions(
+        &self,
+        request: Request<ListTransactionsRequest>,
+    ) -> Result<Response<ListTransactionsResponse>, Status> {
+        let caller = caller(&request);
+        answer!(ListTransactionsResponse, self.transactions(&caller, request.into_inner()).await)
+    }
+
+    async fn resolve_transaction(
+        &self,
+        request: Request<ResolveTransactionRequest>,
+    ) -> Result<Response<ResolveTransactionResponse>, Status> {
+        let caller = caller(&request);
+        let request = request.into_inner();
+        let answer = async {
+            let group = transaction_group(&request.transaction_id)?;
+            // The same verdict twice is one verdict.
+            self.call::<calls::ResolveTransaction>(&caller, &group, Repeat::Safe, request).await
+        };
+        Ok(Response::new(
+            answer.await.unwrap_or_else(|error| ResolveTransactionResponse { error: Some(error) }),
+        ))
     }
 
     async fn transfer_leader(

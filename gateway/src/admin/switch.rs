@@ -6,9 +6,11 @@ use proto::{
         ClusterStatusRequest, ClusterStatusResponse, DescribeTopicRequest, DescribeTopicResponse,
         DigestRequest, DigestResponse, GroupProgressRequest, GroupProgressResponse,
         ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse,
-        ListTopicsRequest, ListTopicsResponse, PutGroupRequest, PutGroupResponse, PutTopicRequest,
-        PutTopicResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
-        TransferLeaderRequest, TransferLeaderResponse, admin_server::Admin,
+        ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse,
+        PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse,
+        RedriveDeadLettersRequest, RedriveDeadLettersResponse, ResolveTransactionRequest,
+        ResolveTransactionResponse, TransferLeaderRequest, TransferLeaderResponse,
+        admin_server::Admin,
     },
     hop,
 };
@@ -92,4 +94,6 @@ switch! {
     redrive_dead_letters(RedriveDeadLettersRequest) -> RedriveDeadLettersResponse;
     list_connections(ListConnectionsRequest) -> ListConnectionsResponse;
     transfer_leader(TransferLeaderRequest) -> TransferLeaderResponse;
+    list_transactions(ListTransactionsRequest) -> ListTransactionsResponse;
+    resolve_transaction(ResolveTransactionRequest) -> ResolveTransactionResponse;
 }

@@ -49,6 +49,7 @@ pub struct Scene {
     pub polls_held: usize,
     pub polls_dropped: usize,
     pub sends: Vec<SendMessageRequest>,
+    pub ends: Vec<v2::EndTransactionRequest>,
     pub callers: Vec<Caller>,
     pub topics: Vec<TopicRoute>,
     pub creates_topics: bool,
@@ -216,6 +217,18 @@ impl Local for ScriptedBroker {
         self.gate().await?;
         let members = self.scene().members.clone();
         Ok(members.iter().map(|id| id.parse().expect("a client id")).collect())
+    }
+
+    async fn end_transaction(
+        &self,
+        _: &Caller,
+        request: v2::EndTransactionRequest,
+    ) -> Result<v2::EndTransactionResponse, Miss> {
+        if self.scene().leads {
+            self.scene().ends.push(request);
+        }
+        self.gate().await?;
+        Ok(v2::EndTransactionResponse { status: Some(ok()) })
     }
 
     async fn describe_topic(
