@@ -12,8 +12,13 @@ const V2: [&str; 3] = [
     "apache/rocketmq/v2/admin.proto",
 ];
 /// What our own processes say to each other.
-const OURS: [&str; 4] =
-    ["raftmq/raft.proto", "raftmq/registry.proto", "raftmq/session.proto", "raftmq/admin.proto"];
+const OURS: [&str; 5] = [
+    "raftmq/raft.proto",
+    "raftmq/registry.proto",
+    "raftmq/session.proto",
+    "raftmq/admin.proto",
+    "raftmq/produce.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=protos");

@@ -426,6 +426,7 @@ fn serve(
     let incoming = bounded(listener::incoming(listener, tls), config.limits.connections);
     let router = gateway::server::builder()
         .add_service(gateway.service())
+        .add_service(gateway.produce_service())
         .add_service(SessionsServer::new(SessionService::new(Arc::clone(broker))))
         .add_service(AdminServer::new(AdminSwitch::new(admin, directory)));
     tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {

@@ -26,6 +26,7 @@ mod progress;
 mod recorder;
 mod round_trip;
 mod scenario;
+mod streamed;
 mod template;
 mod units;
 

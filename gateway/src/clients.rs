@@ -245,13 +245,12 @@ impl Clients {
         }
     }
 
-    /// Every client with an identity, for a session that begins.
+    /// Every client with an identity, for a session that begins; and the losses that are still
+    /// remembered, which may have happened while there was none.
     pub(crate) fn everything(&self) -> News {
-        let clients = self.changes.values().filter_map(|change| match change {
-            Change::Registered(id) => self.describe(id),
-            Change::Gone(_) | Change::Lost(_) => None,
-        });
-        News { clients: clients.collect(), upto: self.last, ..News::default() }
+        let mut news = self.after(0);
+        news.gone.clear();
+        news
     }
 
     /// What happened after the change with this number, in order within each kind: a client that
@@ -260,6 +259,10 @@ impl Clients {
         if number < self.forgotten {
             return Err(Behind);
         }
+        Ok(self.after(number))
+    }
+
+    fn after(&self, number: u64) -> News {
         let mut news = News { upto: self.last, ..News::default() };
         for change in self.changes.range(number + 1..).map(|(_, change)| change) {
             match change {
@@ -268,7 +271,7 @@ impl Clients {
                 Change::Lost(lost) => news.lost.push(lost.clone()),
             }
         }
-        Ok(news)
+        news
     }
 
     fn describe(&self, id: &ClientId) -> Option<session::Client> {

@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, atomic::AtomicUsize},
 };
 
-use proto::{limits::GRPC_BYTES, v2::messaging_service_server::MessagingServiceServer};
+use proto::{
+    limits::GRPC_BYTES, produce::produce_server::ProduceServer,
+    v2::messaging_service_server::MessagingServiceServer,
+};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
@@ -59,6 +62,13 @@ impl<L: Local, D: Directory> Gateway<L, D> {
     /// The service for a tonic server, with its limits set.
     pub fn service(&self) -> MessagingServiceServer<Self> {
         MessagingServiceServer::new(self.clone())
+            .max_decoding_message_size(GRPC_BYTES)
+            .max_encoding_message_size(GRPC_BYTES)
+    }
+
+    /// The service for sends in a stream.
+    pub fn produce_service(&self) -> ProduceServer<Self> {
+        ProduceServer::new(self.clone())
             .max_decoding_message_size(GRPC_BYTES)
             .max_encoding_message_size(GRPC_BYTES)
     }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`local`] | what a gateway asks of the broker that it lives in |
 //! | [`directory`] | who leads what, learned from NameServers and from the node itself |
-//! | `messaging`, `requests` | each RPC, and the broker group that it goes to |
+//! | `messaging`, `produce`, `requests` | each RPC, and the broker group that it goes to |
 //! | `forward`, `retry`, `operation`, `channels` | to the leader and back, whoever that is by then |
 //! | `route`, `placement`, `endpoints` | what clients are told about where queues are |
 //! | `telemetry`, `settings`, `clients`, `session` | who the clients are, and what leaders know of them |
@@ -37,6 +37,7 @@ mod messaging;
 mod operation;
 mod peek;
 mod placement;
+mod produce;
 mod pulls;
 mod registry;
 mod requests;

@@ -12,7 +12,8 @@ use cast::{
 use futures::StreamExt;
 use gateway::Miss;
 use proto::{
-    ConsumerGroup, QueueId, QueueOffset, ReceiptHandle, TransactionId, hop,
+    ConsumerGroup, QueueId, QueueOffset, ReceiptHandle, TransactionId, hop, produce,
+    produce::produce_client::ProduceClient,
     receipt_handle::group_hash,
     session::up,
     v2::{self, Language, receive_message_response::Content},
@@ -429,4 +430,42 @@ async fn the_end_of_a_transaction_goes_to_the_broker_that_its_id_names() {
         let answer = producer.end_transaction(from_client(end(blank))).await.expect("an answer");
         assert_eq!(code(answer.get_ref().status.as_ref()), 40008);
     }
+}
+
+#[tokio::test]
+async fn sends_in_a_stream_are_answered_one_by_one() {
+    let leader = ScriptedBroker::leading("broker-a");
+    let leader_node = Node::broker(&leader).await;
+    let (access, directory) = access_point().await;
+    let address = leader_node.address.as_str();
+    publish(
+        &directory,
+        vec![group("broker-a", 1, Some(address), &[address])],
+        vec![topic(ORDERS, &["broker-a"])],
+    );
+    let one = |id, topic| produce::Send { id, messages: send(topic, "m").messages, timeout_ms: 0 };
+    let sends = [
+        produce::Sends { sends: vec![one(7, ORDERS), one(8, "no-such-topic")] },
+        produce::Sends { sends: vec![one(9, ORDERS)] },
+    ];
+    let mut request = from_client(tokio_stream::iter(sends));
+    request.metadata_mut().remove("grpc-timeout");
+    let mut producer = ProduceClient::connect(format!("http://{}", access.address)).await.unwrap();
+    let parts: Vec<_> = producer.open(request).await.unwrap().into_inner().collect().await;
+    let mut codes: Vec<_> = parts
+        .into_iter()
+        .flat_map(|part| part.unwrap().results)
+        .map(|one| (one.id, code(one.response.unwrap().status.as_ref())))
+        .collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [(7, 20000), (8, 40402), (9, 20000)]);
+    assert_eq!(leader.scene().sends.len(), 2);
+}
+
+#[tokio::test]
+async fn a_stream_of_sends_needs_a_name() {
+    let (access, _directory) = access_point().await;
+    let mut producer = ProduceClient::connect(format!("http://{}", access.address)).await.unwrap();
+    let refused = producer.open(tokio_stream::iter([produce::Sends::default()])).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
 }

@@ -98,6 +98,7 @@ impl NameServer {
         let (stopping, stopped) = oneshot::channel::<()>();
         let serve = gateway::server::builder()
             .add_service(gateway.service())
+            .add_service(gateway.produce_service())
             .add_service(registry)
             .add_service(admin)
             .serve_with_incoming_shutdown(listener::incoming(self.listener, self.tls), async {

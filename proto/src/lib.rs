@@ -95,5 +95,18 @@ pub mod admin {
     tonic::include_proto!("raftmq.admin.v1");
 }
 
+/// `raftmq.produce.v1`: sends in a stream.
+pub mod produce {
+    #![allow(
+        missing_debug_implementations,
+        unreachable_pub,
+        unused_qualifications,
+        clippy::all,
+        clippy::allow_attributes_without_reason,
+        reason = "generated"
+    )]
+    tonic::include_proto!("raftmq.produce.v1");
+}
+
 /// Every message and service above as a serialized `google.protobuf.FileDescriptorSet`.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -9,13 +9,15 @@ use proto::{
 };
 use tonic::{Code, Request, Status, metadata::AsciiMetadataValue, transport::Channel};
 
-use super::template::Run;
+use super::{streamed::Pipe, template::Run};
 use crate::connect;
 
 /// One client: a connection and the id that its requests carry.
 #[derive(Clone, Debug)]
 pub(super) struct Client {
     pub(super) rpc: MessagingServiceClient<Channel>,
+    channel: Channel,
+    pipe: Option<Pipe>,
     id: AsciiMetadataValue,
     timeout: Duration,
 }
@@ -33,12 +35,13 @@ impl Client {
         while channels.len() < count {
             channels.push(connect::dial_one(&address).await?);
         }
-        let client = |(n, channel)| {
+        let client = |(n, channel): (usize, Channel)| {
             let id = format!("mqbench@{}@{:016x}@{n}", std::process::id(), run.id());
-            let rpc = MessagingServiceClient::new(channel)
+            let rpc = MessagingServiceClient::new(channel.clone())
                 .max_decoding_message_size(limits::GRPC_BYTES)
                 .max_encoding_message_size(limits::GRPC_BYTES);
-            Self { rpc, id: id.parse().expect("digits and signs"), timeout }
+            let id = id.parse().expect("digits and signs");
+            Self { rpc, channel, pipe: None, id, timeout }
         };
         Ok((channels.into_iter().enumerate().map(client).collect(), address))
     }
@@ -54,6 +57,27 @@ impl Client {
         request.metadata_mut().insert(header::LANGUAGE, AsciiMetadataValue::from_static("RUST"));
         request.set_timeout(timeout);
         request
+    }
+
+    /// A request in this client's name that ends when either side ends it.
+    pub(super) fn request_without_end<T>(&self, body: T) -> Request<T> {
+        let mut request = self.request(body);
+        request.metadata_mut().remove("grpc-timeout");
+        request
+    }
+
+    /// Sends go through a produce stream from now on.
+    pub(super) async fn stream(&mut self) -> Result<()> {
+        self.pipe = Some(Pipe::open(self).await?);
+        Ok(())
+    }
+
+    pub(super) fn pipe(&self) -> Option<&Pipe> {
+        self.pipe.as_ref()
+    }
+
+    pub(super) fn channel(&self) -> Channel {
+        self.channel.clone()
     }
 
     pub(super) fn timeout(&self) -> Duration {

@@ -11,10 +11,14 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use proto::{
     SendMessageRequest, Topic, clock, limits,
     message::{self, Rules},
+    produce::{
+        Result as SendResult, Results, Send as SendOne, Sends,
+        produce_server::{Produce, ProduceServer},
+    },
     v2::{
         self,
         messaging_service_server::{MessagingService, MessagingServiceServer},
@@ -92,6 +96,9 @@ async fn serve(
     echo: Echo,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
+    let produce = ProduceServer::new(echo.clone())
+        .max_decoding_message_size(limits::GRPC_BYTES)
+        .max_encoding_message_size(limits::GRPC_BYTES);
     let service = MessagingServiceServer::new(echo)
         .max_decoding_message_size(limits::GRPC_BYTES)
         .max_encoding_message_size(limits::GRPC_BYTES);
@@ -103,11 +110,21 @@ async fn serve(
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .add_service(service)
+        .add_service(produce)
         .serve_with_incoming_shutdown(incoming, stop)
         .await
 }
 
 impl Echo {
+    fn answer(&self, request: &SendMessageRequest) -> v2::SendMessageResponse {
+        match self.send(request) {
+            Ok(entries) => v2::SendMessageResponse { status: Some(ok()), entries },
+            Err(why) => {
+                v2::SendMessageResponse { status: Some(bad_request(why)), entries: Vec::new() }
+            }
+        }
+    }
+
     fn send(&self, request: &SendMessageRequest) -> Result<Vec<v2::SendResultEntry>, String> {
         let messages = message::decode(request).map_err(|error| error.to_string())?;
         message::check_all(&messages, &Rules::default(), clock::wall_now())
@@ -121,6 +138,23 @@ impl Echo {
             ..v2::SendResultEntry::default()
         };
         Ok((first..).zip(messages).map(entry).collect())
+    }
+}
+
+#[tonic::async_trait]
+impl Produce for Echo {
+    type OpenStream = Answers<Results>;
+
+    async fn open(&self, request: Request<Streaming<Sends>>) -> Answer<Self::OpenStream> {
+        let echo = self.clone();
+        let answers = request.into_inner().map(move |sends| {
+            let answer = |one: SendOne| {
+                let response = echo.answer(&SendMessageRequest { messages: one.messages });
+                SendResult { id: one.id, response: Some(response) }
+            };
+            Ok(Results { results: sends?.sends.into_iter().map(answer).collect() })
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 }
 
@@ -146,12 +180,7 @@ impl MessagingService for Echo {
         &self,
         request: Request<SendMessageRequest>,
     ) -> Answer<v2::SendMessageResponse> {
-        Ok(Response::new(match self.send(request.get_ref()) {
-            Ok(entries) => v2::SendMessageResponse { status: Some(ok()), entries },
-            Err(why) => {
-                v2::SendMessageResponse { status: Some(bad_request(why)), entries: Vec::new() }
-            }
-        }))
+        Ok(Response::new(self.answer(request.get_ref())))
     }
 
     async fn query_route(

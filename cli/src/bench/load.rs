@@ -28,6 +28,10 @@ pub struct LoadArgs {
     /// Messages in each SendMessage.
     #[arg(long, default_value_t = 1)]
     pub batch: usize,
+    /// Send through one produce stream for each connection, not with a call for each SendMessage.
+    /// Only RaftMQ has them.
+    #[arg(long)]
+    pub streamed: bool,
     /// SendMessages under way at once.
     #[arg(long, default_value_t = 256)]
     pub in_flight: usize,

@@ -136,12 +136,10 @@ async fn send_until_the_end(mut client: Client, shared: Arc<Shared>) {
 /// Sends one request; all its messages are stored, or the name of the failure comes back.
 pub(super) async fn send(client: &mut Client, request: SendMessageRequest) -> Result<(), String> {
     let expected = request.messages.len();
-    let request = client.request(request);
     // The deadline of the call, and a little more in case nobody keeps it.
     let deadline = client.timeout() + Duration::from_secs(1);
-    let answer = match time::timeout(deadline, client.rpc.send_message(request)).await {
-        Ok(Ok(answer)) => answer.into_inner(),
-        Ok(Err(status)) => return Err(connection::failure(&status)),
+    let answer = match time::timeout(deadline, call(client, request)).await {
+        Ok(answer) => answer?,
         Err(_) => return Err("no answer".into()),
     };
     connection::verdict(answer.status.as_ref())?;
@@ -149,4 +147,16 @@ pub(super) async fn send(client: &mut Client, request: SendMessageRequest) -> Re
         return Err("answer without an entry for each message".into());
     }
     answer.entries.iter().try_for_each(|entry| connection::verdict(entry.status.as_ref()))
+}
+
+async fn call(
+    client: &mut Client,
+    request: SendMessageRequest,
+) -> Result<v2::SendMessageResponse, String> {
+    if let Some(pipe) = client.pipe() {
+        return pipe.send(request).await.ok_or_else(|| "produce stream broke".into());
+    }
+    let request = client.request(request);
+    let answer = client.rpc.send_message(request).await;
+    answer.map(tonic::Response::into_inner).map_err(|status| connection::failure(&status))
 }

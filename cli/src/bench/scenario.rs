@@ -43,8 +43,13 @@ impl Target {
     async fn prepare(load: &LoadArgs) -> Result<Self> {
         load.check()?;
         let run = Run::new();
-        let (clients, address) =
+        let (mut clients, address) =
             Client::open(&load.endpoint, load.connections, run, load.timeout).await?;
+        if load.streamed {
+            for client in &mut clients {
+                client.stream().await?;
+            }
+        }
         let queues = match load.create_topic {
             None => clients[0].route(&load.topic).await?,
             Some(queues) => {
@@ -68,7 +73,8 @@ impl Target {
     }
 
     fn figure(&self, what: &str, load: &LoadArgs, produced: &Produced) -> Figure {
-        Figure::of_sends(what, &self.address, &self.facts, load, produced)
+        let what = if load.streamed { format!("streamed {what}") } else { what.to_owned() };
+        Figure::of_sends(&what, &self.address, &self.facts, load, produced)
     }
 }
 

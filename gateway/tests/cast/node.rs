@@ -1,12 +1,15 @@
 //! A node with a port and a runtime of its own, so that it can die at once.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use gateway::{Directory, Gateway, Local, TlsConfig, listener};
 use proto::session::sessions_server::SessionsServer;
 use tokio::{net::TcpListener, runtime::Runtime, sync::oneshot};
 
 use super::ScriptedBroker;
+
+/// How long tasks may take to notice that they are gone.
+const DEATH: Duration = Duration::from_secs(10);
 
 /// A gateway that serves. It dies when it is dropped.
 #[derive(Debug)]
@@ -32,8 +35,10 @@ impl Node {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
             told.send(listener.local_addr().expect("bound")).expect("the test waits");
             let tls = TlsConfig::self_signed(&["localhost".into()]).expect("a certificate");
+            let gateway = build();
             gateway::server::builder()
-                .add_service(build().service())
+                .add_service(gateway.service())
+                .add_service(gateway.produce_service())
                 .add_optional_service(broker.map(SessionsServer::new))
                 .serve_with_incoming(listener::incoming(listener, tls))
                 .await
@@ -56,7 +61,9 @@ impl Node {
     /// Ends at once: connections are reset, and the port refuses.
     pub fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // Not from within a runtime; and only once its sockets are closed is it dead.
+            let dead = std::thread::spawn(move || runtime.shutdown_timeout(DEATH));
+            dead.join().expect("nothing panics");
         }
     }
 }

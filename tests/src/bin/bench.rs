@@ -11,9 +11,13 @@ use anyhow::{Context, Result, ensure};
 use tests::{Cluster, binaries};
 
 /// What is measured: a title, and the arguments of `mqbench` besides the address and the duration.
-const LOADS: [(&str, &[&str]); 7] = [
+const LOADS: [(&str, &[&str]); 8] = [
     ("unary sends, 256 in flight", &["produce", "--ceiling"]),
     ("one send at a time", &["produce", "--latency"]),
+    (
+        "streamed sends, one message each, 2,048 in flight",
+        &["produce", "--streamed", "--in-flight", "2048", "--ceiling"],
+    ),
     ("batches of 64, 32 in flight", &["produce", "--batch", "64", "--in-flight", "32"]),
     ("send, receive and ack at once, an ack for each", &["both", "--in-flight", "64"]),
     (
