@@ -4,12 +4,14 @@
 //! decoding never looks further than the bytes at hand, and arbitrary bytes give an error, never a
 //! panic. Message bytes come last and are neither copied in nor copied out.
 
+mod administration;
 mod offsets;
 mod transactions;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
 use proto::{InvalidName, QueueId, QueueOffset, Timestamp, v2};
 
+pub(crate) use administration::{decode_limited, encode_limited};
 pub(crate) use transactions::{verdict_byte, verdict_of};
 
 use super::{
@@ -27,6 +29,13 @@ pub(super) mod tag {
     pub(super) const CHANGE_INVISIBLE: u8 = 6;
     pub(super) const RENEW: u8 = 7;
     pub(super) const RELEASE: u8 = 8;
+    pub(super) const DELETE_TOPIC: u8 = 60;
+    pub(super) const DELETE_GROUP: u8 = 61;
+    pub(super) const SWITCH_GROUP: u8 = 62;
+    pub(super) const PUT_QUOTA: u8 = 63;
+    pub(super) const PUT_RETENTION: u8 = 64;
+    pub(super) const EXPIRE: u8 = 65;
+    pub(super) const CLOSE_QUEUES: u8 = 66;
     pub(super) const COMMIT_OFFSET: u8 = 50;
     pub(super) const RESET_OFFSETS: u8 = 51;
     pub(super) const FOLLOW_RESET: u8 = 52;
@@ -89,6 +98,13 @@ impl Command {
             Self::ChangeInvisible(c) => change_invisible(&mut out, c),
             Self::Renew(c) => renew(&mut out, c),
             Self::Release(c) => release(&mut out, c),
+            Self::DeleteTopic(c) => administration::delete_topic(&mut out, c),
+            Self::DeleteGroup(c) => administration::delete_group(&mut out, c),
+            Self::SwitchGroup(c) => administration::switch_group(&mut out, c),
+            Self::PutQuota(c) => administration::put_quota(&mut out, c),
+            Self::PutRetention(c) => administration::put_retention(&mut out, c),
+            Self::Expire(c) => administration::expire(&mut out, c),
+            Self::CloseQueues(c) => administration::close_queues(&mut out, c),
             Self::CommitOffset(c) => offsets::commit_offset(&mut out, c),
             Self::ResetOffsets(c) => offsets::reset_offsets(&mut out, c),
             Self::FollowReset(c) => offsets::follow_reset(&mut out, c),
@@ -118,6 +134,13 @@ impl Command {
             tag::CHANGE_INVISIBLE => Self::ChangeInvisible(input.change_invisible()?),
             tag::RENEW => Self::Renew(input.renew()?),
             tag::RELEASE => Self::Release(input.release()?),
+            tag::DELETE_TOPIC => Self::DeleteTopic(input.delete_topic()?),
+            tag::DELETE_GROUP => Self::DeleteGroup(input.delete_group()?),
+            tag::SWITCH_GROUP => Self::SwitchGroup(input.switch_group()?),
+            tag::PUT_QUOTA => Self::PutQuota(input.put_quota()?),
+            tag::PUT_RETENTION => Self::PutRetention(input.put_retention()?),
+            tag::EXPIRE => Self::Expire(input.expire()?),
+            tag::CLOSE_QUEUES => Self::CloseQueues(input.close_queues()?),
             tag::COMMIT_OFFSET => Self::CommitOffset(input.commit_offset()?),
             tag::RESET_OFFSETS => Self::ResetOffsets(input.reset_offsets()?),
             tag::FOLLOW_RESET => Self::FollowReset(input.follow_reset()?),

@@ -83,6 +83,38 @@ prop_compose! {
     }
 }
 
+fn limited() -> impl Strategy<Value = Limited> {
+    prop_oneof![
+        topic().prop_map(Limited::Topic),
+        group().prop_map(Limited::Group),
+        client().prop_map(Limited::Client),
+    ]
+}
+
+fn administration() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        topic().prop_map(|topic| Command::DeleteTopic(DeleteTopic { topic })),
+        group().prop_map(|group| Command::DeleteGroup(DeleteGroup { group })),
+        (group(), any::<bool>())
+            .prop_map(|(group, enabled)| Command::SwitchGroup(SwitchGroup { group, enabled })),
+        (limited(), any::<u64>(), any::<u64>()).prop_map(
+            |(of, messages_per_second, bytes_per_second)| {
+                let quota = Quota { messages_per_second, bytes_per_second };
+                Command::PutQuota(PutQuota { of, quota })
+            }
+        ),
+        (topic(), any::<u64>(), any::<u64>()).prop_map(|(topic, ms, bytes)| {
+            Command::PutRetention(PutRetention { topic, retention: Retention { ms, bytes } })
+        }),
+        (topic(), queue(), offset()).prop_map(|(topic, queue, to)| Command::Expire(Expire {
+            topic,
+            queue,
+            to
+        })),
+        topic().prop_map(|topic| Command::CloseQueues(CloseQueues { topic })),
+    ]
+}
+
 fn reset_to() -> impl Strategy<Value = ResetTo> {
     prop_oneof![Just(ResetTo::Begin), Just(ResetTo::End), offset().prop_map(ResetTo::Offset)]
 }
@@ -131,6 +163,7 @@ fn command() -> impl Strategy<Value = Command> {
                 Command::Renew(Renew { group, topic, queue, client, trusted_since, invisible_ms })
             }
         ),
+        administration(),
         (client(), group(), any::<u64>()).prop_map(|(client, group, after_ms)| {
             Command::Release(Release { client, group, after_ms })
         }),
@@ -386,6 +419,45 @@ fn golden_transactions() {
         &Command::ParkTransactions(ParkTransactions { orphans }),
         "2b 0001 0000000000000007 00000002",
     );
+}
+
+#[test]
+fn golden_administration() {
+    let (topic, group): (Topic, ConsumerGroup) = ("t".parse().unwrap(), "g".parse().unwrap());
+    let quota = Quota { messages_per_second: 1, bytes_per_second: 2 };
+    let client = Limited::Client("c".parse().unwrap());
+    let (queue, to) = (QueueId(2), QueueOffset(3));
+    let retention = Retention { ms: 4, bytes: 5 };
+    let cases = [
+        (Command::DeleteTopic(DeleteTopic { topic: topic.clone() }), "3c 0001 74"),
+        (Command::DeleteGroup(DeleteGroup { group: group.clone() }), "3d 0001 67"),
+        (
+            Command::SwitchGroup(SwitchGroup { group: group.clone(), enabled: true }),
+            "3e 0001 67 01",
+        ),
+        (
+            Command::PutQuota(PutQuota { of: Limited::Topic(topic.clone()), quota }),
+            "3f 00 0001 74 0000000000000001 0000000000000002",
+        ),
+        (
+            Command::PutQuota(PutQuota { of: Limited::Group(group), quota }),
+            "3f 01 0001 67 0000000000000001 0000000000000002",
+        ),
+        (
+            Command::PutQuota(PutQuota { of: client, quota }),
+            "3f 02 0001 63 0000000000000001 0000000000000002",
+        ),
+        (
+            Command::PutRetention(PutRetention { topic: topic.clone(), retention }),
+            "40 0001 74 0000000000000004 0000000000000005",
+        ),
+        (
+            Command::Expire(Expire { topic: topic.clone(), queue, to }),
+            "41 0001 74 00000002 0000000000000003",
+        ),
+        (Command::CloseQueues(CloseQueues { topic }), "42 0001 74"),
+    ];
+    cases.iter().for_each(|(command, expected)| check(command, expected));
 }
 
 fn check(command: &Command, expected: &str) {

@@ -4,6 +4,7 @@
 //! Its bytes are described in `docs/protocol/commands.md` and never change their meaning: a new
 //! layout is a new tag.
 
+mod administration;
 mod codec;
 #[cfg(test)]
 mod codec_test;
@@ -16,10 +17,14 @@ mod transactions;
 use bytes::Bytes;
 use proto::{BrokerName, ClientId, ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic, v2};
 
+pub use administration::{
+    CloseQueues, DeleteGroup, DeleteTopic, Expire, Limited, PutQuota, PutRetention, Quota,
+    Retention, SwitchGroup,
+};
 pub use codec::DecodeError;
 pub(crate) use codec::{
-    decode_group_config, decode_topic_config, encode_group_config, encode_topic_config,
-    verdict_byte, verdict_of,
+    decode_group_config, decode_limited, decode_topic_config, encode_group_config, encode_limited,
+    encode_topic_config, verdict_byte, verdict_of,
 };
 pub use offsets::{CommitOffset, FollowReset, ResetOffsets, ResetTo};
 pub(crate) use ordered::dead_letter_placement;
@@ -54,12 +59,20 @@ pub enum Command {
     EndTransaction(EndTransaction),
     CheckTransactions(CheckTransactions),
     ParkTransactions(ParkTransactions),
+    DeleteTopic(DeleteTopic),
+    DeleteGroup(DeleteGroup),
+    SwitchGroup(SwitchGroup),
+    PutQuota(PutQuota),
+    PutRetention(PutRetention),
+    Expire(Expire),
+    CloseQueues(CloseQueues),
 }
 
 /// Creates a topic, or replaces its settings. Answered by [`Outcome::TopicPut`].
 ///
-/// An existing topic takes only a higher version (or exactly what it already has), and never fewer
-/// queues than it has.
+/// An existing topic takes only a higher version (or exactly what it already has). Queues beyond a
+/// lower number take no messages from then on; they are read until they are drained, see
+/// [`CloseQueues`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PutTopic {
     pub topic: Topic,
@@ -71,7 +84,7 @@ pub struct PutTopic {
 /// Settings of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicConfig {
-    /// Queues in this broker group: ids `0..queues`.
+    /// Queues in this broker group that take messages: ids `0..queues`.
     pub queues: u32,
     pub permission: v2::Permission,
     /// Message types that may be sent, ascending. The edge checks; the state only keeps them.

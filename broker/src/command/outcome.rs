@@ -142,16 +142,18 @@ pub enum Rejection {
     TopicNotReadable,
     #[error("the topic has version {current} already")]
     StaleVersion { current: u64 },
-    #[error("the topic has {current} queues; their number can only grow")]
-    QueuesShrink { current: u32 },
     #[error("more than {max} queues in this broker group")]
     TooManyQueues { max: u32 },
     #[error("more than {max} topics in this broker group")]
     TooManyTopics { max: u32 },
     #[error("more than {max} consumer groups in this broker group")]
     TooManyGroups { max: u32 },
+    #[error("more than {max} quotas in this broker group")]
+    TooManyQuotas { max: u32 },
     #[error("no such consumer group")]
     GroupNotFound,
+    #[error("the consumer group may not consume")]
+    GroupDisabled,
     #[error("the receipt handle is not valid any more")]
     InvalidHandle,
     #[error("the queue holds the offsets from {min} to {max}")]
@@ -185,8 +187,8 @@ pub enum Effect {
     Reset { group: ConsumerGroup, topic: Topic, queue: QueueId, at: Timestamp },
     /// A transaction is to be asked about at `at` unless it has ended by then.
     Orphaned { at: Timestamp },
-    /// A topic was created or changed.
+    /// A topic was created, changed or deleted.
     TopicChanged { topic: Topic },
-    /// A consumer group was created or changed.
+    /// A consumer group was created, changed or deleted.
     GroupChanged { group: ConsumerGroup },
 }

@@ -129,17 +129,19 @@ fn message_code(message: &InvalidMessage) -> Code {
 fn rejection_code(rejection: Rejection) -> Code {
     match rejection {
         Rejection::TopicNotFound => Code::TopicNotFound,
-        Rejection::TopicNotWritable | Rejection::TopicNotReadable => Code::Forbidden,
+        Rejection::TopicNotWritable | Rejection::TopicNotReadable | Rejection::GroupDisabled => {
+            Code::Forbidden
+        }
         Rejection::GroupNotFound => Code::ConsumerGroupNotFound,
         Rejection::InvalidHandle => Code::InvalidReceiptHandle,
         Rejection::OffsetOutOfRange { .. } | Rejection::OffsetReset { .. } => Code::IllegalOffset,
         Rejection::QueueNotFound { .. }
         | Rejection::StaleVersion { .. }
-        | Rejection::QueuesShrink { .. }
         | Rejection::StaleRedrive { .. } => Code::BadRequest,
         Rejection::TooManyQueues { .. }
         | Rejection::TooManyTopics { .. }
-        | Rejection::TooManyGroups { .. } => Code::Forbidden,
+        | Rejection::TooManyGroups { .. }
+        | Rejection::TooManyQuotas { .. } => Code::Forbidden,
         Rejection::TransactionNotFound
         | Rejection::TransactionCommitted
         | Rejection::TransactionRolledBack

@@ -96,7 +96,8 @@ pub fn scan(
     })
 }
 
-fn key(topic: TopicId, queue: QueueId, last: QueueOffset) -> [u8; 16] {
+/// Where the run lies that ends with this offset.
+pub(super) fn key(topic: TopicId, queue: QueueId, last: QueueOffset) -> [u8; 16] {
     let mut key = [0; 16];
     key[..4].copy_from_slice(&topic.0.to_be_bytes());
     key[4..8].copy_from_slice(&queue.0.to_be_bytes());

@@ -4,7 +4,7 @@
 //! key    03 | consumer group id 4
 //! value  name length 2, name | settings as in the PutGroup command
 //! ```
-//! Changed by PutGroup, never deleted.
+//! Changed by PutGroup, removed by DeleteGroup.
 
 use std::ops::ControlFlow;
 

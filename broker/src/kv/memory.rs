@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard};
 
-use super::{Batch, Durable, Error, Family, Kv, Visit};
+use super::{Batch, Durable, Edit, Error, Family, Kv, Visit};
 
 type Records = [BTreeMap<Vec<u8>, Vec<u8>>; Family::ALL.len()];
 
@@ -104,11 +104,15 @@ fn trim(records: &mut Records, family: Family, key: &[u8]) {
 }
 
 fn write(records: &mut Records, batch: &Batch) {
-    for (family, key, value) in batch.changes() {
+    for (family, edit) in batch.changes() {
         let records = &mut records[family.index()];
-        match value {
-            Some(value) => records.insert(key.to_vec(), value.to_vec()),
-            None => records.remove(key),
-        };
+        match edit {
+            Edit::Put { key, value } => drop(records.insert(key.to_vec(), value.to_vec())),
+            Edit::Delete { key } => drop(records.remove(key)),
+            Edit::DeleteRange { from, below } => {
+                let mut gone = records.split_off(from);
+                records.append(&mut gone.split_off(below));
+            }
+        }
     }
 }

@@ -128,13 +128,14 @@ mod tests {
         let mut batch = Batch::default();
         let keyed = Keyed { topic: TopicId(2), hash: 3, queue: QueueId(4), offset: QueueOffset(5) };
         put(&mut batch, 1, &[keyed]);
-        let (family, key, value) = batch.changes().next().unwrap();
+        let (family, edit) = batch.changes().next().unwrap();
+        let crate::kv::Edit::Put { key, value } = edit else { panic!("{edit:?}") };
         assert_eq!(family, Family::Keys);
         let mut expected = vec![0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2];
         expected.extend([0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0]);
         assert_eq!(key, expected);
         let mut expected = vec![0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 4];
         expected.extend([0, 0, 0, 0, 0, 0, 0, 5]);
-        assert_eq!(value, Some(&expected[..]));
+        assert_eq!(value, expected);
     }
 }

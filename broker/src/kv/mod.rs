@@ -20,7 +20,9 @@ pub mod consume_queue;
 pub mod consumer_group;
 pub mod dead_letter;
 pub mod dedupe;
+pub mod forget;
 pub mod frontier;
+pub mod group_standing;
 pub mod half;
 mod ids;
 pub mod in_flight;
@@ -28,14 +30,17 @@ pub mod key_log;
 pub mod membership;
 mod memory;
 pub mod message_key;
+pub mod next_ids;
 pub mod progress;
 pub mod queue_head;
+pub mod quota;
 pub mod redrive;
 pub mod reset;
 pub mod resolution;
 mod rocks;
 mod text;
 pub mod topic;
+pub mod topic_standing;
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -145,6 +150,10 @@ mod prefix {
     pub(super) const QUEUE_HEAD: u8 = 4;
     pub(super) const PROGRESS: u8 = 5;
     pub(super) const IN_FLIGHT: u8 = 6;
+    pub(super) const TOPIC_STANDING: u8 = 0x30;
+    pub(super) const GROUP_STANDING: u8 = 0x31;
+    pub(super) const NEXT_IDS: u8 = 0x32;
+    pub(super) const QUOTA: u8 = 0x33;
     pub(super) const RESET: u8 = 0x28;
     pub(super) const DEAD_LETTER: u8 = 0x10;
     pub(super) const REDRIVE: u8 = 0x11;
@@ -191,8 +200,24 @@ struct Change {
     family: Family,
     start: usize,
     key_len: usize,
-    /// `None` deletes the key.
-    value_len: Option<usize>,
+    what: What,
+}
+
+/// What happens to a key, and how many bytes follow it.
+#[derive(Debug, Clone, Copy)]
+enum What {
+    Put(usize),
+    Delete,
+    /// The key is where the range begins; what follows is where it ends.
+    DeleteRange(usize),
+}
+
+/// One of the changes of a batch.
+#[derive(Debug, Clone, Copy)]
+enum Edit<'a> {
+    Put { key: &'a [u8], value: &'a [u8] },
+    Delete { key: &'a [u8] },
+    DeleteRange { from: &'a [u8], below: &'a [u8] },
 }
 
 impl Batch {
@@ -200,14 +225,27 @@ impl Batch {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value);
-        let change = Change { family, start, key_len: key.len(), value_len: Some(value.len()) };
-        self.changes.push(change);
+        self.changes.push(Change {
+            family,
+            start,
+            key_len: key.len(),
+            what: What::Put(value.len()),
+        });
     }
 
     pub fn delete(&mut self, family: Family, key: &[u8]) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(key);
-        self.changes.push(Change { family, start, key_len: key.len(), value_len: None });
+        self.changes.push(Change { family, start, key_len: key.len(), what: What::Delete });
+    }
+
+    /// Deletes every key in `from..below`.
+    pub fn delete_range(&mut self, family: Family, from: &[u8], below: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(from);
+        self.bytes.extend_from_slice(below);
+        let what = What::DeleteRange(below.len());
+        self.changes.push(Change { family, start, key_len: from.len(), what });
     }
 
     /// Bytes of all keys and values.
@@ -231,11 +269,16 @@ impl Batch {
         self.changes.shrink_to(KEPT_CHANGES);
     }
 
-    /// Each change as family, key, and new value.
-    fn changes(&self) -> impl Iterator<Item = (Family, &[u8], Option<&[u8]>)> {
+    /// Each change and where it happens.
+    fn changes(&self) -> impl Iterator<Item = (Family, Edit<'_>)> {
         self.changes.iter().map(|c| {
             let (key, rest) = self.bytes[c.start..].split_at(c.key_len);
-            (c.family, key, c.value_len.map(|len| &rest[..len]))
+            let edit = match c.what {
+                What::Put(len) => Edit::Put { key, value: &rest[..len] },
+                What::Delete => Edit::Delete { key },
+                What::DeleteRange(len) => Edit::DeleteRange { from: key, below: &rest[..len] },
+            };
+            (c.family, edit)
         })
     }
 }

@@ -12,7 +12,7 @@ use rocksdb::{
     WriteBatch, WriteOptions,
 };
 
-use super::{Batch, Durable, Error, Family, Kv, Visit};
+use super::{Batch, Durable, Edit, Error, Family, Kv, Visit};
 
 /// Where and how large.
 #[derive(Debug, Clone)]
@@ -120,10 +120,12 @@ impl Kv for Rocks {
     fn write(&self, batch: &Batch) -> Result<(), Error> {
         let families = Family::ALL.map(|family| self.family(family));
         let mut changes = WriteBatch::with_capacity_bytes(batch.size() + batch.changes.len() * 8);
-        for (family, key, value) in batch.changes() {
-            match value {
-                Some(value) => changes.put_cf(families[family.index()], key, value),
-                None => changes.delete_cf(families[family.index()], key),
+        for (family, edit) in batch.changes() {
+            let family = families[family.index()];
+            match edit {
+                Edit::Put { key, value } => changes.put_cf(family, key, value),
+                Edit::Delete { key } => changes.delete_cf(family, key),
+                Edit::DeleteRange { from, below } => changes.delete_range_cf(family, from, below),
             }
         }
         let mut options = WriteOptions::default();
@@ -285,6 +287,18 @@ mod tests {
         })
         .unwrap();
         assert_eq!(seen, [3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn a_range_goes_with_its_batch_and_what_comes_after_it_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let kv = Rocks::open(&RocksConfig::new(dir.path())).unwrap();
+        (0..10).for_each(|key| put(&kv, Family::Queue, key, b""));
+        let mut batch = Batch::default();
+        batch.delete_range(Family::Queue, &3_u64.to_be_bytes(), &8_u64.to_be_bytes());
+        batch.put(Family::Queue, &5_u64.to_be_bytes(), b"new");
+        kv.write(&batch).unwrap();
+        assert_eq!(keys(&kv, Family::Queue), [0, 1, 2, 5, 8, 9]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! key    02 | topic id 4
 //! value  name length 2, name | settings as in the PutTopic command
 //! ```
-//! Changed by PutTopic, never deleted.
+//! Changed by PutTopic, removed by DeleteTopic.
 
 use std::ops::ControlFlow;
 

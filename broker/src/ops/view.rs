@@ -18,8 +18,8 @@ use crate::{
     kv,
     kv::reset::Reset,
     state::{
-        Backlog, Consumption, Holding, QueueEntry, QueueProgress, SharedState, State, Transaction,
-        Unresolved,
+        Backlog, Consumption, Holding, QueueEntry, QueueProgress, SharedState, State, TopicState,
+        Transaction, Unresolved,
     },
 };
 
@@ -99,7 +99,7 @@ impl View {
     pub fn queue_ends(&self, topic: &Topic) -> Vec<(QueueId, QueueOffset, QueueOffset)> {
         let state = self.state.read();
         let Some(topic) = state.topic(topic) else { return Vec::new() };
-        (0..topic.config().queues)
+        (0..topic.readable())
             .filter_map(|id| {
                 let offsets = topic.offsets(QueueId(id))?;
                 Some((QueueId(id), offsets.start, offsets.end))
@@ -138,7 +138,7 @@ impl View {
         match topic {
             None => state.all_progress(group).map(|(topic, at)| (topic.clone(), at)).collect(),
             Some(topic) => {
-                let queues = state.topic(topic).map_or(0, |known| known.config().queues);
+                let queues = state.topic(topic).map_or(0, TopicState::readable);
                 (0..queues)
                     .filter_map(|id| state.progress(group, topic, QueueId(id)))
                     .map(|progress| (topic.clone(), progress))
@@ -372,7 +372,7 @@ impl View {
                 state.all_progress(group).map(|(topic, at)| (topic.clone(), at.queue)).collect()
             }
             Some(topic) => {
-                let queues = state.topic(topic).map_or(0, |known| known.config().queues);
+                let queues = state.topic(topic).map_or(0, TopicState::readable);
                 (0..queues).map(|id| (topic.clone(), QueueId(id))).collect()
             }
         };
@@ -402,7 +402,7 @@ pub(super) struct Looking<'a> {
 
 fn queue_in(state: &State, topic: &Topic, queue: QueueId) -> Result<Range<QueueOffset>, Error> {
     let known = state.topic(topic).ok_or_else(|| Error::TopicNotFound(topic.clone()))?;
-    let queues = known.config().queues;
+    let queues = known.readable();
     known.offsets(queue).ok_or(Error::Rejected(Rejection::QueueNotFound { queues }))
 }
 
@@ -412,7 +412,7 @@ fn store(error: &kv::Error) -> Error {
 
 impl Queues for Looking<'_> {
     fn backlogged(&self, first: QueueId) -> Box<dyn Iterator<Item = QueueId> + '_> {
-        let queues = self.state.topic(self.topic).map_or(1, |topic| topic.config().queues);
+        let queues = self.state.topic(self.topic).map_or(1, TopicState::readable);
         let first = QueueId(first.0 % queues.max(1));
         Box::new(self.state.backlogged(self.group, self.topic, first))
     }

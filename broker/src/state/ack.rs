@@ -1,5 +1,7 @@
 //! Deliveries end well: the message is consumed.
 
+use proto::QueueId;
+
 use super::{At, State};
 use crate::command::{Ack, AckOutcome, Effect, Handle, Outcome, Rejection};
 use crate::kv::in_flight::Place;
@@ -55,8 +57,9 @@ impl State {
                 kv::in_flight::delete(&mut self.change.batch, &place);
                 AckOutcome::Acked
             }
-            // A delivery from before a reset is none any more.
-            None if handle.delivery < self.subscriptions.reset_id(group, topic, handle.queue) => {
+            // A delivery from before a reset is none any more, and one by another topic or to
+            // another group of the name never was.
+            None if handle.delivery < self.oldest_delivery(group, topic, handle.queue) => {
                 AckOutcome::InvalidHandle
             }
             // Whoever acknowledged it held a delivery of it: a repeated ack finds it done.
@@ -68,9 +71,22 @@ impl State {
     }
 }
 
+impl State {
+    /// Deliveries named below this are not of this group on this topic, or from before a reset.
+    pub(super) fn oldest_delivery(
+        &self,
+        group: ConsumerGroupId,
+        topic: TopicId,
+        queue: QueueId,
+    ) -> u64 {
+        let reset = self.subscriptions.reset_id(group, topic, queue);
+        reset.max(self.topics.get(topic).born()).max(self.groups.standing(group).born)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use proto::{QueueId, QueueOffset};
+    use proto::QueueOffset;
 
     use super::super::script::{Script, ack, group, handle, message, topic};
     use super::AckOutcome::{Acked, InvalidHandle};

@@ -48,7 +48,9 @@ impl State {
             }
         }
         let queues = topic.config().queues;
-        let head = topic.head(queue).ok_or(Rejection::QueueNotFound { queues })?;
+        let taken = queue.0 < queues;
+        let head = topic.head(queue).filter(|_| taken);
+        let head = head.ok_or(Rejection::QueueNotFound { queues })?;
         Ok((id, head.max))
     }
 

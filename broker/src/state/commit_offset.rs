@@ -31,14 +31,20 @@ impl State {
                 at: at.stamp,
             });
         }
-        let subscription = self.subscriptions.get(group, topic).expect("it has progress");
-        Outcome::OffsetCommitted { offset: subscription.committed(c.queue) }
+        Outcome::OffsetCommitted { offset: self.committed(place) }
+    }
+
+    /// Everything of a queue below this is consumed by the group, or not kept any more.
+    pub(super) fn committed(&self, (group, topic, queue): kv::progress::Place) -> QueueOffset {
+        let committed = self.subscriptions.get(group, topic).map(|s| s.committed(queue));
+        let min = self.topics.get(topic).head(queue).map(|head| head.min);
+        committed.max(min).unwrap_or_default()
     }
 
     /// The topic, if its queue can have this offset committed.
     fn committable(&self, c: &CommitOffset) -> Result<TopicId, Rejection> {
         let (id, topic) = self.topics.find(&c.topic).ok_or(Rejection::TopicNotFound)?;
-        let queues = topic.config().queues;
+        let queues = topic.readable();
         let head = topic.head(c.queue).ok_or(Rejection::QueueNotFound { queues })?;
         if c.offset > head.max {
             return Err(Rejection::OffsetOutOfRange { min: head.min, max: head.max });

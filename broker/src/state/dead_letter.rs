@@ -25,7 +25,9 @@ impl State {
         };
         let place = Place { group, topic, queue: c.handle.queue, offset: c.handle.offset };
         let Some(record) = self.subscriptions.find(&place) else {
-            let done = c.handle.offset < self.subscriptions.next(group, topic, c.handle.queue);
+            let known = self.oldest_delivery(group, topic, c.handle.queue) <= c.handle.delivery;
+            let next = self.subscriptions.next(group, topic, c.handle.queue);
+            let done = known && c.handle.offset < next;
             return Ok(match done {
                 true => Outcome::DeadLettered,
                 false => Outcome::Rejected(Rejection::InvalidHandle),
@@ -134,12 +136,7 @@ impl State {
             version: placement.len() as u64,
             placement,
         };
-        let id = self.topics.add(topic.clone(), config);
-        let config = self.topics.get(id).config();
-        kv::topic::put(&mut self.change.batch, id, &topic, config);
-        self.topics_version += 1;
-        self.change.effects.push(Effect::TopicChanged { topic });
-        id
+        self.add_topic(topic, config)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::State;
-use crate::command::{encode_group_config, encode_topic_config};
+use crate::command::{encode_group_config, encode_limited, encode_topic_config};
 
 /// Folds words into one. Not for strangers' data: it finds accidents, not forgeries. Persisted as
 /// part of the queue heads and the frontier, so it must remain as it is.
@@ -50,6 +50,8 @@ impl State {
             fold = fold.word(topic.0.into()).word(queue.0.into()).word(next.0);
         }
         fold = self.transactions.fold(fold);
+        fold = self.fold_quotas(fold);
+        fold = fold.word(self.topics.next_id().0.into()).word(self.groups.next_id().0.into());
         let (sends, sends_digest) = self.dedupe.counters();
         Digest(fold.word(sends).word(sends_digest).word(self.keys.counters().next).0)
     }
@@ -59,6 +61,9 @@ impl State {
             let mut config = bytes::BytesMut::new();
             encode_topic_config(&mut config, topic.config());
             fold = fold.bytes(topic.name().as_str().as_bytes()).bytes(&config);
+            let standing = topic.standing();
+            fold = fold.word(standing.born).word(standing.readable.into());
+            fold = fold.word(standing.retention.ms).word(standing.retention.bytes);
             for head in topic.heads() {
                 fold = fold.word(head.min.0).word(head.max.0).word(head.digest);
             }
@@ -67,10 +72,22 @@ impl State {
     }
 
     fn fold_consumer_groups(&self, mut fold: Fold) -> Fold {
-        for (_, name, config) in self.groups.iter() {
+        for (id, name, config) in self.groups.iter() {
             let mut bytes = bytes::BytesMut::new();
             encode_group_config(&mut bytes, config);
+            let standing = self.groups.standing(id);
             fold = fold.bytes(name.as_str().as_bytes()).bytes(&bytes);
+            fold = fold.word(standing.born).word(standing.enabled.into());
+        }
+        fold
+    }
+
+    fn fold_quotas(&self, mut fold: Fold) -> Fold {
+        for (of, quota) in self.quotas.iter() {
+            let mut bytes = bytes::BytesMut::new();
+            encode_limited(&mut bytes, of);
+            fold = fold.bytes(&bytes);
+            fold = fold.word(quota.messages_per_second).word(quota.bytes_per_second);
         }
         fold
     }

@@ -46,9 +46,10 @@ impl State {
 
     /// The message enters its queue now, and stays where it lies in the log.
     fn make_visible(&mut self, at: At, half: &Half) {
-        let (topic, queue) = (half.topic, half.queue);
+        let topic = half.topic;
         let known = self.topics.get(topic);
-        let before = known.head(queue).expect("topics never lose queues").max;
+        let queue = known.instead_of(half.queue);
+        let before = known.head(queue).expect("it takes messages").max;
         let name = known.name().clone();
         self.change.grown.entry((topic, queue)).or_insert(before);
         let Half { position, len, tag_hash, .. } = *half;

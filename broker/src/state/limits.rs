@@ -9,6 +9,8 @@ pub const TOPICS: u32 = 100_000;
 pub const QUEUES: u32 = 1_000_000;
 /// Consumer groups.
 pub const CONSUMER_GROUPS: u32 = 100_000;
+/// Quotas of topics, consumer groups and clients.
+pub const QUOTAS: u32 = 100_000;
 /// Deliveries of one consumer group in one queue that are not acknowledged yet. A queue that has
 /// as many gives out nothing new until some are acknowledged.
 pub const IN_FLIGHT_PER_QUEUE: u32 = 65_536;

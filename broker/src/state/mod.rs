@@ -17,13 +17,17 @@ mod blocks;
 mod change_invisible;
 mod check_transactions;
 mod clients;
+mod close_queues;
 mod commit_offset;
 mod consumer_groups;
 mod dead_letter;
 mod dedupe;
+mod delete_group;
+mod delete_topic;
 mod digest;
 mod end_transaction;
 mod entries;
+mod expire;
 mod in_flight;
 pub mod limits;
 mod machine;
@@ -33,6 +37,7 @@ mod pop;
 mod pop_fifo;
 mod put_group;
 mod put_topic;
+mod quotas;
 mod redrive;
 mod release;
 mod renew;
@@ -68,6 +73,7 @@ pub use view::{DueDelivery, Holding, QueueProgress};
 use consumer_groups::ConsumerGroups;
 use dedupe::Dedupe;
 use message_keys::{KeyCounters, MessageKeys};
+use quotas::Quotas;
 use subscriptions::Subscriptions;
 use tails::Tails;
 use topics::Topics;
@@ -102,6 +108,7 @@ pub struct State {
     /// How far the dead letters of each queue were put back.
     redriven: BTreeMap<(TopicId, QueueId), QueueOffset>,
     transactions: Transactions,
+    quotas: Quotas,
     /// What the current call of `apply` has changed so far.
     change: Change,
     /// What was written since the last flush.
@@ -112,6 +119,8 @@ pub struct State {
 struct Change {
     batch: Batch,
     effects: Vec<Effect>,
+    /// Names the command that is being applied.
+    command: u64,
     /// Queues that grew, with their ends before.
     grown: BTreeMap<(TopicId, QueueId), QueueOffset>,
     /// Origins of new dead letters, which the store does not have yet.
@@ -167,19 +176,21 @@ impl State {
     /// The store cannot be read, is damaged, or was written by a version that this one cannot read.
     pub fn open(kv: Arc<dyn Kv>) -> Result<Self, kv::Error> {
         let frontier = Frontier::load(&*kv)?;
+        let next = kv::next_ids::load(&*kv)?;
         Ok(Self {
             applied: frontier.applied,
             membership: kv::membership::load(&*kv)?,
             stamp: frontier.stamp,
             topics_version: frontier.topics_version,
-            topics: Topics::load(&*kv)?,
-            groups: ConsumerGroups::load(&*kv)?,
+            topics: Topics::load(&*kv, next.topic)?,
+            groups: ConsumerGroups::load(&*kv, next.group)?,
             tails: Tails::default(),
             subscriptions: Subscriptions::load(&*kv)?,
             dedupe: Dedupe::load(&*kv, &frontier)?,
             keys: MessageKeys::load(&*kv, &frontier)?,
             redriven: kv::redrive::load(&*kv)?,
             transactions: Transactions::load(&*kv)?,
+            quotas: Quotas::load(&*kv)?,
             change: Change::default(),
             unflushed: Unflushed::default(),
             kv,
@@ -258,6 +269,7 @@ impl State {
         let mut outcomes = Vec::with_capacity(commands.len());
         for (number, command) in commands.into_iter().enumerate() {
             let at = At { stamp: self.stamp, delivery: delivery_id(index, number) };
+            self.change.command = at.delivery;
             let len = command.bytes.len();
             let end = command.position + len as u64;
             let command = Command::decode(command.bytes).map_err(|source| Error::Command {
@@ -288,6 +300,13 @@ impl State {
             Command::ChangeInvisible(c) => self.change_invisible(at, &c),
             Command::Renew(c) => self.renew(at, &c),
             Command::Release(c) => self.release(at, &c),
+            Command::DeleteTopic(c) => self.delete_topic(c),
+            Command::DeleteGroup(c) => self.delete_group(c),
+            Command::SwitchGroup(c) => self.switch_group(c),
+            Command::PutQuota(c) => self.put_quota(c),
+            Command::PutRetention(c) => self.put_retention(&c),
+            Command::Expire(c) => self.expire(at, &c),
+            Command::CloseQueues(c) => self.close_queues(c),
             Command::CommitOffset(c) => self.commit_offset(at, &c),
             Command::ResetOffsets(c) => self.reset_offsets(at, &c),
             Command::FollowReset(c) => self.follow_reset(&c),
@@ -331,7 +350,8 @@ impl State {
     /// to a queue is one record.
     fn write_grown_queues(&mut self) {
         for ((topic, queue), before) in std::mem::take(&mut self.change.grown) {
-            let head = self.topics.get(topic).head(queue).expect("it grew");
+            // It may have been closed since, which is no reason to lose its head.
+            let head = &self.topics.get(topic).heads()[queue.0 as usize];
             let tail = self.tails.of(topic, queue).expect("it grew");
             let fresh = usize::try_from(head.max.0 - before.0).expect("they are in memory");
             let entries = tail.iter().skip(tail.len() - fresh);
@@ -380,6 +400,13 @@ fn work(command: &Command) -> usize {
         | Command::ChangeInvisible(_)
         | Command::Renew(_)
         | Command::Release(_)
+        | Command::DeleteTopic(_)
+        | Command::DeleteGroup(_)
+        | Command::SwitchGroup(_)
+        | Command::PutQuota(_)
+        | Command::PutRetention(_)
+        | Command::Expire(_)
+        | Command::CloseQueues(_)
         | Command::CommitOffset(_)
         | Command::FollowReset(_)
         | Command::DeadLetter(_)

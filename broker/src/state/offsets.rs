@@ -55,9 +55,9 @@ impl State {
         topic: &Topic,
         queue: QueueId,
     ) -> Option<QueueOffset> {
-        let subscription =
-            self.subscriptions.get(self.groups.id(group)?, self.topics.id(topic)?)?;
-        subscription.of(queue).known.then(|| subscription.committed(queue))
+        let (group, topic) = (self.groups.id(group)?, self.topics.id(topic)?);
+        let known = self.subscriptions.get(group, topic)?.of(queue).known;
+        known.then(|| self.committed((group, topic, queue)))
     }
 
     /// The reset of the group in the queue that no pull has followed yet.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use proto::{QueueId, QueueOffset, Timestamp, Topic, v2};
+use proto::{ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic, v2};
 
 use super::clients::ClientSlot;
 use super::in_flight::Record;
@@ -30,7 +30,7 @@ pub(super) struct Receiver {
 
 impl State {
     pub(super) fn pop(&mut self, at: At, c: &Pop) -> Result<Outcome, kv::Error> {
-        let accepted = self.readable(c).and_then(|topic| Ok((topic, self.ensure_group(&c.group)?)));
+        let accepted = self.readable(c).and_then(|topic| Ok((topic, self.enabled(&c.group)?)));
         let (topic, group) = match accepted {
             Ok(ids) => ids,
             Err(rejection) => return Ok(Outcome::Rejected(rejection)),
@@ -79,7 +79,16 @@ impl State {
                 return Err(Rejection::TopicNotReadable);
             }
         }
-        Ok((id, topic.config().queues))
+        Ok((id, topic.readable()))
+    }
+
+    /// The consumer group, which comes into being if need be, unless it may not consume.
+    pub(super) fn enabled(&mut self, group: &ConsumerGroup) -> Result<ConsumerGroupId, Rejection> {
+        let id = self.ensure_group(group)?;
+        match self.groups.standing(id).enabled {
+            true => Ok(id),
+            false => Err(Rejection::GroupDisabled),
+        }
     }
 
     /// Delivers again what is still the ended delivery that the leader saw. A message whose
@@ -132,9 +141,9 @@ impl State {
         evaluated: Range<QueueOffset>,
         fresh: impl FnOnce(&Range<QueueOffset>) -> Vec<(QueueOffset, T)>,
     ) -> Option<(Vec<(QueueOffset, T)>, QueueOffset)> {
-        let next = self.subscriptions.next(to.group, to.topic, queue);
-        let max = self.topics.get(to.topic).head(queue).expect("the queue was checked").max;
-        let end = evaluated.end.min(max);
+        let head = self.topics.get(to.topic).head(queue).expect("the queue was checked");
+        let next = self.subscriptions.next(to.group, to.topic, queue).max(head.min);
+        let end = evaluated.end.min(head.max);
         // Offsets between `next` and `from` were not evaluated: skipping them would lose messages.
         if next < evaluated.start || end <= next {
             return None;

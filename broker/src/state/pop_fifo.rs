@@ -21,7 +21,7 @@ type Taken = BTreeMap<(QueueId, u64), QueueOffset>;
 impl State {
     pub(super) fn pop_fifo(&mut self, at: At, c: &PopFifo) -> Result<Outcome, kv::Error> {
         let accepted = self.readable_fifo(c).and_then(|topic| {
-            let group = self.ensure_group(&c.group)?;
+            let group = self.enabled(&c.group)?;
             Ok((topic, group))
         });
         let (topic, group) = match accepted {

@@ -41,8 +41,10 @@ impl State {
         if self.groups.len() >= limits::CONSUMER_GROUPS as usize {
             return Err(Rejection::TooManyGroups { max: limits::CONSUMER_GROUPS });
         }
-        let id = self.groups.add(group.clone(), config);
+        let id = self.groups.add(group.clone(), config, self.change.command);
         kv::consumer_group::put(&mut self.change.batch, id, &group, self.groups.config(id));
+        kv::group_standing::put(&mut self.change.batch, id, &self.groups.standing(id));
+        self.write_next_ids();
         self.change.effects.push(Effect::GroupChanged { group });
         Ok(id)
     }

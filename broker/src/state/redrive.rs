@@ -13,7 +13,7 @@ impl State {
         let Some((topic, graves)) = self.topics.find(&c.topic) else {
             return Ok(Outcome::Rejected(Rejection::TopicNotFound));
         };
-        let queues = graves.config().queues;
+        let queues = graves.readable();
         let Some(head) = graves.head(c.queue) else {
             return Ok(Outcome::Rejected(Rejection::QueueNotFound { queues }));
         };
@@ -34,14 +34,15 @@ impl State {
         Ok(Outcome::Redriven { count, next: end })
     }
 
-    /// Whether the message came from a queue that still exists.
+    /// Whether the message came from a topic that still exists. If its queue takes no messages any
+    /// more, another one does.
     fn put_back(&mut self, at: At, place: Place) -> Result<bool, kv::Error> {
         let Some(Origin { topic, queue, .. }) = self.origin(place)? else {
             return Ok(false);
         };
-        if self.topics.get(topic).head(queue).is_none() {
+        let Some(queue) = self.topics.find_id(topic).map(|topic| topic.instead_of(queue)) else {
             return Ok(false);
-        }
+        };
         let found = self.entries_at(place.0, place.1, &[place.2])?[0];
         let (position, len, tag_hash) = (found.position, found.len, found.tag_hash);
         self.enqueue_late(topic, queue, Entry { position, len, tag_hash, visible: at.stamp });

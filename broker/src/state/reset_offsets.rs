@@ -35,7 +35,7 @@ impl State {
     ) -> Result<(TopicId, ConsumerGroupId, Vec<(QueueId, QueueOffset)>), Rejection> {
         let (id, topic) = self.topics.find(&c.topic).ok_or(Rejection::TopicNotFound)?;
         let group = self.groups.id(&c.group).ok_or(Rejection::GroupNotFound)?;
-        let queues = topic.config().queues;
+        let queues = topic.readable();
         let mut targets = Vec::with_capacity(c.queues.len());
         for (queue, to) in &c.queues {
             let head = topic.head(*queue).ok_or(Rejection::QueueNotFound { queues })?;
@@ -54,13 +54,13 @@ impl State {
 
     fn reset_queue(&mut self, at: At, place: kv::progress::Place, to: QueueOffset) -> QueueReset {
         let (group, topic, queue) = place;
-        let from = self.subscriptions.get(group, topic).map(|s| s.committed(queue));
+        let from = self.committed(place);
         let ended = self.end_deliveries(place, QueueOffset(u64::MAX));
         let reset = Reset { id: at.delivery, to, pending: true };
         self.subscriptions.reset_to(group, topic, queue, reset);
         kv::progress::put(&mut self.change.batch, place, to);
         kv::reset::put(&mut self.change.batch, place, &reset);
-        QueueReset { queue, from: from.unwrap_or_default(), to, ended }
+        QueueReset { queue, from, to, ended }
     }
 }
 

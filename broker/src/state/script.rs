@@ -77,6 +77,11 @@ pub(super) fn pop(client: &str, picks: Vec<Pick>) -> Pop {
     }
 }
 
+pub(super) fn append(queue: u32, messages: &[NewMessage]) -> Command {
+    let (topic, queue, messages) = (topic(), QueueId(queue), messages.to_vec());
+    Command::Append(Append { topic, queue, messages })
+}
+
 pub(super) fn ack(handles: &[Handle]) -> Command {
     Command::Ack(Ack { group: group(), topic: topic(), handles: handles.to_vec() })
 }
@@ -141,22 +146,31 @@ impl Script {
     }
 
     /// Applies one command in an entry of its own; the entry's commands start at 1000 * index.
-    #[expect(clippy::needless_pass_by_value, reason = "commands are made for the call")]
     pub(super) fn does(&mut self, command: Command) -> Outcome {
-        let mut bytes = BytesMut::new();
-        command.encode().iter().for_each(|part| bytes.extend_from_slice(part));
-        let position = LogOffset(self.index * 1000);
-        let payload = Payload::Batch(vec![raft::Command { position, bytes: bytes.freeze() }]);
-        let entry = Entry { log_id: LogId::new(1, self.index), stamp: self.now, payload };
+        self.does_all(vec![command]).remove(0)
+    }
+
+    /// The same for several commands in one entry.
+    pub(super) fn does_all(&mut self, commands: Vec<Command>) -> Vec<Outcome> {
+        let mut position = LogOffset(self.index * 1000);
+        let mut batch = vec![];
+        for command in commands {
+            let mut bytes = BytesMut::new();
+            command.encode().iter().for_each(|part| bytes.extend_from_slice(part));
+            let len = bytes.len() as u64;
+            batch.push(raft::Command { position, bytes: bytes.freeze() });
+            position = position + len;
+        }
+        let log_id = LogId::new(1, self.index);
+        let entry = Entry { log_id, stamp: self.now, payload: Payload::Batch(batch) };
         self.index += 1;
         let mut applied = self.state.apply(vec![entry]).unwrap();
         self.effects = applied.effects;
-        applied.outcomes.remove(0).remove(0)
+        applied.outcomes.remove(0)
     }
 
     pub(super) fn appends(&mut self, queue: u32, messages: &[NewMessage]) -> Outcome {
-        let (topic, queue, messages) = (topic(), QueueId(queue), messages.to_vec());
-        self.does(Command::Append(Append { topic, queue, messages }))
+        self.does(append(queue, messages))
     }
 
     pub(super) fn pops(&mut self, pop: Pop) -> Vec<Granted> {

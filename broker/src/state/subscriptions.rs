@@ -145,6 +145,24 @@ impl Subscriptions {
             .map(|(_, group, topic)| ((*group, *topic), &self.map[&(*group, *topic)]))
     }
 
+    /// Consumer groups that have anything to do with a topic, ascending. Looks at everything.
+    pub(super) fn groups_of(&self, topic: TopicId) -> Vec<ConsumerGroupId> {
+        let found = self.map.keys().filter(|(_, of)| *of == topic);
+        found.map(|(group, _)| *group).collect()
+    }
+
+    /// Forgets everything that a consumer group has to do with a topic.
+    pub(super) fn end(&mut self, group: ConsumerGroupId, topic: TopicId) {
+        let Some(gone) = self.map.remove(&(group, topic)) else { return };
+        if let Some(due) = gone.in_flight.next_due() {
+            self.next_due.remove(&(due, group, topic));
+        }
+        for (_, record) in gone.in_flight.records() {
+            self.clients.give_back(record.client);
+            self.in_flight -= 1;
+        }
+    }
+
     /// The earliest end of a delivery.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         self.next_due.first().map(|(due, ..)| *due)

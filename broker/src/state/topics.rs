@@ -1,12 +1,13 @@
 //! Topics, and where their queues begin and end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use proto::{QueueId, QueueOffset, Topic};
 
-use crate::command::TopicConfig;
+use crate::command::{Retention, TopicConfig};
 use crate::kv::queue_head::QueueHead;
+use crate::kv::topic_standing::TopicStanding;
 use crate::kv::{self, Kv, TopicId};
 
 /// A topic of this broker group.
@@ -14,7 +15,8 @@ use crate::kv::{self, Kv, TopicId};
 pub struct TopicState {
     name: Topic,
     config: TopicConfig,
-    /// One per queue: `config.queues`.
+    standing: TopicStanding,
+    /// One per queue that the topic ever had; those that are not readable are empty.
     heads: Vec<QueueHead>,
 }
 
@@ -29,46 +31,91 @@ impl TopicState {
         &self.config
     }
 
+    /// How much of it is kept.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        self.standing.retention
+    }
+
+    /// Queues that can be read: ids from 0 on. More than take messages, while queues that the topic
+    /// is to lose are not drained.
+    #[must_use]
+    pub fn readable(&self) -> u32 {
+        self.standing.readable
+    }
+
     /// The offsets that a queue holds; `None` when there is no such queue.
     #[must_use]
     pub fn offsets(&self, queue: QueueId) -> Option<Range<QueueOffset>> {
         self.head(queue).map(|head| head.min..head.max)
     }
 
+    /// The queue, or one that takes messages in its place if it does not any more.
+    pub(super) fn instead_of(&self, queue: QueueId) -> QueueId {
+        QueueId(queue.0 % self.config.queues.max(1))
+    }
+
+    /// Names the command that created it.
+    pub(super) fn born(&self) -> u64 {
+        self.standing.born
+    }
+
+    pub(super) fn standing(&self) -> &TopicStanding {
+        &self.standing
+    }
+
+    /// Of a queue that can be read.
     pub(super) fn head(&self, queue: QueueId) -> Option<&QueueHead> {
-        self.heads.get(queue.0 as usize)
+        self.heads[..self.standing.readable as usize].get(queue.0 as usize)
     }
 
     pub(super) fn head_mut(&mut self, queue: QueueId) -> Option<&mut QueueHead> {
-        self.heads.get_mut(queue.0 as usize)
+        self.heads[..self.standing.readable as usize].get_mut(queue.0 as usize)
     }
 
+    /// Of all queues that the topic ever had.
     pub(super) fn heads(&self) -> &[QueueHead] {
         &self.heads
     }
 }
 
-/// All topics, by name and by id. Ids are places in the list, which is never reordered.
-#[derive(Debug, Default)]
+/// All topics, by name and by id.
+#[derive(Debug)]
 pub(super) struct Topics {
     ids: HashMap<Topic, TopicId>,
-    list: Vec<TopicState>,
+    by_id: BTreeMap<TopicId, TopicState>,
+    /// What the next topic gets.
+    next: TopicId,
     /// Queues of all topics.
     queues: u32,
 }
 
 impl Topics {
-    pub(super) fn load(kv: &dyn Kv) -> Result<Self, kv::Error> {
-        let mut topics = Self::default();
+    /// `next` is the id that the next topic gets.
+    pub(super) fn load(kv: &dyn Kv, next: TopicId) -> Result<Self, kv::Error> {
+        let mut topics = Self { ids: HashMap::new(), by_id: BTreeMap::new(), next, queues: 0 };
         for (id, name, config) in kv::topic::load(kv)? {
-            let added = topics.add(name, config);
-            assert_eq!(added, id, "topic ids are given out without gaps");
+            assert!(id < next, "the next topic id is higher than any that was given out");
+            topics.insert(id, name, config);
         }
-        kv::queue_head::load(kv, |topic, queue, head| {
-            let topic = topics.list.get_mut(topic.0 as usize).ok_or("there is no such topic")?;
-            *topic.head_mut(queue).ok_or("the topic has fewer queues")? = head;
+        kv::topic_standing::load(kv, |id, standing| {
+            topics.by_id.get_mut(&id).ok_or("there is no such topic")?.standing = standing;
             Ok(())
         })?;
+        kv::queue_head::load(kv, |id, queue, head| {
+            let topic = topics.by_id.get_mut(&id).ok_or("there is no such topic")?;
+            let place = queue.0 as usize;
+            if topic.heads.len() <= place {
+                topic.heads.resize(place + 1, QueueHead::default());
+            }
+            topic.heads[place] = head;
+            Ok(())
+        })?;
+        for topic in topics.by_id.values_mut() {
+            let readable = topic.standing.readable as usize;
+            topic.heads.resize(topic.heads.len().max(readable), QueueHead::default());
+            topics.queues += count(topic);
+        }
         Ok(topics)
     }
 
@@ -81,44 +128,91 @@ impl Topics {
         Some((id, self.get(id)))
     }
 
-    /// The topic of an id that was given out.
+    /// The topic of an id that was given out, unless it was deleted.
+    pub(super) fn find_id(&self, id: TopicId) -> Option<&TopicState> {
+        self.by_id.get(&id)
+    }
+
+    /// The topic of an id that is in use. Whatever refers to a topic goes with it, so an id that is
+    /// found in the state is in use; one that was kept elsewhere needs [`Topics::find_id`].
     pub(super) fn get(&self, id: TopicId) -> &TopicState {
-        &self.list[id.0 as usize]
+        self.find_id(id).expect("what refers to a topic goes with it")
     }
 
     pub(super) fn get_mut(&mut self, id: TopicId) -> &mut TopicState {
-        &mut self.list[id.0 as usize]
+        self.by_id.get_mut(&id).expect("what refers to a topic goes with it")
     }
 
     /// In the order of creation.
     pub(super) fn iter(&self) -> impl Iterator<Item = &TopicState> {
-        self.list.iter()
+        self.by_id.values()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.list.len()
+        self.by_id.len()
     }
 
-    /// Queues of all topics together.
+    /// What the next topic gets.
+    pub(super) fn next_id(&self) -> TopicId {
+        self.next
+    }
+
+    /// Queues of all topics together, those among them that are not readable any more.
     pub(super) fn queues(&self) -> u32 {
         self.queues
     }
 
-    pub(super) fn add(&mut self, name: Topic, config: TopicConfig) -> TopicId {
-        let id = TopicId(u32::try_from(self.list.len()).expect("topics are bounded"));
+    /// A new topic, created by the command that `born` names.
+    pub(super) fn add(&mut self, name: Topic, config: TopicConfig, born: u64) -> TopicId {
+        let id = self.next;
+        self.next = TopicId(id.0.checked_add(1).expect("4 billion topics are not created"));
         self.queues += config.queues;
-        self.ids.insert(name.clone(), id);
-        let heads = vec![QueueHead::default(); config.queues as usize];
-        self.list.push(TopicState { name, config, heads });
+        let readable = config.queues;
+        self.insert(id, name, config);
+        let topic = self.get_mut(id);
+        topic.standing = TopicStanding { born, readable, ..TopicStanding::default() };
+        topic.heads = vec![QueueHead::default(); readable as usize];
         id
     }
 
-    /// Replaces the settings of a topic. Its queues never become fewer.
-    pub(super) fn replace(&mut self, id: TopicId, config: TopicConfig) {
-        let topic = &mut self.list[id.0 as usize];
-        let grown = config.queues.checked_sub(topic.config.queues);
-        self.queues += grown.expect("a topic never loses queues");
-        topic.heads.resize(config.queues as usize, QueueHead::default());
-        topic.config = config;
+    fn insert(&mut self, id: TopicId, name: Topic, config: TopicConfig) {
+        self.ids.insert(name.clone(), id);
+        let standing = TopicStanding::default();
+        self.by_id.insert(id, TopicState { name, config, standing, heads: vec![] });
     }
+
+    /// Replaces the settings of a topic. Queues that it has no more stay readable.
+    pub(super) fn replace(&mut self, id: TopicId, config: TopicConfig) {
+        let before = count(self.get(id));
+        let topic = self.get_mut(id);
+        topic.standing.readable = topic.standing.readable.max(config.queues);
+        let queues = topic.heads.len().max(config.queues as usize);
+        topic.heads.resize(queues, QueueHead::default());
+        topic.config = config;
+        self.queues += count(self.get(id)) - before;
+    }
+
+    /// Makes the last readable queue of a topic unreadable. It is empty from then on.
+    pub(super) fn close_last(&mut self, id: TopicId) -> (QueueId, QueueHead) {
+        let topic = self.get_mut(id);
+        let last = QueueId(topic.standing.readable - 1);
+        let head = &mut topic.heads[last.0 as usize];
+        head.min = head.max;
+        topic.standing.readable -= 1;
+        (last, *head)
+    }
+
+    pub(super) fn set_retention(&mut self, id: TopicId, retention: Retention) {
+        self.get_mut(id).standing.retention = retention;
+    }
+
+    pub(super) fn remove(&mut self, id: TopicId) {
+        let topic = self.by_id.remove(&id).expect("it was found");
+        self.ids.remove(&topic.name);
+        self.queues -= count(&topic);
+    }
+}
+
+fn count(topic: &TopicState) -> u32 {
+    u32::try_from(topic.heads.len()).expect("queues are bounded")
 }

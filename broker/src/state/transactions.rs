@@ -81,6 +81,12 @@ impl Transactions {
         half
     }
 
+    /// Those of a topic.
+    pub(super) fn of_topic(&self, topic: TopicId) -> Vec<u64> {
+        let found = self.unresolved.iter().filter(|(_, half)| half.topic == topic);
+        found.map(|(number, _)| *number).collect()
+    }
+
     pub(super) fn take(&mut self, number: u64) -> Option<Half> {
         let half = self.unresolved.remove(&number)?;
         if half.parked {

@@ -3,7 +3,7 @@
 use commitlog::position::LogOffset;
 use proto::{ClientId, QueueId, Timestamp, Topic};
 
-use super::State;
+use super::{State, TopicState};
 use crate::kv::half::Half;
 
 /// A transaction that has not ended.
@@ -50,7 +50,8 @@ impl State {
     pub fn transaction_topic(&self, number: u64) -> Option<&Topic> {
         let pending = self.transactions.get(number).map(|half| half.topic);
         let ended = || self.transactions.resolution(number, self.stamp).map(|ended| ended.topic);
-        pending.or_else(ended).map(|topic| self.topics.get(topic).name())
+        let topic = pending.or_else(ended)?;
+        self.topics.find_id(topic).map(TopicState::name)
     }
 
     /// Transactions after a number that have not ended, in order, at most `limit`: of one topic or

@@ -180,13 +180,14 @@ impl State {
         }
     }
 
-    /// The first offset that the consumer group was not given yet. 0 for a group or queue that is
-    /// not known.
+    /// The first offset that is kept and that the consumer group was not given yet. 0 for a queue
+    /// that is not known.
     #[must_use]
     pub fn next_offset(&self, group: &ConsumerGroup, topic: &Topic, queue: QueueId) -> QueueOffset {
+        let min = self.topic(topic).and_then(|t| t.head(queue)).map_or(QueueOffset(0), |h| h.min);
         match self.ids(group, topic) {
-            Some((group, topic)) => self.subscriptions.next(group, topic, queue),
-            None => QueueOffset(0),
+            Some((group, topic)) => self.subscriptions.next(group, topic, queue).max(min),
+            None => min,
         }
     }
 
@@ -213,7 +214,7 @@ impl State {
         let subscriptions = group.into_iter().flat_map(|g| self.subscriptions.of_group(g));
         subscriptions.flat_map(|(topic, subscription)| {
             let topic = self.topics.get(topic);
-            (0..topic.config().queues).filter_map(move |queue| {
+            (0..topic.readable()).filter_map(move |queue| {
                 let progress = progress_in(topic, Some(subscription), QueueId(queue))?;
                 Some((topic.name(), progress))
             })
@@ -231,7 +232,7 @@ impl State {
         let found = self.topics.find(topic);
         let group = self.groups.id(group);
         found.into_iter().flat_map(move |(id, state)| {
-            let queues = state.config().queues;
+            let queues = state.readable();
             let start = if from.0 < queues { from.0 } else { 0 };
             let all = (start..queues).chain(0..start).map(QueueId);
             all.filter(move |queue| self.has_fresh(group, id, state, *queue))
@@ -398,7 +399,7 @@ impl State {
         };
         match group {
             Some(group) => {
-                self.subscriptions.next(group, topic, queue) < head.max
+                self.subscriptions.next(group, topic, queue).max(head.min) < head.max
                     && self.subscriptions.room(group, topic, queue) > 0
             }
             None => head.min < head.max,
@@ -412,21 +413,22 @@ fn progress_in(
     queue: QueueId,
 ) -> Option<QueueProgress> {
     let head = topic.head(queue)?;
-    let next = subscription.map(|s| s.of(queue)).unwrap_or_default();
-    let committed = subscription.map_or(QueueOffset(0), |s| s.committed(queue));
+    let progress = subscription.map(|s| s.of(queue)).unwrap_or_default();
+    // What is not kept any more counts as consumed.
+    let next = progress.next.max(head.min);
+    let committed = subscription.map_or(head.min, |s| s.committed(queue)).max(head.min);
     assert!(
-        committed <= next.next && next.next <= head.max,
-        "{committed} <= {} <= {} must hold",
-        next.next,
+        committed <= next && next <= head.max,
+        "{committed} <= {next} <= {} must hold",
         head.max,
     );
     Some(QueueProgress {
         queue,
         min: head.min,
         max: head.max,
-        next: next.next,
+        next,
         committed,
-        in_flight: next.in_flight - next.waiting,
-        waiting: next.waiting,
+        in_flight: progress.in_flight - progress.waiting,
+        waiting: progress.waiting,
     })
 }

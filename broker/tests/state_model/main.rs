@@ -6,6 +6,7 @@
 //! apply an entry, and end with equal digests.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod administration;
 mod model;
 mod offsets;
 mod ordered;
@@ -77,7 +78,7 @@ fn the_logs_reach_every_corner() {
 fn the_logs_hold_back_give_up_and_put_back() {
     let mut runner = TestRunner::deterministic();
     let logs = log(1..160);
-    let logs: Vec<_> = (0..100).map(|_| logs.new_tree(&mut runner).unwrap().current()).collect();
+    let logs: Vec<_> = (0..360).map(|_| logs.new_tree(&mut runner).unwrap().current()).collect();
     let outcomes = || logs.iter().flat_map(|log| log.outcomes.iter().flatten());
     let given_up = outcomes().filter(|outcome| **outcome == Outcome::DeadLettered).count();
     let put_back = outcomes().map(|outcome| match outcome {

@@ -1,8 +1,9 @@
 //! What a broker group must do, in the plainest way: lists, walked from end to end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use crate::administration::Administration;
 use broker::command::{
     Ack, AckOutcome, Append, ChangeInvisible, Command, Granted, GroupConfig, Handle, NewMessage,
     Outcome, Placed, Pop, PutGroup, PutTopic, Rejection, Release, Renew, TopicConfig,
@@ -40,6 +41,8 @@ pub(crate) struct Held {
 #[derive(Debug, Clone)]
 pub(crate) struct TopicModel {
     pub(crate) config: TopicConfig,
+    /// Queues that can be read; the rest are closed.
+    pub(crate) readable: u32,
     pub(crate) queues: Vec<Vec<QueueEntry>>,
 }
 
@@ -47,7 +50,8 @@ pub(crate) struct TopicModel {
 #[derive(Debug, Clone)]
 pub(crate) struct Sent {
     pub(crate) id: u128,
-    pub(crate) topic: Topic,
+    /// `None` once it was deleted.
+    pub(crate) topic: Option<Topic>,
     pub(crate) went: Went,
     pub(crate) stamp: u64,
 }
@@ -75,6 +79,9 @@ pub(crate) struct Model {
     pub(crate) redriven: BTreeMap<(Topic, QueueId), u64>,
     pub(crate) transactions: Transactions,
     pub(crate) sent: Vec<Sent>,
+    /// Groups that were given, or have committed, anything of a topic.
+    pub(crate) subscribed: BTreeSet<(ConsumerGroup, Topic)>,
+    pub(crate) administration: Administration,
 }
 
 const WINDOW_MS: u64 = 10 * 60 * 1000;
@@ -85,8 +92,9 @@ const FIRST_MS: u64 = 60 * 1000;
 impl Model {
     pub(crate) fn apply(&mut self, at: At, command: &Command) -> Outcome {
         let result = match command {
-            Command::PutTopic(c) => self.put_topic(c),
+            Command::PutTopic(c) => self.put_topic(at, c),
             Command::PutGroup(PutGroup { group, config }) => {
+                self.touch_group(group, at.delivery);
                 self.groups.insert(group.clone(), config.clone());
                 Ok(Outcome::Done)
             }
@@ -96,7 +104,7 @@ impl Model {
             Command::ChangeInvisible(c) => self.change_invisible(at, c),
             Command::Renew(c) => self.renew(at, c),
             Command::Release(c) => self.release(at, c),
-            Command::CommitOffset(c) => self.commit_offset(c),
+            Command::CommitOffset(c) => self.commit_offset(at, c),
             Command::ResetOffsets(c) => self.reset_offsets(at, c),
             Command::FollowReset(c) => self.follow_reset(c),
             Command::PopFifo(c) => self.pop_fifo(at, c),
@@ -106,12 +114,20 @@ impl Model {
             Command::EndTransaction(c) => self.end_transaction(at, *c),
             Command::CheckTransactions(c) => Ok(self.check_transactions(at, c)),
             Command::ParkTransactions(c) => Ok(self.park_transactions(c)),
+            Command::DeleteTopic(c) => self.delete_topic(c),
+            Command::DeleteGroup(c) => self.delete_group(c),
+            Command::SwitchGroup(c) => Ok(self.switch_group(at.delivery, c)),
+            Command::PutQuota(c) => Ok(self.put_quota(c)),
+            Command::PutRetention(c) => self.put_retention(c),
+            Command::Expire(c) => self.expire(c),
+            Command::CloseQueues(c) => self.close_queues(c),
         };
         result.unwrap_or_else(Outcome::Rejected)
     }
 
     pub(crate) fn next_of(&self, place: &Place) -> u64 {
-        self.next.get(place).copied().unwrap_or(0)
+        let next = self.next.get(place).copied().unwrap_or(0);
+        next.max(self.min_of(&place.1, place.2))
     }
 
     pub(crate) fn held_in<'a>(
@@ -121,10 +137,12 @@ impl Model {
         self.held.iter().filter(move |((p, _), _)| p == place).map(|((_, o), h)| (*o, h))
     }
 
-    fn put_topic(&mut self, c: &PutTopic) -> Result<Outcome, Rejection> {
+    fn put_topic(&mut self, at: At, c: &PutTopic) -> Result<Outcome, Rejection> {
         let Some(known) = self.topics.get_mut(&c.topic) else {
             let queues = vec![vec![]; c.config.queues as usize];
-            self.topics.insert(c.topic.clone(), TopicModel { config: c.config.clone(), queues });
+            let (config, readable) = (c.config.clone(), c.config.queues);
+            self.topics.insert(c.topic.clone(), TopicModel { config, readable, queues });
+            self.administration.topics_born.insert(c.topic.clone(), at.delivery);
             return Ok(Outcome::TopicPut { created: true, version: c.config.version });
         };
         let current = &known.config;
@@ -132,13 +150,14 @@ impl Model {
             if c.config.version <= current.version {
                 return Err(Rejection::StaleVersion { current: current.version });
             }
-            if c.config.queues < current.queues {
-                return Err(Rejection::QueuesShrink { current: current.queues });
-            }
             known.config = c.config.clone();
-            known.queues.resize(c.config.queues as usize, vec![]);
+            known.readable = known.readable.max(c.config.queues);
+            let queues = known.queues.len().max(c.config.queues as usize);
+            known.queues.resize(queues, vec![]);
+            self.close_drained(&c.topic);
         }
-        Ok(Outcome::TopicPut { created: false, version: known.config.version })
+        let version = self.topics[&c.topic].config.version;
+        Ok(Outcome::TopicPut { created: false, version })
     }
 
     fn append(&mut self, at: At, c: &Append) -> Result<Outcome, Rejection> {
@@ -155,7 +174,8 @@ impl Model {
             let placed = Placed { queue: c.queue, offset, repeated: false };
             if let Some(id) = message.dedupe {
                 let went = Went::ToQueue(placed);
-                self.sent.push(Sent { id, topic: c.topic.clone(), went, stamp: at.stamp });
+                let topic = Some(c.topic.clone());
+                self.sent.push(Sent { id, topic, went, stamp: at.stamp });
             }
             messages.push(placed);
         }
@@ -174,7 +194,7 @@ impl Model {
     /// Where an earlier attempt of the same send went.
     pub(crate) fn sent_before(&self, at: At, topic: &Topic, id: Option<u128>) -> Option<Went> {
         let earlier = self.sent.iter().rev().find(|sent| Some(sent.id) == id)?;
-        let known = earlier.topic == *topic && at.stamp < earlier.stamp + WINDOW_MS;
+        let known = earlier.topic.as_ref() == Some(topic) && at.stamp < earlier.stamp + WINDOW_MS;
         known.then_some(earlier.went)
     }
 
@@ -187,7 +207,9 @@ impl Model {
         position: u64,
         message: &NewMessage,
     ) -> QueueOffset {
-        let entries = &mut self.topics.get_mut(topic).unwrap().queues[queue.0 as usize];
+        let known = self.topics.get_mut(topic).unwrap();
+        let queue = QueueId(queue.0 % known.config.queues);
+        let entries = &mut known.queues[queue.0 as usize];
         let offset = QueueOffset(entries.len() as u64);
         entries.push(QueueEntry {
             offset,
@@ -205,7 +227,11 @@ impl Model {
     fn pop(&mut self, at: At, c: &Pop) -> Result<Outcome, Rejection> {
         let picks = c.picks.iter().map(|p| (p.queue, p.from..p.to, p.fresh.clone()));
         self.check_picks(&c.topic, picks)?;
-        let group = self.groups.entry(c.group.clone()).or_default();
+        self.touch_group(&c.group, at.delivery);
+        if self.administration.disabled.contains(&c.group) {
+            return Err(Rejection::GroupDisabled);
+        }
+        let group = self.groups[&c.group].clone();
         if group.fifo {
             return Ok(Outcome::Popped { granted: vec![] });
         }
@@ -233,6 +259,7 @@ impl Model {
             let end = pick.to.0.min(queue.len() as u64);
             if pick.from.0 <= next && next < end {
                 self.next.insert(place.clone(), end);
+                self.subscribed.insert((c.group.clone(), c.topic.clone()));
                 for offset in pick.fresh.iter().filter(|o| next <= o.0 && o.0 < end) {
                     self.held.insert((place.clone(), offset.0), holder(at, c, 1));
                     hand_out.push((*offset, 1));
@@ -259,13 +286,14 @@ impl Model {
         topic: &Topic,
         picks: impl Iterator<Item = (QueueId, Range<QueueOffset>, Vec<QueueOffset>)>,
     ) -> Result<(), Rejection> {
-        let config = &self.topics.get(topic).ok_or(Rejection::TopicNotFound)?.config;
+        let known = self.topics.get(topic).ok_or(Rejection::TopicNotFound)?;
+        let (config, queues) = (&known.config, known.readable);
         if !matches!(config.permission, v2::Permission::Read | v2::Permission::ReadWrite) {
             return Err(Rejection::TopicNotReadable);
         }
         for (queue, range, fresh) in picks {
-            if queue.0 >= config.queues {
-                return Err(Rejection::QueueNotFound { queues: config.queues });
+            if queue.0 >= queues {
+                return Err(Rejection::QueueNotFound { queues });
             }
             let outside = fresh.iter().any(|o| !range.contains(o));
             if outside || !fresh.windows(2).all(|pair| pair[0] < pair[1]) {
@@ -293,8 +321,8 @@ impl Model {
             let place = (c.group.clone(), c.topic.clone(), handle.queue);
             let key = (place.clone(), handle.offset.0);
             let valid = self.valid(at, &place, handle);
-            let before_reset = self.resets.get(&place).is_some_and(|r| handle.delivery < r.id);
-            let consumed = handle.offset.0 < self.next_of(&place) && !before_reset;
+            let known = self.oldest_delivery(&place) <= handle.delivery;
+            let consumed = handle.offset.0 < self.next_of(&place) && known;
             let done = !self.held.contains_key(&key) && consumed;
             if valid {
                 self.held.remove(&key);

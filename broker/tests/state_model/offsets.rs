@@ -12,29 +12,32 @@ use crate::model::{At, Model, Place};
 use crate::steps::{QUEUES, Step};
 
 impl Model {
-    fn max(&self, topic: &Topic, queue: QueueId) -> Result<u64, Rejection> {
-        let topic = self.topics.get(topic).ok_or(Rejection::TopicNotFound)?;
-        let queues = topic.config.queues;
-        let queue = topic.queues.get(queue.0 as usize);
-        Ok(queue.ok_or(Rejection::QueueNotFound { queues })?.len() as u64)
+    /// Where the queue begins and ends.
+    fn ends(&self, topic: &Topic, queue: QueueId) -> Result<(QueueOffset, QueueOffset), Rejection> {
+        let known = self.topics.get(topic).ok_or(Rejection::TopicNotFound)?;
+        let queues = known.readable;
+        let messages = known.queues[..queues as usize].get(queue.0 as usize);
+        let max = messages.ok_or(Rejection::QueueNotFound { queues })?.len() as u64;
+        Ok((QueueOffset(self.min_of(topic, queue)), QueueOffset(max)))
     }
 
     fn committed(&self, place: &Place) -> u64 {
         self.held_in(place).map(|(offset, _)| offset).min().unwrap_or(self.next_of(place))
     }
 
-    pub(crate) fn commit_offset(&mut self, c: &CommitOffset) -> Result<Outcome, Rejection> {
-        let max = QueueOffset(self.max(&c.topic, c.queue)?);
+    pub(crate) fn commit_offset(&mut self, at: At, c: &CommitOffset) -> Result<Outcome, Rejection> {
+        let (min, max) = self.ends(&c.topic, c.queue)?;
         if c.offset > max {
-            return Err(Rejection::OffsetOutOfRange { min: QueueOffset(0), max });
+            return Err(Rejection::OffsetOutOfRange { min, max });
         }
         let place = (c.group.clone(), c.topic.clone(), c.queue);
         if let Some(reset) = self.resets.get(&place).filter(|reset| reset.pending) {
             return Err(Rejection::OffsetReset { to: reset.to });
         }
-        self.groups.entry(c.group.clone()).or_default();
+        self.touch_group(&c.group, at.delivery);
+        self.subscribed.insert((c.group.clone(), c.topic.clone()));
         self.held.retain(|(at, offset), _| *at != place || *offset >= c.offset.0);
-        let next = self.next_of(&place).max(c.offset.0);
+        let next = self.next.get(&place).copied().unwrap_or(0).max(c.offset.0);
         self.next.insert(place.clone(), next);
         Ok(Outcome::OffsetCommitted { offset: QueueOffset(self.committed(&place)) })
     }
@@ -43,13 +46,13 @@ impl Model {
         self.known(&c.group, &c.topic)?;
         let mut targets = vec![];
         for (queue, to) in &c.queues {
-            let max = QueueOffset(self.max(&c.topic, *queue)?);
+            let (min, max) = self.ends(&c.topic, *queue)?;
             targets.push(match to {
-                ResetTo::Begin => QueueOffset(0),
+                ResetTo::Begin => min,
                 ResetTo::End => max,
-                ResetTo::Offset(offset) if *offset <= max => *offset,
+                ResetTo::Offset(offset) if (min..=max).contains(offset) => *offset,
                 ResetTo::Offset(_) => {
-                    return Err(Rejection::OffsetOutOfRange { min: QueueOffset(0), max });
+                    return Err(Rejection::OffsetOutOfRange { min, max });
                 }
             });
         }
@@ -61,6 +64,7 @@ impl Model {
             self.held.retain(|(at, _), _| *at != place);
             let ended = u32::try_from(before - self.held.len()).unwrap();
             self.next.insert(place.clone(), to.0);
+            self.subscribed.insert((c.group.clone(), c.topic.clone()));
             self.resets.insert(place, Reset { id: at.delivery, to, pending: true });
             queues.push(QueueReset { queue: *queue, from, to, ended });
         }
@@ -127,7 +131,8 @@ pub(crate) fn check(state: &State, model: &Model, place: &Place, now: Timestamp)
 
     let messages = &model.topics[topic].queues[queue.0 as usize];
     let (mut ready, mut in_flight) = (0, 0);
-    for message in messages {
+    let min = QueueOffset(model.min_of(topic, *queue));
+    for message in messages.iter().filter(|message| min <= message.offset) {
         let held = model.held.get(&(place.clone(), message.offset.0));
         let waiting = message.offset.0 >= model.next_of(place);
         match held {
@@ -151,5 +156,6 @@ pub(crate) fn check(state: &State, model: &Model, place: &Place, now: Timestamp)
     let backlog = state.backlog(group, topic, *queue, now).unwrap().unwrap();
     assert_eq!((backlog.ready, backlog.in_flight), (ready, in_flight));
     let last = committed.and_then(|c| usize::try_from(c.0).unwrap().checked_sub(1));
+    let last = last.filter(|last| min.0 <= *last as u64);
     assert_eq!(backlog.last_consumed, last.map(|last| messages[last].visible));
 }

@@ -18,7 +18,11 @@ impl Model {
         let fresh = |pick: &FifoPick| pick.fresh.iter().map(|fresh| fresh.offset).collect();
         let picks = c.picks.iter().map(|pick| (pick.queue, pick.from..pick.to, fresh(pick)));
         self.check_picks(&c.topic, picks)?;
-        if !self.groups.entry(c.group.clone()).or_default().fifo {
+        self.touch_group(&c.group, at.delivery);
+        if self.administration.disabled.contains(&c.group) {
+            return Err(Rejection::GroupDisabled);
+        }
+        if !self.groups[&c.group].fifo {
             return Ok(Outcome::Popped { granted: vec![] });
         }
         let mut granted = self.replay(at, c);
@@ -70,6 +74,7 @@ impl Model {
             return;
         }
         self.next.insert(place.clone(), end);
+        self.subscribed.insert((c.group.clone(), c.topic.clone()));
         for fresh in pick.fresh.iter().filter(|f| next <= f.offset.0 && f.offset.0 < end) {
             let block = self.block(&place, fresh.block);
             let behind_all = taken.get(&fresh.block).is_some_and(|l| block.iter().all(|o| o <= l));
@@ -155,7 +160,8 @@ impl Model {
         self.known(&c.group, &c.topic)?;
         let place = (c.group.clone(), c.topic.clone(), c.handle.queue);
         let key = (place.clone(), c.handle.offset.0);
-        if !self.held.contains_key(&key) && c.handle.offset.0 < self.next_of(&place) {
+        let known = self.oldest_delivery(&place) <= c.handle.delivery;
+        if known && !self.held.contains_key(&key) && c.handle.offset.0 < self.next_of(&place) {
             return Ok(Outcome::DeadLettered);
         }
         if !self.valid(at, &place, &c.handle) {
@@ -171,7 +177,11 @@ impl Model {
         let name: Topic = format!("%DLQ%{}", place.0).parse().unwrap();
         let placement = self.topics[&place.1].config.placement.clone();
         let placement: Vec<_> = placement.into_iter().map(|(name, _)| (name, 1)).collect();
+        if !self.topics.contains_key(&name) {
+            self.administration.topics_born.insert(name.clone(), at.delivery);
+        }
         let graves = self.topics.entry(name.clone()).or_insert_with(|| TopicModel {
+            readable: 1,
             config: TopicConfig {
                 queues: 1,
                 permission: v2::Permission::Read,
@@ -189,7 +199,7 @@ impl Model {
 
     pub(crate) fn redrive(&mut self, at: At, c: &Redrive) -> Result<Outcome, Rejection> {
         let topic = self.topics.get(&c.topic).ok_or(Rejection::TopicNotFound)?;
-        let queues = topic.config.queues;
+        let queues = topic.readable;
         if c.queue.0 >= queues {
             return Err(Rejection::QueueNotFound { queues });
         }
@@ -199,12 +209,13 @@ impl Model {
         }
         let dead = topic.queues[c.queue.0 as usize].clone();
         let mut count = 0;
-        let mut end = next;
-        for entry in dead.iter().skip(usize::try_from(next).unwrap()).take(c.count as usize) {
-            end += 1;
+        let first = next.max(self.min_of(&c.topic, c.queue));
+        let end = (first + u64::from(c.count)).min(dead.len() as u64).max(next);
+        for entry in dead.iter().skip(usize::try_from(first).unwrap()).take(c.count as usize) {
             let origin = self.origins.get(&(c.topic.clone(), entry.offset.0));
-            let Some((topic, queue)) = origin.filter(|_| c.queue.0 == 0) else { continue };
-            let queue = &mut self.topics.get_mut(topic).unwrap().queues[queue.0 as usize];
+            let Some((topic, queue)) = origin.filter(|_| c.queue.0 == 0).cloned() else { continue };
+            let topic = self.topics.get_mut(&topic).unwrap();
+            let queue = &mut topic.queues[(queue.0 % topic.config.queues) as usize];
             let (offset, visible) = (QueueOffset(queue.len() as u64), Timestamp(at.stamp));
             queue.push(QueueEntry { offset, visible, ..*entry });
             count += 1;

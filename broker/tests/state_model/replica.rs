@@ -134,6 +134,7 @@ impl<'a> Replica<'a> {
             assert_eq!(state.group(name), Some(expected));
         }
         self.check_transactions();
+        crate::administration::check(state, model);
         for t in 0..TOPICS.len() {
             (0..QUEUES).for_each(|queue| self.check_queue(t, QueueId(queue)));
             self.check_keys(t);
@@ -147,17 +148,21 @@ impl<'a> Replica<'a> {
     fn check_queue(&self, t: usize, queue: QueueId) {
         let (state, topic) = (self.state(), topic(t));
         let known = self.log.model.topics.get(&topic);
-        let Some(expected) = known.and_then(|m| m.queues.get(queue.0 as usize)) else {
+        let readable = |m: &&crate::model::TopicModel| queue.0 < m.readable;
+        let Some(expected) = known.filter(readable).map(|m| &m.queues[queue.0 as usize]) else {
             assert!(state.scan(&topic, queue, QueueOffset(0), 9).unwrap().is_empty());
             return;
         };
         let end = QueueOffset(expected.len() as u64);
-        assert_eq!(state.topic(&topic).unwrap().offsets(queue), Some(QueueOffset(0)..end));
+        let min = usize::try_from(self.log.model.min_of(&topic, queue)).unwrap();
+        let begin = QueueOffset(min as u64);
+        assert_eq!(state.topic(&topic).unwrap().offsets(queue), Some(begin..end));
         for (from, limit) in [(0, 1000), (1, 3), (5, 2), (expected.len(), 9)] {
             let found = state.scan(&topic, queue, QueueOffset(from as u64), limit).unwrap();
-            let rest = expected.get(from..).unwrap_or_default();
+            let rest = expected.get(from.max(min)..).unwrap_or_default();
             assert_eq!(found, rest[..limit.min(rest.len())]);
         }
+        let expected = &expected[min..];
         for entry in expected {
             assert_eq!(state.entry(&topic, queue, entry.offset).unwrap(), Some(*entry));
             for time in [entry.visible, Timestamp(entry.visible.0 + 1)] {
@@ -183,7 +188,8 @@ impl<'a> Replica<'a> {
         let (state, model) = (self.state(), &self.log.model);
         let place = (group(g), topic(t), queue);
         let known = model.topics.get(&place.1);
-        let Some(messages) = known.and_then(|m| m.queues.get(queue.0 as usize)) else {
+        let readable = |m: &&crate::model::TopicModel| queue.0 < m.readable;
+        let Some(messages) = known.filter(readable).map(|m| &m.queues[queue.0 as usize]) else {
             assert_eq!(state.progress(&place.0, &place.1, queue), None);
             return;
         };

@@ -14,6 +14,7 @@ use proptest::sample::Index;
 use proto::{ClientId, ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic, v2};
 use raft::{Entry, Payload};
 
+use crate::administration;
 use crate::model::{At, Model, Place};
 use crate::offsets;
 use crate::ordered_steps;
@@ -106,6 +107,7 @@ pub(crate) enum Step {
         wrong: bool,
     },
     Transaction(TransactionStep),
+    Administer(Command),
     /// Log time goes on before the next entry.
     Wait {
         ms: u64,
@@ -195,6 +197,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
             group, topic, client, auto_renew, invisible_ms, picks,
         }),
         4 => offsets::step(groups.clone().boxed(), topics.clone().boxed()),
+        2 => administration::step(groups.clone().boxed(), topics.clone().boxed()),
         4 => prop::collection::vec(handle_step(), 1..5).prop_map(|handles| Step::Ack { handles }),
         2 => (handle_step(), ms())
             .prop_map(|(handle, invisible_ms)| Step::ChangeInvisible { handle, invisible_ms }),
@@ -339,6 +342,7 @@ fn resolve(step: &Step, model: &Model) -> Option<Command> {
         Step::Follow { group: g, topic: t, queue, wrong } => {
             offsets::follow((group(g), topic(t), QueueId(queue)), wrong, model)
         }
+        Step::Administer(command) => command,
         Step::Release { group: g, client: c, after_ms } => {
             Command::Release(Release { client: client(c), group: group(g), after_ms })
         }

@@ -8,7 +8,7 @@ use broker::command::{
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proto::{QueueId, Timestamp};
+use proto::{QueueId, Timestamp, Topic};
 
 use crate::model::{At, Model, Sent, Went};
 use crate::replica::Replica;
@@ -121,6 +121,11 @@ impl TransactionStep {
 }
 
 impl Transactions {
+    /// A topic is deleted.
+    pub(crate) fn forget(&mut self, topic: &Topic) {
+        self.pending.retain(|_, half| half.command.topic != *topic);
+    }
+
     fn some(&self, which: &Index, ended: bool) -> u64 {
         let numbers: Vec<u64> = match ended && !self.ended.is_empty() {
             true => self.ended.keys().copied().collect(),
@@ -164,7 +169,8 @@ impl Model {
         self.transactions.pending.insert(transaction, half);
         if let Some(id) = c.message.dedupe {
             let went = Went::AsHalf(transaction);
-            self.sent.push(Sent { id, topic: c.topic.clone(), went, stamp: at.stamp });
+            let topic = Some(c.topic.clone());
+            self.sent.push(Sent { id, topic, went, stamp: at.stamp });
         }
         Ok(Outcome::HalfAppended { stamp, transaction, repeated: false })
     }
