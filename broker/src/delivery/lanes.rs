@@ -112,6 +112,11 @@ impl Marks {
         self.queues.get(&queue).is_some_and(|marks| marks.again.contains(&offset))
     }
 
+    /// Whether anything is proposed from the queue.
+    pub fn is_pending(&self, queue: QueueId) -> bool {
+        self.queues.contains_key(&queue)
+    }
+
     /// How many repeats are marked.
     pub fn again_count(&self) -> usize {
         self.queues.values().map(|marks| marks.again.len()).sum()

@@ -14,7 +14,7 @@ use gateway::{Caller, Miss, ReceiveStream, status::refusal};
 use proto::{
     ConsumerGroup, QueueId, Topic,
     clock::{self, wall_now},
-    limits,
+    limits, tag_hash,
     v2::{self, ReceiveMessageRequest, ReceiveMessageResponse, receive_message_response::Content},
 };
 use tokio::sync::oneshot;
@@ -78,9 +78,15 @@ fn parse(
         batch: usize::try_from(request.batch_size).unwrap_or(0).clamp(1, limits::RECEIVE_BATCH),
         invisible,
         auto_renew: request.auto_renew,
+        attempt_id: attempt_id(request.attempt_id.as_deref()),
         wait_until: now + wait,
         deadline: caller.deadline,
     })
+}
+
+/// The client makes it up, so that its hash is as good.
+fn attempt_id(text: Option<&str>) -> Option<u64> {
+    text.filter(|text| !text.is_empty()).map(tag_hash)
 }
 
 type Outcome = Result<Batch, Error>;

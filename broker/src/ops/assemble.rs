@@ -7,7 +7,11 @@ use proto::{
 };
 
 use super::{Broker, Poll};
-use crate::{Error, command::Granted, state::QueueEntry};
+use crate::{
+    Error,
+    command::{Granted, is_dead_letter_topic},
+    state::QueueEntry,
+};
 
 /// Fills in what the server knows of the message and of this delivery. Everything else is as the
 /// producer sent it.
@@ -77,7 +81,7 @@ fn place_in(
     mut message: v2::Message,
 ) -> v2::Message {
     let kind = message_type(&message);
-    message.topic = Some(place.topic.to_resource());
+    let origin = message.topic.replace(place.topic.to_resource());
     let body_digest = v2::Digest {
         r#type: v2::DigestType::Md5.into(),
         checksum: upper_hex(&Md5::digest(&message.body)),
@@ -86,6 +90,11 @@ fn place_in(
     system.body_digest = Some(body_digest);
     if system.body_encoding == i32::from(v2::Encoding::Unspecified) {
         system.body_encoding = v2::Encoding::Identity.into();
+    }
+    if is_dead_letter_topic(place.topic) {
+        let (topic, message_id) = (origin, system.message_id.clone());
+        system.dead_letter_queue =
+            topic.map(|topic| v2::DeadLetterQueue { topic: topic.name, message_id });
     }
     system.message_type = kind.into();
     system.store_timestamp = stamp.map(Into::into);

@@ -7,9 +7,7 @@ use proto::{ConsumerGroup, Topic};
 use super::{Broker, unexpected};
 use crate::{
     Error,
-    command::{
-        Command, DeadLetter, Outcome, Redrive, Rejection, dead_letter_topic, is_dead_letter_topic,
-    },
+    command::{Command, DeadLetter, Outcome, Redrive, Rejection, dead_letter_topic},
     delivery::Place,
 };
 
@@ -75,10 +73,4 @@ impl Broker {
         tracing::info!(%group, count, "dead letters put back");
         Ok(count)
     }
-}
-
-/// Whether messages enter a topic by the server alone.
-#[allow(dead_code)]
-pub(super) fn is_of_the_server(topic: &Topic) -> bool {
-    is_dead_letter_topic(topic)
 }

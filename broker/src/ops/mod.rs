@@ -17,7 +17,9 @@ mod orphans;
 mod pick;
 mod pull;
 mod queries;
+mod pick_fifo;
 mod receive;
+mod receive_fifo;
 mod send;
 mod send_half;
 mod topics;
@@ -129,6 +131,8 @@ pub struct Broker {
     clients: Mutex<Clients>,
     doubts: Mutex<doubt::Doubts>,
     role: watch::Receiver<Role>,
+    /// What is known of messages that wait for their turn.
+    pub(crate) blocks: receive_fifo::Blocks,
     turn: AtomicU32,
     stopping: watch::Sender<bool>,
 }
@@ -152,6 +156,7 @@ impl Broker {
             lanes: Lanes::default(),
             filters: Compiled::default(),
             couriers: Couriers::default(),
+            blocks: receive_fifo::Blocks::default(),
             turn: AtomicU32::new(0),
             stopping: watch::Sender::new(false),
             settings,

@@ -200,7 +200,7 @@ impl Plan {
         Ok(())
     }
 
-    fn count(&mut self, queue: QueueId, entry: &Entry, wish: &Wish<'_>) {
+    pub(super) fn count(&mut self, queue: QueueId, entry: &Entry, wish: &Wish<'_>) {
         self.messages += 1;
         self.bytes += u64::from(entry.len);
         self.full = self.messages >= wish.messages || self.bytes >= wish.bytes;

@@ -4,7 +4,7 @@ use std::{
     future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
-    task::Poll as Ready,
+    task::{Context, Poll as Ready},
     time::{Duration, Instant},
 };
 
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     Error,
-    command::{Ack, Command, Granted, Handle, Outcome, Pop},
+    command::{Ack, Command, Granted, Handle, Outcome, Pop, is_dead_letter_topic},
     delivery::{Lease, Place, Reservation},
     error::Bound,
     filter::Sieve,
@@ -53,6 +53,8 @@ pub struct Poll {
     pub invisible: Duration,
     /// The leader renews them while the client lives.
     pub auto_renew: bool,
+    /// Hash of what names the call across its retries; of use where order is kept.
+    pub attempt_id: Option<u64>,
     /// How long to wait for a message.
     pub wait_until: Instant,
     /// When the client stops listening.
@@ -76,7 +78,7 @@ pub struct Delivered {
     pub handle: Handle,
 }
 
-type Proposal = Pin<Box<dyn Future<Output = Result<Outcome, Error>> + Send>>;
+pub(super) type Proposal = Pin<Box<dyn Future<Output = Result<Outcome, Error>> + Send>>;
 
 /// A proposal on its way. Dropping it does not undo it: the messages come back when their
 /// invisible duration ends.
@@ -85,6 +87,20 @@ pub struct Taking {
     first: Option<Result<Outcome, Error>>,
     reservation: Reservation,
     plan: Plan,
+    /// Others wait for the outcome before they look at the same queues.
+    exclusive: bool,
+}
+
+impl Taking {
+    pub(super) fn new(
+        proposal: Proposal,
+        first: Option<Result<Outcome, Error>>,
+        reservation: Reservation,
+        plan: Plan,
+        exclusive: bool,
+    ) -> Self {
+        Self { proposal, first, reservation, plan, exclusive }
+    }
 }
 
 /// What a look at the queues led to.
@@ -116,9 +132,15 @@ impl Broker {
     pub async fn find(&self, poll: &Poll) -> Result<Option<Taking>, Error> {
         self.leading()?;
         self.clients().seen(&poll.client, Instant::now());
-        let config = self.topic(&poll.topic, poll.deadline).await?;
-        if !matches!(config.permission, Permission::Read | Permission::ReadWrite) {
-            return Err(Error::NotReadable(poll.topic.clone()));
+        match self.topic(&poll.topic, poll.deadline).await {
+            Ok(config) => {
+                if !matches!(config.permission, Permission::Read | Permission::ReadWrite) {
+                    return Err(Error::NotReadable(poll.topic.clone()));
+                }
+            }
+            // Nothing was given up in this broker group yet.
+            Err(Error::TopicNotFound(topic)) if is_dead_letter_topic(&topic) => (),
+            Err(error) => return Err(error),
         }
         let place = Place { group: poll.group.clone(), topic: poll.topic.clone() };
         if let Some(taking) = self.try_take(poll, &place).await? {
@@ -148,6 +170,9 @@ impl Broker {
 
     /// Proposes what there is to hand out; `None` if there is nothing.
     async fn try_take(&self, poll: &Poll, place: &Place) -> Result<Option<Taking>, Error> {
+        if self.keeps_order(poll) {
+            return self.try_take_in_order(poll, place).await;
+        }
         let expression = match &poll.filter {
             Filter::Sql(expression) => expression,
             Filter::Tags(tags) => {
@@ -171,7 +196,7 @@ impl Broker {
     }
 
     /// The queue asked for; else they take turns.
-    fn first_queue(&self, poll: &Poll, place: &Place) -> QueueId {
+    pub(super) fn first_queue(&self, poll: &Poll, place: &Place) -> QueueId {
         poll.queue.unwrap_or_else(|| QueueId(self.lanes.at(place).lock().next_turn()))
     }
 
@@ -205,19 +230,29 @@ impl Broker {
                 picks: plan.take_picks(),
             });
             let reservation = lane.reserve(&mut marks, marked);
-            let mut proposal = self.proposal(&command, poll.deadline);
-            let first = match proposal.as_mut().poll(context) {
-                Ready::Ready(result) => Some(result),
-                Ready::Pending => None,
-            };
+            let (proposal, first) = self.begin(&command, poll.deadline, context);
             drop(marks);
             if plan.more {
                 self.waiting.pass_on(place);
             }
-            let taking = Taking { proposal, first, reservation, plan };
+            let taking = Taking::new(proposal, first, reservation, plan, false);
             Ready::Ready(Ok(Look::Taking(Box::new(taking))))
         })
         .await
+    }
+
+    /// Proposes at once: commands stand in the log in the order in which this is called.
+    pub(super) fn begin(
+        &self,
+        command: &Command,
+        deadline: Instant,
+        context: &mut Context<'_>,
+    ) -> (Proposal, Option<Result<Outcome, Error>>) {
+        let mut proposal = self.proposal(command, deadline);
+        match proposal.as_mut().poll(context) {
+            Ready::Ready(result) => (proposal, Some(result)),
+            Ready::Pending => (proposal, None),
+        }
     }
 
     fn proposal(&self, command: &Command, deadline: Instant) -> Proposal {
@@ -234,7 +269,7 @@ impl Broker {
     /// Waits for the proposal and reads what was granted. Empty if others were faster, or if the
     /// filter did not want it after all.
     pub async fn take(self: &Arc<Self>, poll: &Poll, taking: Taking) -> Result<Delivery, Error> {
-        let Taking { proposal, first, reservation, plan } = taking;
+        let Taking { proposal, first, reservation, plan, exclusive } = taking;
         let outcome = match first {
             Some(result) => result,
             None => proposal.await,
@@ -249,7 +284,7 @@ impl Broker {
                 return Err(error);
             }
         };
-        if granted.len() == plan.messages {
+        if granted.len() == plan.messages && !exclusive {
             reservation.fulfilled();
         } else {
             drop(reservation);
@@ -309,6 +344,10 @@ impl Broker {
                 continue;
             }
             let stamp = plan.stamps.get(&(granted.queue, granted.offset)).copied();
+            let stamp = match stamp {
+                Some(stamp) => Some(stamp),
+                None => self.view.visible_at(&poll.topic, granted.queue, granted.offset)?,
+            };
             let message = super::assemble::assemble(self, poll, granted, stamp, stored);
             self.metrics.delivered(message.body.len(), granted.attempt);
             messages.push(Delivered { message, handle });

@@ -10,7 +10,7 @@ use proto::{
 use super::{Broker, unexpected};
 use crate::{
     Error,
-    command::{Command, Outcome, PutTopic, TopicConfig},
+    command::{Command, Outcome, PutTopic, TopicConfig, is_dead_letter_topic},
 };
 
 /// What a topic that came into being by use takes: anything.
@@ -46,7 +46,9 @@ impl Broker {
         deadline: Instant,
     ) -> Result<Option<TopicConfig>, Error> {
         let found = self.look_up_topic(topic, deadline).await?;
-        if found.is_some() || !self.settings.auto_create_topics {
+        // Topics of dead letters come into being with the first of them.
+        let creates = self.settings.auto_create_topics && !is_dead_letter_topic(topic);
+        if found.is_some() || !creates {
             return Ok(found);
         }
         self.create_on_use(topic, deadline).await?;

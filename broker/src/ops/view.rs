@@ -9,7 +9,8 @@ use tokio::sync::{broadcast, watch};
 
 use super::{
     alarm::Alarm,
-    pick::{Entry, Overdue, Queues},
+    pick::{Entry, Overdue, Queues, Wish},
+    pick_fifo::{Held, OrderedQueues, Ready},
 };
 use crate::{
     Error,
@@ -18,7 +19,7 @@ use crate::{
     kv,
     kv::reset::Reset,
     state::{
-        Backlog, Consumption, Holding, QueueEntry, QueueProgress, SharedState, State, TopicState,
+        Backlog, Consumption, DueDelivery, Holding, QueueEntry, QueueProgress, SharedState, State, TopicState,
         Transaction, Unresolved,
     },
 };
@@ -166,6 +167,28 @@ impl View {
         trusted_since: impl Fn(&ClientId) -> Timestamp,
     ) -> Vec<Holding> {
         self.state.read().holdings(until, most, trusted_since)
+    }
+
+    /// When a message entered its queue, in log time.
+    pub fn visible_at(
+        &self,
+        topic: &Topic,
+        queue: QueueId,
+        offset: QueueOffset,
+    ) -> Result<Option<Timestamp>, Error> {
+        let entry = self.state.read().entry(topic, queue, offset).map_err(|error| store(&error))?;
+        Ok(entry.map(|entry| entry.visible))
+    }
+
+    /// Whether a receive call of this attempt would get what an earlier one got.
+    pub fn is_repeated(
+        &self,
+        group: &ConsumerGroup,
+        topic: &Topic,
+        client: &ClientId,
+        attempt_id: u64,
+    ) -> bool {
+        self.state.read().is_repeated(group, topic, client, attempt_id)
     }
 
     /// How far the dead letters of a queue were put back.
@@ -440,5 +463,40 @@ impl Queues for Looking<'_> {
             }
         }
         Ok(overdue)
+    }
+}
+
+impl OrderedQueues for Looking<'_> {
+    fn ready(&self, wish: &Wish<'_>, most: usize) -> Result<Vec<Ready>, Error> {
+        let heads = self.state.due(self.group, self.topic, None, wish.now, most);
+        let ready = |head: DueDelivery| {
+            let queue = head.queue;
+            let all = match head.block {
+                Some(block) => self.state.block_of(self.group, self.topic, queue, block),
+                None => vec![head],
+            };
+            let messages = all.iter().take(wish.messages).map(|due| self.held(due));
+            let messages = messages.collect::<Result<Vec<_>, Error>>()?;
+            Ok(Ready { queue, block: head.block, whole: messages.len() == all.len(), messages })
+        };
+        heads.into_iter().map(ready).collect()
+    }
+
+    fn is_held(&self, queue: QueueId, block: u64) -> bool {
+        self.state.is_held(self.group, self.topic, queue, block)
+    }
+}
+
+impl Looking<'_> {
+    fn held(&self, due: &DueDelivery) -> Result<Held, Error> {
+        let entry = self.state.entry(self.topic, due.queue, due.offset);
+        let entry =
+            entry.map_err(|error| store(&error))?.expect("the queue holds what is in flight");
+        let config = self.state.group(self.group);
+        Ok(Held {
+            entry: Entry::of(&entry),
+            delivery: due.delivery,
+            exhausted: config.is_some_and(|config| config.is_exhausted(due.attempt)),
+        })
     }
 }

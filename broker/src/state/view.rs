@@ -301,6 +301,20 @@ impl State {
         held.map(due_delivery).collect()
     }
 
+    /// Whether a message of the block is in flight, or waits.
+    #[must_use]
+    pub fn is_held(
+        &self,
+        group: &ConsumerGroup,
+        topic: &Topic,
+        queue: QueueId,
+        block: u64,
+    ) -> bool {
+        let ids = self.ids(group, topic);
+        let subscription = ids.and_then(|(group, topic)| self.subscriptions.get(group, topic));
+        subscription.is_some_and(|s| s.in_flight.blocks.get(queue, block).is_some())
+    }
+
     /// Whether a receive call of this attempt would get what an earlier one got.
     #[must_use]
     pub fn is_repeated(
