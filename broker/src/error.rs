@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use proto::{
-    InvalidFilter, InvalidMessage, InvalidName, InvalidReceiptHandle, InvalidTransactionId, Topic,
-    v2,
+    BrokerName, InvalidFilter, InvalidMessage, InvalidName, InvalidReceiptHandle,
+    InvalidTransactionId, Topic, v2,
 };
 use raft::ProposeError;
 
@@ -60,6 +60,12 @@ pub enum Error {
     /// The topic gives no messages.
     #[error("no readable queue: topic {0} does not permit receiving")]
     NotReadable(Topic),
+    /// Messages of several message groups in one request.
+    #[error("the messages of one request must be of one message group")]
+    MixedMessageGroups,
+    /// The message group's queue is in another broker group: the topic's placement is changing.
+    #[error("the queue of the message group is at {0}")]
+    PlacedElsewhere(BrokerName),
     /// Something that this version does not do.
     #[error("{0} is not available in this version")]
     Unsupported(&'static str),
@@ -189,6 +195,7 @@ impl Error {
             | Error::TopicNotFound(_)
             | Error::NotWritable(_)
             | Error::NotReadable(_)
+            | Error::MixedMessageGroups
             | Error::Unsupported(_)
             | Error::InvisibleTooSmall { .. }
             | Error::InvisibleTooLarge { .. }
@@ -200,6 +207,7 @@ impl Error {
             | Error::NoOffset
             | Error::BadSetting { .. } => Fate::Rejected,
             Error::Overloaded(_)
+            | Error::PlacedElsewhere(_)
             | Error::NotLeader { .. }
             | Error::Stopped
             | Error::Store { .. } => Fate::NotDone,

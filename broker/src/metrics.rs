@@ -25,6 +25,8 @@ pub enum Rpc {
     Ack,
     /// ChangeInvisibleDuration.
     ChangeInvisible,
+    /// ForwardMessageToDeadLetterQueue.
+    ForwardToDeadLetterQueue,
     /// PullMessage; the time of a wait for messages is part of it.
     Pull,
     /// UpdateOffset.
@@ -40,6 +42,7 @@ impl Rpc {
             Rpc::Receive => "receive",
             Rpc::Ack => "ack",
             Rpc::ChangeInvisible => "change_invisible",
+            Rpc::ForwardToDeadLetterQueue => "forward_to_dead_letter_queue",
             Rpc::Pull => "pull",
             Rpc::UpdateOffset => "update_offset",
             Rpc::EndTransaction => "end_transaction",

@@ -118,6 +118,13 @@ pub trait Local: Send + Sync + 'static {
         request: v2::EndTransactionRequest,
     ) -> Result<v2::EndTransactionResponse, Miss>;
 
+    /// Gives a message up: it goes to the consumer group's dead-letter queue.
+    async fn forward_to_dead_letter_queue(
+        &self,
+        caller: &Caller,
+        request: v2::ForwardMessageToDeadLetterQueueRequest,
+    ) -> Result<v2::ForwardMessageToDeadLetterQueueResponse, Miss>;
+
     /// The topic by a linearizable look-up; with `create`, created on the way where the broker
     /// creates topics on use. `None` is definite: this group does not have it.
     async fn describe_topic(&self, topic: &Topic, create: bool)
@@ -212,6 +219,14 @@ impl Local for NoLocal {
         _: &Caller,
         _: v2::EndTransactionRequest,
     ) -> Result<v2::EndTransactionResponse, Miss> {
+        Err(NOBODY)
+    }
+
+    async fn forward_to_dead_letter_queue(
+        &self,
+        _: &Caller,
+        _: v2::ForwardMessageToDeadLetterQueueRequest,
+    ) -> Result<v2::ForwardMessageToDeadLetterQueueResponse, Miss> {
         Err(NOBODY)
     }
 

@@ -245,12 +245,16 @@ impl<L: Local, D: Directory> MessagingService for Gateway<L, D> {
 
     async fn forward_message_to_dead_letter_queue(
         &self,
-        _: Request<ForwardMessageToDeadLetterQueueRequest>,
+        request: Request<ForwardMessageToDeadLetterQueueRequest>,
     ) -> Result<Response<ForwardMessageToDeadLetterQueueResponse>, Status> {
-        not_implemented!(
-            ForwardMessageToDeadLetterQueueResponse {},
-            "ForwardMessageToDeadLetterQueue"
-        )
+        let Asked { caller, metadata, message, .. } = Asked::of(request);
+        if caller.hop {
+            self.check_hop(&metadata)?;
+            let answer = self.local().forward_to_dead_letter_queue(&caller, message).await;
+            return answer.map(Response::new).map_err(|miss| refused(&miss));
+        }
+        let answer = self.give_up(&caller, &metadata, message).await;
+        payload!(ForwardMessageToDeadLetterQueueResponse {}, answer)
     }
 
     async fn recall_message(

@@ -195,6 +195,30 @@ impl Operation for EndTransaction {
     }
 }
 
+#[derive(Debug)]
+pub(crate) struct ForwardToDeadLetterQueue;
+
+impl Operation for ForwardToDeadLetterQueue {
+    type Request = v2::ForwardMessageToDeadLetterQueueRequest;
+    type Response = v2::ForwardMessageToDeadLetterQueueResponse;
+    const LANE: Lane = Lane::Unary;
+
+    async fn local<L: Local>(
+        local: &L,
+        caller: &Caller,
+        request: Self::Request,
+    ) -> Result<Self::Response, Failure> {
+        Ok(local.forward_to_dead_letter_queue(caller, request).await?)
+    }
+
+    async fn remote(
+        channel: Channel,
+        request: Request<Self::Request>,
+    ) -> Result<Self::Response, Status> {
+        Ok(messaging(channel).forward_message_to_dead_letter_queue(request).await?.into_inner())
+    }
+}
+
 /// Done when the first part of the answer is here; until then it may be asked of another node.
 #[derive(Debug)]
 pub(crate) struct ReceiveMessage;

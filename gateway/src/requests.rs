@@ -9,6 +9,7 @@ use proto::{
     v2::{
         AckMessageRequest, AckMessageResponse, ChangeInvisibleDurationRequest,
         ChangeInvisibleDurationResponse, EndTransactionRequest, EndTransactionResponse,
+        ForwardMessageToDeadLetterQueueRequest, ForwardMessageToDeadLetterQueueResponse,
         QueryAssignmentRequest, QueryAssignmentResponse, QueryRouteRequest, QueryRouteResponse,
         ReceiveMessageRequest, Resource, SendMessageResponse,
     },
@@ -20,7 +21,8 @@ use crate::{
     endpoints,
     forward::Passage,
     operation::{
-        AckMessage, ChangeInvisibleDuration, EndTransaction, Operation, ReceiveMessage, SendMessage,
+        AckMessage, ChangeInvisibleDuration, EndTransaction, ForwardToDeadLetterQueue, Operation,
+        ReceiveMessage, SendMessage,
     },
     peek::peek,
     placement::{fifo_queue, rotation},
@@ -247,6 +249,20 @@ impl<L: Local, D: Directory> Gateway<L, D> {
         Topic::from_resource(request.topic.as_ref())?;
         let id: TransactionId = request.transaction_id.parse()?;
         self.repeatable::<EndTransaction>(caller, metadata, &id.broker, request).await
+    }
+
+    pub(crate) async fn give_up(
+        &self,
+        caller: &Caller,
+        metadata: &MetadataMap,
+        request: ForwardMessageToDeadLetterQueueRequest,
+    ) -> Result<ForwardMessageToDeadLetterQueueResponse, Refusal> {
+        if caller.client_id.is_none() {
+            return Err(Refusal::ClientIdRequired);
+        }
+        let handle: ReceiptHandle =
+            request.receipt_handle.parse().map_err(|_invalid| Refusal::ReceiptHandle)?;
+        self.repeatable::<ForwardToDeadLetterQueue>(caller, metadata, &handle.broker, request).await
     }
 
     /// Forwards what does no harm when it is done twice.

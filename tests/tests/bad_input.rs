@@ -105,13 +105,6 @@ async fn calls_that_are_not_there_yet_say_so() {
             MessagingServiceClient::connect(format!("http://{address}")).await.expect("it answers");
         let group = Some(resource("audit"));
         let topic = Some(resource("orders"));
-        let dead = v2::ForwardMessageToDeadLetterQueueRequest {
-            group: group.clone(),
-            topic: topic.clone(),
-            ..Default::default()
-        };
-        let answer = client.forward_message_to_dead_letter_queue(identified(dead)).await;
-        assert_eq!(answer.expect("an answer").into_inner().status.map(|s| s.code), unimplemented);
         let recall = v2::RecallMessageRequest { topic, ..Default::default() };
         let answer = client.recall_message(identified(recall)).await.expect("an answer");
         assert_eq!(answer.into_inner().status.map(|s| s.code), unimplemented);

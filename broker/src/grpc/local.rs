@@ -9,6 +9,7 @@ use proto::{
     v2::{
         AckMessageRequest, AckMessageResponse, ChangeInvisibleDurationRequest,
         ChangeInvisibleDurationResponse, EndTransactionRequest, EndTransactionResponse,
+        ForwardMessageToDeadLetterQueueRequest, ForwardMessageToDeadLetterQueueResponse,
         GetOffsetRequest, GetOffsetResponse, PullMessageRequest, QueryOffsetRequest,
         QueryOffsetResponse, ReceiveMessageRequest, SendMessageResponse, UpdateOffsetRequest,
         UpdateOffsetResponse,
@@ -160,6 +161,19 @@ impl Local for Edge {
         request: EndTransactionRequest,
     ) -> Result<EndTransactionResponse, Miss> {
         self.end(caller, request).await
+    }
+
+    async fn forward_to_dead_letter_queue(
+        &self,
+        caller: &Caller,
+        request: ForwardMessageToDeadLetterQueueRequest,
+    ) -> Result<ForwardMessageToDeadLetterQueueResponse, Miss> {
+        let start = Instant::now();
+        let answer = Edge::forward_to_dead_letter_queue(self, caller, request).await;
+        self.count(Rpc::ForwardToDeadLetterQueue, start, &answer, |a| {
+            a.status.as_ref().map(|s| s.code)
+        });
+        answer
     }
 
     async fn describe_topic(

@@ -4,6 +4,7 @@ mod ack_message;
 mod admin;
 mod change_invisible_duration;
 mod end_transaction;
+mod forward_to_dead_letter_queue;
 mod local;
 mod offsets;
 mod pull_message;

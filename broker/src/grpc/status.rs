@@ -15,7 +15,7 @@ pub fn answer(error: &Error) -> Result<v2::Status, Miss> {
     if let Error::NotLeader { leader } = error {
         return Err(Miss::NotLeader { leader: leader.clone() });
     }
-    if *error == Error::Stopped {
+    if matches!(error, Error::Stopped | Error::PlacedElsewhere(_)) {
         return Err(Miss::NotDone);
     }
     if *error == Error::Unknown {
@@ -66,6 +66,7 @@ fn code(error: &Error) -> Code {
         Error::TransactionId(_) | Error::ForeignTransaction(_) => Code::InvalidTransactionId,
         Error::NoClientId => Code::ClientIdRequired,
         Error::TopicNotFound(_) => Code::TopicNotFound,
+        Error::MixedMessageGroups => Code::IllegalMessageGroup,
         Error::NotWritable(_) | Error::NotReadable(_) => Code::Forbidden,
         Error::Unsupported(_) => Code::NotImplemented,
         Error::InvisibleTooSmall { .. } | Error::InvisibleTooLarge { .. } => {
@@ -78,7 +79,9 @@ fn code(error: &Error) -> Code {
         Error::Rejected(rejection) => rejection_code(*rejection),
         Error::BadSetting { .. } => Code::BadRequest,
         Error::Overloaded(_) => Code::TooManyRequests,
-        Error::NotLeader { .. } | Error::Stopped => Code::HaNotAvailable,
+        Error::NotLeader { .. } | Error::Stopped | Error::PlacedElsewhere(_) => {
+            Code::HaNotAvailable
+        }
         Error::Unknown | Error::Unreadable { .. } | Error::Store { .. } => {
             Code::InternalServerError
         }

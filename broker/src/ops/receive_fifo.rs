@@ -18,10 +18,10 @@ use proto::{
 };
 
 use super::{
-    Broker, Poll,
+    ANSWER_BYTES, Broker, Poll,
     pick::{Plan, Wish},
     pick_fifo::{Looked, plan_in_order},
-    receive::{ANSWER_BYTES, Taking},
+    receive::Taking,
 };
 use crate::{
     Error,

@@ -15,6 +15,7 @@ use super::{Broker, unexpected};
 use crate::{
     Error,
     command::{Append, Command, NewMessage, Outcome, TopicConfig},
+    directory::route,
     error::Bound,
 };
 
@@ -47,7 +48,10 @@ impl Broker {
         let config = self.topic(&topic, deadline).await?;
         check_topic(&topic, &config, &messages)?;
 
-        let queue = self.queue_for(&messages, config.queues);
+        let queue = match message_group(&messages)? {
+            Some(group) => self.ordered_queue(&topic, &config, group)?,
+            None => self.queue_for(&messages, config.queues),
+        };
         let mut new: Vec<NewMessage> = messages
             .iter()
             .zip(request.messages)
@@ -79,6 +83,23 @@ impl Broker {
             .collect())
     }
 
+    /// The queue that keeps a message group's order: one of all that the topic has anywhere. The
+    /// access point finds it from the same placement, so that it differs only while the placement
+    /// is being changed.
+    fn ordered_queue(
+        &self,
+        topic: &Topic,
+        config: &TopicConfig,
+        message_group: &str,
+    ) -> Result<QueueId, Error> {
+        let route = route(topic.clone(), config.clone());
+        let (broker, queue) = gateway::fifo_queue(&route, message_group);
+        if *broker != self.settings.name || queue.0 >= config.queues {
+            return Err(Error::PlacedElsewhere(broker.clone()));
+        }
+        Ok(queue)
+    }
+
     /// The queue that the client chose, if the topic has it here; else they take turns.
     fn queue_for(&self, messages: &[v2::Message], queues: u32) -> QueueId {
         let hint = messages
@@ -90,6 +111,19 @@ impl Broker {
     }
 }
 
+/// The message group of all messages of a request, which go to one queue together.
+fn message_group(messages: &[v2::Message]) -> Result<Option<&str>, Error> {
+    let first = messages.first().and_then(group_of);
+    match messages.iter().all(|message| group_of(message) == first) {
+        true => Ok(first),
+        false => Err(Error::MixedMessageGroups),
+    }
+}
+
+fn group_of(message: &v2::Message) -> Option<&str> {
+    message.system_properties.as_ref()?.message_group.as_deref()
+}
+
 fn check_topic(topic: &Topic, config: &TopicConfig, messages: &[v2::Message]) -> Result<(), Error> {
     if !matches!(config.permission, Permission::Write | Permission::ReadWrite) {
         return Err(Error::NotWritable(topic.clone()));
@@ -97,7 +131,7 @@ fn check_topic(topic: &Topic, config: &TopicConfig, messages: &[v2::Message]) ->
     for message in messages {
         message::check_type(message, &config.accepts)?;
         let kind = message::message_type(message);
-        if !matches!(kind, MessageType::Normal | MessageType::Transaction) {
+        if !matches!(kind, MessageType::Normal | MessageType::Fifo | MessageType::Transaction) {
             return Err(Error::unsupported_type(kind));
         }
         // One byte counts the keys of a message in the log, and its id is one of them.

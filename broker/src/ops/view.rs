@@ -19,8 +19,8 @@ use crate::{
     kv,
     kv::reset::Reset,
     state::{
-        Backlog, Consumption, DueDelivery, Holding, QueueEntry, QueueProgress, SharedState, State, TopicState,
-        Transaction, Unresolved,
+        Backlog, Consumption, DueDelivery, Holding, QueueEntry, QueueProgress, SharedState, State,
+        TopicState, Transaction, Unresolved,
     },
 };
 

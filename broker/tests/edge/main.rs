@@ -6,6 +6,7 @@ mod admin;
 mod client;
 mod filters;
 mod harness;
+mod ordered;
 mod pull;
 mod receive;
 mod restart;

@@ -137,16 +137,6 @@ async fn an_unknown_topic_is_refused_unless_topics_are_created_on_use() {
 }
 
 #[tokio::test]
-async fn types_that_are_not_available_yet_are_named() {
-    let node = Node::start().await;
-    let client = node.client("p").await;
-    let mut fifo = message("t", "id", "body");
-    system(&mut fifo).message_group = Some("g".into());
-    assert_eq!(code(&client, &[fifo]).await, 50100);
-    node.stop().await;
-}
-
-#[tokio::test]
 async fn too_many_bytes_at_once_are_refused_and_nothing_is_done() {
     let node = Node::with(|config| {
         config.limits.send_bytes = broker::config::Size(1);

@@ -231,6 +231,15 @@ impl Local for ScriptedBroker {
         Ok(v2::EndTransactionResponse { status: Some(ok()) })
     }
 
+    async fn forward_to_dead_letter_queue(
+        &self,
+        _: &Caller,
+        _: v2::ForwardMessageToDeadLetterQueueRequest,
+    ) -> Result<v2::ForwardMessageToDeadLetterQueueResponse, Miss> {
+        self.gate().await?;
+        Ok(v2::ForwardMessageToDeadLetterQueueResponse { status: Some(ok()) })
+    }
+
     async fn describe_topic(
         &self,
         topic: &Topic,
