@@ -6,6 +6,7 @@
 
 mod administration;
 mod offsets;
+mod timers;
 mod transactions;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
@@ -36,6 +37,9 @@ pub(super) mod tag {
     pub(super) const PUT_RETENTION: u8 = 64;
     pub(super) const EXPIRE: u8 = 65;
     pub(super) const CLOSE_QUEUES: u8 = 66;
+    pub(super) const APPEND_DELAYED: u8 = 30;
+    pub(super) const FIRE: u8 = 31;
+    pub(super) const RECALL: u8 = 32;
     pub(super) const COMMIT_OFFSET: u8 = 50;
     pub(super) const RESET_OFFSETS: u8 = 51;
     pub(super) const FOLLOW_RESET: u8 = 52;
@@ -105,6 +109,9 @@ impl Command {
             Self::PutRetention(c) => administration::put_retention(&mut out, c),
             Self::Expire(c) => administration::expire(&mut out, c),
             Self::CloseQueues(c) => administration::close_queues(&mut out, c),
+            Self::AppendDelayed(c) => return timers::append_delayed(out, c),
+            Self::Fire(c) => timers::fire(&mut out, *c),
+            Self::Recall(c) => timers::recall(&mut out, c),
             Self::CommitOffset(c) => offsets::commit_offset(&mut out, c),
             Self::ResetOffsets(c) => offsets::reset_offsets(&mut out, c),
             Self::FollowReset(c) => offsets::follow_reset(&mut out, c),
@@ -141,6 +148,9 @@ impl Command {
             tag::PUT_RETENTION => Self::PutRetention(input.put_retention()?),
             tag::EXPIRE => Self::Expire(input.expire()?),
             tag::CLOSE_QUEUES => Self::CloseQueues(input.close_queues()?),
+            tag::APPEND_DELAYED => Self::AppendDelayed(input.append_delayed()?),
+            tag::FIRE => Self::Fire(input.fire()?),
+            tag::RECALL => Self::Recall(input.recall()?),
             tag::COMMIT_OFFSET => Self::CommitOffset(input.commit_offset()?),
             tag::RESET_OFFSETS => Self::ResetOffsets(input.reset_offsets()?),
             tag::FOLLOW_RESET => Self::FollowReset(input.follow_reset()?),

@@ -142,6 +142,18 @@ fn command() -> impl Strategy<Value = Command> {
         (topic(), queue(), prop::collection::vec(new_message(), 1..5)).prop_map(
             |(topic, queue, messages)| Command::Append(Append { topic, queue, messages })
         ),
+        (topic(), queue(), prop::collection::vec((any::<u64>(), new_message()), 1..5)).prop_map(
+            |(topic, queue, messages)| {
+                let delayed = |(due, message)| DelayedMessage { due: Timestamp(due), message };
+                let messages = messages.into_iter().map(delayed).collect();
+                Command::AppendDelayed(AppendDelayed { topic, queue, messages })
+            }
+        ),
+        any::<u32>().prop_map(|most| Command::Fire(Fire { most })),
+        (topic(), any::<u64>(), any::<u64>()).prop_map(|(topic, due, number)| {
+            let timer = TimerId { due: Timestamp(due), number };
+            Command::Recall(Recall { topic, timer })
+        }),
         (group(), topic(), client(), any::<bool>(), any::<u64>(), few(pick())).prop_map(
             |(group, topic, client, auto_renew, invisible_ms, picks)| {
                 Command::Pop(Pop { group, topic, client, auto_renew, invisible_ms, picks })
@@ -357,6 +369,44 @@ fn golden() {
     check(
         &Command::Release(Release { client, group, after_ms: 5 }),
         "08 0001 63 0001 67 0000000000000005",
+    );
+}
+
+#[test]
+fn golden_timers() {
+    let topic: Topic = "t".parse().unwrap();
+    let message = NewMessage {
+        tag_hash: 3,
+        key_hashes: vec![4],
+        dedupe: Some(5),
+        bytes: Bytes::from_static(b"ab"),
+    };
+    let plain = NewMessage {
+        tag_hash: 0,
+        key_hashes: vec![],
+        dedupe: None,
+        bytes: Bytes::from_static(b"c"),
+    };
+    let messages = vec![
+        DelayedMessage { due: Timestamp(9), message },
+        DelayedMessage { due: Timestamp(0), message: plain },
+    ];
+    check(
+        &Command::AppendDelayed(AppendDelayed {
+            topic: topic.clone(),
+            queue: QueueId(2),
+            messages,
+        }),
+        "1e 0001 74 00000002 0002 \
+         0000000000000009 00000002 0000000000000003 01 00000000000000000000000000000005 01 \
+         0000000000000004 \
+         0000000000000000 00000001 0000000000000000 00 00 6162 63",
+    );
+    check(&Command::Fire(Fire { most: 7 }), "1f 00000007");
+    let timer = TimerId { due: Timestamp(1), number: 2 };
+    check(
+        &Command::Recall(Recall { topic, timer }),
+        "20 0001 74 0000000000000001 0000000000000002",
     );
 }
 

@@ -12,6 +12,7 @@ mod offsets;
 mod ordered;
 mod ordered_codec;
 mod outcome;
+mod timers;
 mod transactions;
 
 use bytes::Bytes;
@@ -32,7 +33,10 @@ pub use ordered::{
     DEAD_LETTER_PREFIX, DeadLetter, FifoAgain, FifoFresh, FifoPick, PopFifo, Redrive,
     dead_letter_topic, is_dead_letter_topic,
 };
-pub use outcome::{AckOutcome, Effect, Granted, Outcome, Placed, QueueReset, Rejection};
+pub use outcome::{
+    Accepted, AckOutcome, Effect, Granted, Outcome, Placed, QueueReset, RecallOutcome, Rejection,
+};
+pub use timers::{AppendDelayed, DelayedMessage, Fire, Recall, TimerId};
 pub use transactions::{
     AppendHalf, CheckTransactions, EndTransaction, Orphan, ParkTransactions, Resolver, Verdict,
 };
@@ -49,6 +53,9 @@ pub enum Command {
     ChangeInvisible(ChangeInvisible),
     Renew(Renew),
     Release(Release),
+    AppendDelayed(AppendDelayed),
+    Fire(Fire),
+    Recall(Recall),
     CommitOffset(CommitOffset),
     ResetOffsets(ResetOffsets),
     FollowReset(FollowReset),

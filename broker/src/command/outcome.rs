@@ -3,6 +3,8 @@
 use commitlog::position::LogOffset;
 use proto::{ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic};
 
+use super::TimerId;
+
 /// The answer to a command, equal on all replicas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -35,6 +37,23 @@ pub enum Outcome {
         /// Deliveries that were let go of.
         count: u32,
     },
+    /// To `AppendDelayed`: one per message, in order.
+    Delayed {
+        /// Log time of the entry that carries the command.
+        stamp: Timestamp,
+        messages: Vec<Accepted>,
+    },
+    /// To `Fire`.
+    Fired {
+        /// Log time of the entry that carries the command: when the messages became visible.
+        stamp: Timestamp,
+        /// When each message was due, in the order in which they entered their queues.
+        due: Vec<Timestamp>,
+        /// Messages whose topic was deleted meanwhile: they went with it.
+        dropped: u32,
+    },
+    /// To `Recall`.
+    Recalled(RecallOutcome),
     /// To `CommitOffset`.
     OffsetCommitted {
         /// What is committed now; higher than asked for when that was old news.
@@ -89,6 +108,31 @@ pub struct Placed {
     pub offset: QueueOffset,
     /// It had been appended before, by an earlier attempt of the same send; this is where.
     pub repeated: bool,
+}
+
+/// What became of a message of an `AppendDelayed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// It waits for its time.
+    Waits {
+        timer: TimerId,
+        /// An earlier attempt of the same send had stored it. It may have been delivered since.
+        repeated: bool,
+    },
+    /// Its time had come already.
+    Queued(Placed),
+}
+
+/// What a recall did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecallOutcome {
+    /// The message will never be delivered: it was taken back, now or by an earlier recall.
+    Done,
+    /// It had entered its queue.
+    Delivered,
+    /// No message of this topic waits or waited under this id, or it was due so long ago that
+    /// nobody remembers.
+    Unknown,
 }
 
 /// One message handed to the client of a `Pop`.
@@ -154,6 +198,8 @@ pub enum Rejection {
     GroupNotFound,
     #[error("the consumer group may not consume")]
     GroupDisabled,
+    #[error("more than {max} delayed messages in this broker group")]
+    TooManyTimers { max: u64 },
     #[error("the receipt handle is not valid any more")]
     InvalidHandle,
     #[error("the queue holds the offsets from {min} to {max}")]
@@ -187,6 +233,8 @@ pub enum Effect {
     Reset { group: ConsumerGroup, topic: Topic, queue: QueueId, at: Timestamp },
     /// A transaction is to be asked about at `at` unless it has ended by then.
     Orphaned { at: Timestamp },
+    /// A message waits until `due`.
+    Scheduled { due: Timestamp },
     /// A topic was created, changed or deleted.
     TopicChanged { topic: Topic },
     /// A consumer group was created, changed or deleted.

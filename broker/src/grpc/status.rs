@@ -150,6 +150,8 @@ fn rejection_code(rejection: Rejection) -> Code {
         | Rejection::TransactionRolledBack
         | Rejection::TransactionParked => Code::InvalidTransactionId,
         Rejection::TooManyTransactions { .. } => Code::TooManyRequests,
+        // Some will fire; until then there is no room.
+        Rejection::TooManyTimers { .. } => Code::TooManyRequests,
         // The leader made the command: its fault, not the client's.
         Rejection::BadPick => Code::InternalServerError,
     }

@@ -7,7 +7,7 @@
 //!
 //! | family | records |
 //! |---|---|
-//! | [`Family::State`] | [`frontier`], [`membership`], [`topic`], [`consumer_group`], [`queue_head`], [`progress`], [`in_flight`], [`dead_letter`], [`redrive`], [`reset`], [`half`], [`resolution`] |
+//! | [`Family::State`] | [`frontier`], [`membership`], [`topic`], [`consumer_group`], [`queue_head`], [`progress`], [`in_flight`], [`dead_letter`], [`redrive`], [`timer`], [`timer_counts`], [`recalled`], [`reset`], [`half`], [`resolution`] |
 //! | [`Family::Queue`] | [`consume_queue`] |
 //! | [`Family::Dedupe`] | [`dedupe`] |
 //! | [`Family::KeyLog`] | [`key_log`] |
@@ -34,11 +34,14 @@ pub mod next_ids;
 pub mod progress;
 pub mod queue_head;
 pub mod quota;
+pub mod recalled;
 pub mod redrive;
 pub mod reset;
 pub mod resolution;
 mod rocks;
 mod text;
+pub mod timer;
+pub mod timer_counts;
 pub mod topic;
 pub mod topic_standing;
 
@@ -154,6 +157,10 @@ mod prefix {
     pub(super) const GROUP_STANDING: u8 = 0x31;
     pub(super) const NEXT_IDS: u8 = 0x32;
     pub(super) const QUOTA: u8 = 0x33;
+    pub(super) const TIMER: u8 = 0x18;
+    pub(super) const TIMER_COUNTERS: u8 = 0x19;
+    pub(super) const TIMER_COUNT: u8 = 0x1a;
+    pub(super) const RECALLED: u8 = 0x1b;
     pub(super) const RESET: u8 = 0x28;
     pub(super) const DEAD_LETTER: u8 = 0x10;
     pub(super) const REDRIVE: u8 = 0x11;

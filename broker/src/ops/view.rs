@@ -1,5 +1,7 @@
 //! What operations read of the replicated state of this node, and how they hear of its changes.
 
+mod timers;
+
 use std::{ops::Range, sync::Arc};
 
 use prost::Message as _;
@@ -35,6 +37,7 @@ pub struct Signals {
     topics: watch::Sender<u64>,
     groups: broadcast::Sender<ConsumerGroup>,
     checks: Alarm,
+    timers: Alarm,
 }
 
 impl Signals {
@@ -42,7 +45,8 @@ impl Signals {
     pub fn new(waiting: Arc<Waiting>, readers: Arc<Readers>) -> Arc<Self> {
         let topics = watch::Sender::new(0);
         let groups = broadcast::Sender::new(GROUP_CHANGES_KEPT);
-        Arc::new(Signals { waiting, readers, topics, groups, checks: Alarm::default() })
+        let (checks, timers) = (Alarm::default(), Alarm::default());
+        Arc::new(Signals { waiting, readers, topics, groups, checks, timers })
     }
 
     /// Passes on what an apply did.
@@ -63,6 +67,7 @@ impl Signals {
                     self.readers.call(topic, *queue);
                 }
                 Effect::Orphaned { at } => self.checks.due(*at),
+                Effect::Scheduled { due } => self.timers.due(*due),
                 Effect::TopicChanged { .. } => self.topics.send_modify(|count| *count += 1),
                 // Nobody may be listening.
                 Effect::GroupChanged { group } => drop(self.groups.send(group.clone())),

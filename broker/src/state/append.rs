@@ -3,6 +3,7 @@
 use commitlog::position::LogOffset;
 use proto::{QueueId, QueueOffset, Timestamp, Topic, v2};
 
+use super::append_delayed::DELAYED;
 use super::append_half::HALF;
 use super::digest::Fold;
 use super::{At, State};
@@ -55,7 +56,7 @@ impl State {
     }
 
     /// Appends a message, unless an earlier attempt of the same send did.
-    fn append_once(
+    pub(super) fn append_once(
         &mut self,
         stamp: Timestamp,
         topic: TopicId,
@@ -64,7 +65,8 @@ impl State {
         position: LogOffset,
     ) -> Placed {
         let earlier = message.dedupe.and_then(|id| self.dedupe.find(id, topic, stamp));
-        if let Some((queue, offset)) = earlier.filter(|(queue, _)| *queue != HALF) {
+        if let Some((queue, offset)) = earlier.filter(|(queue, _)| ![HALF, DELAYED].contains(queue))
+        {
             return Placed { queue, offset, repeated: true };
         }
         let len = u32::try_from(message.bytes.len()).expect("a message is below 4 GiB");

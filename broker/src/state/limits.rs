@@ -16,6 +16,10 @@ pub const QUOTAS: u32 = 100_000;
 pub const IN_FLIGHT_PER_QUEUE: u32 = 65_536;
 /// The same for the whole broker group. They are kept in memory, at 150 bytes each.
 pub const IN_FLIGHT: usize = 1_000_000;
+/// Messages that wait for their time. They are kept in the store, at about 60 bytes each.
+pub const TIMERS: u64 = 100_000_000;
+/// How long after its time a delayed message is known as recalled or delivered, in log time.
+pub const RECALL_KNOWN: Duration = Duration::from_hours(24);
 /// How long a send is remembered, in log time...
 pub const DEDUPE_WINDOW: Duration = Duration::from_secs(10 * 60);
 /// ...and how many of the latest sends. They are kept in memory, at 40 bytes each.

@@ -6,12 +6,14 @@
 //! whenever a replica was restarted.
 //!
 //! One file per command; what they change is in `topics`, `consumer_groups`, `tails`,
-//! `subscriptions`, `dedupe`, `message_keys` and `transactions`. Everything but consume queues and sealed message
-//! keys is held in memory; everything is written to the store, in one batch per call of `apply`.
+//! `subscriptions`, `dedupe`, `message_keys`, `transactions` and `timers`. Everything but consume
+//! queues, sealed message keys and timers of the far future is held in memory; everything is
+//! written to the store, in one batch per call of `apply`.
 //! Reads for the leader are in `view`.
 
 mod ack;
 mod append;
+mod append_delayed;
 mod append_half;
 mod blocks;
 mod change_invisible;
@@ -28,16 +30,19 @@ mod digest;
 mod end_transaction;
 mod entries;
 mod expire;
+mod fire;
 mod in_flight;
 pub mod limits;
 mod machine;
 mod message_keys;
 mod offsets;
+mod pending;
 mod pop;
 mod pop_fifo;
 mod put_group;
 mod put_topic;
 mod quotas;
+mod recall;
 mod redrive;
 mod release;
 mod renew;
@@ -46,6 +51,7 @@ mod reset_offsets;
 mod script;
 mod subscriptions;
 mod tails;
+mod timers;
 mod topics;
 mod transactions;
 mod transactions_view;
@@ -66,6 +72,7 @@ pub use digest::Digest;
 pub use entries::QueueEntry;
 pub use machine::{Machine, SharedState};
 pub use offsets::{Backlog, Consumption};
+pub use pending::{PendingTimer, TimerPage};
 pub use topics::TopicState;
 pub use transactions_view::{Transaction, Unresolved};
 pub use view::{DueDelivery, Holding, QueueProgress};
@@ -76,6 +83,7 @@ use message_keys::{KeyCounters, MessageKeys};
 use quotas::Quotas;
 use subscriptions::Subscriptions;
 use tails::Tails;
+use timers::Timers;
 use topics::Topics;
 use transactions::Transactions;
 
@@ -109,6 +117,7 @@ pub struct State {
     redriven: BTreeMap<(TopicId, QueueId), QueueOffset>,
     transactions: Transactions,
     quotas: Quotas,
+    timers: Timers,
     /// What the current call of `apply` has changed so far.
     change: Change,
     /// What was written since the last flush.
@@ -191,6 +200,7 @@ impl State {
             redriven: kv::redrive::load(&*kv)?,
             transactions: Transactions::load(&*kv)?,
             quotas: Quotas::load(&*kv)?,
+            timers: Timers::load(&*kv)?,
             change: Change::default(),
             unflushed: Unflushed::default(),
             kv,
@@ -307,6 +317,9 @@ impl State {
             Command::PutRetention(c) => self.put_retention(&c),
             Command::Expire(c) => self.expire(at, &c),
             Command::CloseQueues(c) => self.close_queues(c),
+            Command::AppendDelayed(c) => self.append_delayed(at, &c, end),
+            Command::Fire(c) => self.fire(at, c)?,
+            Command::Recall(c) => self.recall(at, &c)?,
             Command::CommitOffset(c) => self.commit_offset(at, &c),
             Command::ResetOffsets(c) => self.reset_offsets(at, &c),
             Command::FollowReset(c) => self.follow_reset(&c),
@@ -327,12 +340,14 @@ impl State {
         self.unflushed.store_bytes += self.change.batch.size();
         let flush = flush.or(self.unflushed.is_much().then_some(Durable::Soon));
         let sealed = self.keys.write(&mut self.change.batch, flush.is_some());
+        self.timers.write(&mut self.change.batch);
         self.frontier().put(&mut self.change.batch);
         self.kv.write(&self.change.batch)?;
         self.change.batch.clear();
         self.change.origins.clear();
 
         self.tails.shrink();
+        self.timers.written(&*self.kv)?;
         if let Some(number) = self.dedupe.forget(self.stamp) {
             kv::dedupe::trim(&*self.kv, number)?;
         }
@@ -391,6 +406,8 @@ fn work(command: &Command) -> usize {
         Command::Append(c) => c.messages.len(),
         Command::Pop(c) => c.picks.iter().map(|p| 1 + p.fresh.len() + p.again.len()).sum(),
         Command::PopFifo(c) => c.picks.iter().map(|p| 1 + p.fresh.len() + p.again.len()).sum(),
+        Command::AppendDelayed(c) => c.messages.len(),
+        Command::Fire(c) => c.most as usize,
         Command::Ack(c) => c.handles.len(),
         Command::ResetOffsets(c) => c.queues.len(),
         Command::CheckTransactions(c) => c.orphans.len(),
@@ -407,6 +424,7 @@ fn work(command: &Command) -> usize {
         | Command::PutRetention(_)
         | Command::Expire(_)
         | Command::CloseQueues(_)
+        | Command::Recall(_)
         | Command::CommitOffset(_)
         | Command::FollowReset(_)
         | Command::DeadLetter(_)

@@ -12,9 +12,10 @@ use raft::{Entry, Payload};
 
 use super::State;
 use crate::command::{
-    Ack, AckOutcome, Append, AppendHalf, ChangeInvisible, CheckTransactions, Command, CommitOffset,
-    Effect, EndTransaction, Granted, Handle, NewMessage, Orphan, Outcome, Pick, Pop, PutTopic,
-    Release, Renew, ResetOffsets, ResetTo, Resolver, TopicConfig, Verdict,
+    Accepted, Ack, AckOutcome, Append, AppendDelayed, AppendHalf, ChangeInvisible,
+    CheckTransactions, Command, CommitOffset, DelayedMessage, Effect, EndTransaction, Fire,
+    Granted, Handle, NewMessage, Orphan, Outcome, Pick, Pop, PutTopic, Recall, RecallOutcome,
+    Release, Renew, ResetOffsets, ResetTo, Resolver, TimerId, TopicConfig, Verdict,
 };
 use crate::kv::Memory;
 
@@ -49,6 +50,15 @@ pub(super) fn config(queues: u32, version: u64) -> TopicConfig {
 pub(super) fn message(body: &'static str) -> NewMessage {
     let bytes = Bytes::from_static(body.as_bytes());
     NewMessage { tag_hash: 0, key_hashes: vec![], dedupe: None, bytes }
+}
+
+pub(super) fn delayed(due: u64, message: NewMessage) -> DelayedMessage {
+    DelayedMessage { due: Timestamp(due), message }
+}
+
+/// A message that got a timer just now.
+pub(super) fn waits(due: u64, number: u64) -> Accepted {
+    Accepted::Waits { timer: TimerId { due: Timestamp(due), number }, repeated: false }
 }
 
 pub(super) fn handle(granted: &Granted) -> Handle {
@@ -171,6 +181,42 @@ impl Script {
 
     pub(super) fn appends(&mut self, queue: u32, messages: &[NewMessage]) -> Outcome {
         self.does(append(queue, messages))
+    }
+
+    pub(super) fn kv(&self) -> Arc<Memory> {
+        Arc::clone(&self.kv)
+    }
+
+    /// Into the first queue.
+    pub(super) fn delays(&mut self, messages: &[DelayedMessage]) -> Outcome {
+        let (topic, queue, messages) = (topic(), QueueId(0), messages.to_vec());
+        self.does(Command::AppendDelayed(AppendDelayed { topic, queue, messages }))
+    }
+
+    pub(super) fn delayed(&mut self, messages: &[DelayedMessage]) -> Vec<Accepted> {
+        match self.delays(messages) {
+            Outcome::Delayed { messages, .. } => messages,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// When the messages were due that fired.
+    pub(super) fn fires(&mut self, most: u32) -> Vec<u64> {
+        match self.does(Command::Fire(Fire { most })) {
+            Outcome::Fired { due, stamp, dropped } => {
+                assert_eq!((stamp, dropped), (self.now(), 0));
+                due.iter().map(|due| due.0).collect()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn recalls(&mut self, due: u64, number: u64) -> RecallOutcome {
+        let timer = TimerId { due: Timestamp(due), number };
+        match self.does(Command::Recall(Recall { topic: topic(), timer })) {
+            Outcome::Recalled(outcome) => outcome,
+            other => panic!("{other:?}"),
+        }
     }
 
     pub(super) fn pops(&mut self, pop: Pop) -> Vec<Granted> {

@@ -68,6 +68,7 @@ impl Model {
         }
         self.origins.retain(|(graves, _), (topic, _)| ![graves, topic].contains(&&c.topic));
         self.transactions.forget(&c.topic);
+        self.forget_timers(&c.topic);
         self.redriven.retain(|(graves, _), _| *graves != c.topic);
         self.administration.mins.retain(|(topic, _), _| *topic != c.topic);
         self.administration.retention.remove(&c.topic);

@@ -13,9 +13,10 @@ mod ordered;
 mod ordered_steps;
 mod replica;
 mod steps;
+mod timers;
 mod transactions;
 
-use broker::command::{AckOutcome, Outcome, Rejection};
+use broker::command::{Accepted, AckOutcome, Outcome, RecallOutcome, Rejection};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{FileFailurePersistence, TestRunner};
@@ -56,6 +57,9 @@ fn reached(logs: &[Log]) -> [usize; 13] {
             | Outcome::InvisibleChanged { .. }
             | Outcome::DeadLettered
             | Outcome::Redriven { .. }
+            | Outcome::Delayed { .. }
+            | Outcome::Fired { .. }
+            | Outcome::Recalled(_)
             | Outcome::Done
             | Outcome::Rejected(_) => vec![],
         };
@@ -78,7 +82,7 @@ fn the_logs_reach_every_corner() {
 fn the_logs_hold_back_give_up_and_put_back() {
     let mut runner = TestRunner::deterministic();
     let logs = log(1..160);
-    let logs: Vec<_> = (0..360).map(|_| logs.new_tree(&mut runner).unwrap().current()).collect();
+    let logs: Vec<_> = (0..400).map(|_| logs.new_tree(&mut runner).unwrap().current()).collect();
     let outcomes = || logs.iter().flat_map(|log| log.outcomes.iter().flatten());
     let given_up = outcomes().filter(|outcome| **outcome == Outcome::DeadLettered).count();
     let put_back = outcomes().map(|outcome| match outcome {
@@ -91,6 +95,33 @@ fn the_logs_hold_back_give_up_and_put_back() {
     let dead: usize = logs.iter().map(|log| log.model.origins.len()).sum();
     let reached = [given_up, dead, put_back.sum(), waiting, repeated];
     let least = [50, 100, 20, 60, 30];
+    assert!(reached.iter().zip(least).all(|(r, l)| *r >= l), "{reached:?} is not {least:?}");
+}
+
+#[test]
+fn the_logs_delay_fire_and_recall() {
+    let mut runner = TestRunner::deterministic();
+    let logs = log(1..160);
+    let logs: Vec<_> = (0..100).map(|_| logs.new_tree(&mut runner).unwrap().current()).collect();
+    let mut reached = [0; 7];
+    for outcome in logs.iter().flat_map(|log| log.outcomes.iter().flatten()) {
+        let more = match outcome {
+            Outcome::Delayed { messages, .. } => {
+                let count = |of: fn(&Accepted) -> bool| messages.iter().filter(|m| of(m)).count();
+                let waits = count(|m| matches!(m, Accepted::Waits { repeated: false, .. }));
+                let repeated = count(|m| matches!(m, Accepted::Waits { repeated: true, .. }));
+                let queued = count(|m| matches!(m, Accepted::Queued(_)));
+                [waits, repeated, queued, 0, 0, 0, 0]
+            }
+            Outcome::Fired { due, .. } => [0, 0, 0, due.len(), 0, 0, 0],
+            Outcome::Recalled(RecallOutcome::Done) => [0, 0, 0, 0, 1, 0, 0],
+            Outcome::Recalled(RecallOutcome::Delivered) => [0, 0, 0, 0, 0, 1, 0],
+            Outcome::Recalled(RecallOutcome::Unknown) => [0, 0, 0, 0, 0, 0, 1],
+            _ => [0; 7],
+        };
+        reached.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+    }
+    let least = [1000, 50, 200, 300, 100, 50, 50];
     assert!(reached.iter().zip(least).all(|(r, l)| *r >= l), "{reached:?} is not {least:?}");
 }
 

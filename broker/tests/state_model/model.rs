@@ -14,6 +14,7 @@ use commitlog::position::LogOffset;
 use proto::{ClientId, ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic, v2};
 
 use crate::ordered::Origins;
+use crate::timers::Timers;
 use crate::transactions::Transactions;
 
 /// Where, when and as what a command is applied.
@@ -61,6 +62,8 @@ pub(crate) enum Went {
     ToQueue(Placed),
     /// With the number of its transaction.
     AsHalf(u64),
+    /// With the number of its timer.
+    Delayed(u64),
 }
 
 pub(crate) type Place = (ConsumerGroup, Topic, QueueId);
@@ -78,6 +81,7 @@ pub(crate) struct Model {
     /// How far dead letters were put back.
     pub(crate) redriven: BTreeMap<(Topic, QueueId), u64>,
     pub(crate) transactions: Transactions,
+    pub(crate) timers: Timers,
     pub(crate) sent: Vec<Sent>,
     /// Groups that were given, or have committed, anything of a topic.
     pub(crate) subscribed: BTreeSet<(ConsumerGroup, Topic)>,
@@ -104,6 +108,9 @@ impl Model {
             Command::ChangeInvisible(c) => self.change_invisible(at, c),
             Command::Renew(c) => self.renew(at, c),
             Command::Release(c) => self.release(at, c),
+            Command::AppendDelayed(c) => self.append_delayed(at, c),
+            Command::Fire(c) => Ok(self.fire(at, *c)),
+            Command::Recall(c) => self.recall(at, c),
             Command::CommitOffset(c) => self.commit_offset(at, c),
             Command::ResetOffsets(c) => self.reset_offsets(at, c),
             Command::FollowReset(c) => self.follow_reset(c),
@@ -164,22 +171,35 @@ impl Model {
         self.writable(&c.topic, c.queue)?;
         let mut messages = vec![];
         for (number, message) in c.messages.iter().enumerate() {
-            if let Some(Went::ToQueue(first)) = self.sent_before(at, &c.topic, message.dedupe) {
-                messages.push(Placed { repeated: true, ..first });
-                continue;
-            }
             let rest: usize = c.messages[number..].iter().map(|m| m.bytes.len()).sum();
             let position = at.end - rest as u64;
-            let offset = self.enqueue(at, &c.topic, c.queue, position, message);
-            let placed = Placed { queue: c.queue, offset, repeated: false };
-            if let Some(id) = message.dedupe {
-                let went = Went::ToQueue(placed);
-                let topic = Some(c.topic.clone());
-                self.sent.push(Sent { id, topic, went, stamp: at.stamp });
-            }
-            messages.push(placed);
+            messages.push(self.append_one(at, &c.topic, c.queue, position, message));
         }
         Ok(Outcome::Appended { stamp: Timestamp(at.stamp), messages })
+    }
+
+    pub(crate) fn append_one(
+        &mut self,
+        at: At,
+        topic: &Topic,
+        queue: QueueId,
+        position: u64,
+        message: &NewMessage,
+    ) -> Placed {
+        if let Some(Went::ToQueue(first)) = self.sent_before(at, topic, message.dedupe) {
+            return Placed { repeated: true, ..first };
+        }
+        let offset = self.enqueue(at, topic, queue, position, message);
+        let placed = Placed { queue, offset, repeated: false };
+        self.remember(at, topic, message, Went::ToQueue(placed));
+        placed
+    }
+
+    pub(crate) fn remember(&mut self, at: At, topic: &Topic, message: &NewMessage, went: Went) {
+        if let Some(id) = message.dedupe {
+            let topic = Some(topic.clone());
+            self.sent.push(Sent { id, topic, went, stamp: at.stamp });
+        }
     }
 
     pub(crate) fn writable(&self, topic: &Topic, queue: QueueId) -> Result<(), Rejection> {

@@ -135,6 +135,7 @@ impl<'a> Replica<'a> {
         }
         self.check_transactions();
         crate::administration::check(state, model);
+        crate::timers::check(state, model);
         for t in 0..TOPICS.len() {
             (0..QUEUES).for_each(|queue| self.check_queue(t, QueueId(queue)));
             self.check_keys(t);

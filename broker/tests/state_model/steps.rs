@@ -18,6 +18,7 @@ use crate::administration;
 use crate::model::{At, Model, Place};
 use crate::offsets;
 use crate::ordered_steps;
+use crate::timers;
 use crate::transactions::{TransactionStep, transaction_step};
 
 /// The last one holds the dead letters of the last group.
@@ -54,6 +55,7 @@ pub(crate) enum Step {
         usual_order: bool,
     },
     Ordered(ordered_steps::Step),
+    Timers(timers::Step),
     Append {
         topic: usize,
         queue: u32,
@@ -188,6 +190,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
             |(group, max_attempts, usual_order)| Step::PutGroup { group, max_attempts, usual_order }
         ),
         8 => ordered_steps::step().prop_map(Step::Ordered),
+        8 => timers::step(topics.clone().boxed()).prop_map(Step::Timers),
         6 => (topics.clone(), 0..QUEUES, prop::collection::vec(message_step(), 1..6))
             .prop_map(|(topic, queue, messages)| Step::Append { topic, queue, messages }),
         8 => (
@@ -260,7 +263,7 @@ impl Log {
             }
         }
         for step in steps {
-            let Some(command) = resolve(step, &self.model) else { continue };
+            let Some(command) = resolve(step, &self.model, self.stamp) else { continue };
             let mut bytes = BytesMut::new();
             command.encode().iter().for_each(|part| bytes.extend_from_slice(part));
             let end = position + bytes.len() as u64;
@@ -288,7 +291,7 @@ impl Log {
 }
 
 /// The command that a step means now; none when it only moves time.
-fn resolve(step: &Step, model: &Model) -> Option<Command> {
+fn resolve(step: &Step, model: &Model, now: u64) -> Option<Command> {
     Some(match step.clone() {
         Step::Wait { .. } | Step::Blank { .. } => return None,
         Step::PutTopic { topic: t, queues, version, permission, create_only } => {
@@ -301,6 +304,7 @@ fn resolve(step: &Step, model: &Model) -> Option<Command> {
             };
             Command::PutTopic(PutTopic { topic: topic(t), config, create_only })
         }
+        Step::Timers(step) => timers::resolve(&step, model, now),
         Step::Ordered(step) => ordered_steps::resolve(&step, model),
         Step::PutGroup { group: g, max_attempts, usual_order } => {
             let fifo = (g == GROUPS.len() - 1) == usual_order;
