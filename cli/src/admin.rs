@@ -17,8 +17,11 @@ mod cluster;
 mod connections;
 mod consumer_group;
 mod dead_letters;
+mod messages;
+mod offsets;
 mod topic;
 mod transaction;
+mod when;
 
 /// No command waits longer for its answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,6 +70,24 @@ pub enum Command {
     /// Puts the dead letters of a consumer group back into the queues that they come from.
     #[command(name = "dlqRedrive")]
     DlqRedrive(dead_letters::Redrive),
+    /// Puts a consumer group where the topic was at a time, or at an offset.
+    #[command(name = "resetOffsetByTime")]
+    ResetOffsetByTime(offsets::Reset),
+    /// Has a consumer group skip everything that it has not consumed.
+    #[command(name = "skipAccumulatedMessage")]
+    SkipAccumulatedMessage(offsets::Skip),
+    /// Shows a message and what became of it.
+    #[command(name = "queryMsgById", alias = "queryMsgByUniqueKey")]
+    QueryMsgById(messages::ById),
+    /// Lists the messages that have a key.
+    #[command(name = "queryMsgByKey")]
+    QueryMsgByKey(messages::ByKey),
+    /// Shows the message at a place of a queue and what became of it.
+    #[command(name = "queryMsgByOffset")]
+    QueryMsgByOffset(messages::ByOffset),
+    /// Lists the messages of a topic by time.
+    #[command(name = "printMsg")]
+    PrintMsg(messages::Print),
     /// Lists a consumer group's connected consumers and what they subscribe to.
     #[command(name = "consumerConnection")]
     ConsumerConnection(connections::Consumers),
@@ -96,6 +117,12 @@ pub async fn run(args: Args) -> Result<Report> {
         Command::UpdateSubGroup(command) => command.run(&session).await,
         Command::ConsumerProgress(command) => command.run(&session).await,
         Command::DlqRedrive(command) => command.run(&session).await,
+        Command::ResetOffsetByTime(command) => command.run(&session).await,
+        Command::SkipAccumulatedMessage(command) => command.run(&session).await,
+        Command::QueryMsgById(command) => command.run(&session).await,
+        Command::QueryMsgByKey(command) => command.run(&session).await,
+        Command::QueryMsgByOffset(command) => command.run(&session).await,
+        Command::PrintMsg(command) => command.run(&session).await,
         Command::ConsumerConnection(command) => command.run(&session).await,
         Command::ProducerConnection(command) => command.run(&session).await,
         Command::TxList(command) => command.run(&session).await,

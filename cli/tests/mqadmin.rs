@@ -124,8 +124,79 @@ impl Admin for Fake {
             committed_offset: 7,
             in_flight: 3,
             waiting: 0,
+            ready: 2,
+            lasting: 3,
+            last_consumed_ms: 0,
         };
         Ok(Response::new(admin::GroupProgressResponse { error: None, queues: vec![queue] }))
+    }
+
+    async fn reset_offsets(
+        &self,
+        request: Request<admin::ResetOffsetsRequest>,
+    ) -> Answer<admin::ResetOffsetsResponse> {
+        use admin::reset_offsets_request::To;
+        let request = request.into_inner();
+        let to_offset = match request.to {
+            Some(To::End(true)) => 12,
+            Some(To::TimeMs(ms)) => ms,
+            Some(To::Offset(offset)) => offset,
+            Some(To::End(false) | To::Begin(_)) | None => panic!("{request:?}"),
+        };
+        let queue_id = request.queue_id.unwrap_or(0);
+        let queue = admin::QueueReset {
+            broker_name: "broker-a".into(),
+            queue_id,
+            from_offset: 7,
+            to_offset,
+            ended: 3,
+        };
+        Ok(Response::new(admin::ResetOffsetsResponse { error: None, queues: vec![queue] }))
+    }
+
+    async fn query_messages(
+        &self,
+        request: Request<admin::QueryMessagesRequest>,
+    ) -> Answer<admin::QueryMessagesResponse> {
+        use admin::query_messages_request::By;
+        let (tag, keys) = match request.into_inner().by.unwrap() {
+            By::MessageId(id) if id == "absent" => {
+                return Ok(Response::new(admin::QueryMessagesResponse::default()));
+            }
+            By::MessageId(_) | By::Place(_) => ("red", vec![]),
+            By::Key(key) => ("blue", vec![key]),
+            By::Any(_) => ("green", vec![]),
+        };
+        let system = proto::v2::SystemProperties {
+            message_id: "id-1".into(),
+            tag: Some(tag.into()),
+            keys,
+            ..Default::default()
+        };
+        let message = proto::v2::Message {
+            system_properties: Some(system),
+            body: "body".into(),
+            ..Default::default()
+        };
+        let stored = admin::StoredMessage {
+            broker_name: "broker-a".into(),
+            offset: 9,
+            stored_ms: 1_700_000_000_123,
+            message: Some(message),
+            ..Default::default()
+        };
+        let messages = vec![stored];
+        Ok(Response::new(admin::QueryMessagesResponse { messages, ..Default::default() }))
+    }
+
+    async fn track_message(
+        &self,
+        request: Request<admin::TrackMessageRequest>,
+    ) -> Answer<admin::TrackMessageResponse> {
+        assert_eq!(request.into_inner().offset, 9);
+        let state = admin::message_track::State::NotConsumed.into();
+        let track = admin::MessageTrack { group: "billing".into(), state, ..Default::default() };
+        Ok(Response::new(admin::TrackMessageResponse { error: None, tracks: vec![track] }))
     }
 
     async fn list_connections(
@@ -324,6 +395,47 @@ fn a_consumer_group_is_put_and_its_progress_shown() {
     assert!(cluster.json(put)["fifo"].as_bool().unwrap());
     assert_eq!(cluster.json("consumerProgress -g billing")["lag"], 5);
     assert_eq!(cluster.json("consumerProgress")["groups"][0]["group"], "billing");
+}
+
+#[test]
+fn offsets_are_reset_by_time_and_by_offset() {
+    let cluster = Cluster::start();
+    let to = |flags: &str| {
+        let report = cluster.json(&format!("resetOffsetByTime -g billing -t orders {flags}"));
+        (
+            report["queues"][0]["queue"].as_u64().unwrap(),
+            report["queues"][0]["to"].as_u64().unwrap(),
+        )
+    };
+    assert_eq!(to("-s now"), (0, 12));
+    assert_eq!(to("-s -1"), (0, 12));
+    assert_eq!(to("-s 1000 -f true"), (0, 1000));
+    assert_eq!(to("-s 2023-11-14#22:13:20:123"), (0, 1_700_000_000_123));
+    assert_eq!(to("-b broker-a -q 3 -o 5"), (3, 5));
+    let skipped = cluster.json("skipAccumulatedMessage -g billing -t orders");
+    assert_eq!(skipped["queues"][0]["ended"], 3);
+    for wrong in ["", "-s tomorrow", "-o 5", "-s now -q 1 -o 5"] {
+        let refused = cluster.mqadmin(&format!("resetOffsetByTime -g billing -t orders {wrong}"));
+        assert_eq!(refused.status.code(), Some(2), "{wrong}: {}", stderr(&refused));
+    }
+}
+
+#[test]
+fn messages_are_shown_with_what_became_of_them() {
+    let cluster = Cluster::start();
+    for found in ["queryMsgById -i id-1", "queryMsgByOffset -b broker-a -i 0 -o 9"] {
+        let message = &cluster.json(&format!("{found} -t orders"))["messages"][0];
+        assert_eq!((&message["tag"], &message["offset"]), (&"red".into(), &9.into()));
+        assert_eq!(message["tracks"][0]["state"], "NOT_CONSUME_YET");
+        let text = stdout(&cluster.mqadmin(&format!("{found} -t orders")));
+        assert!(text.contains("2023-11-14 22:13:20.123") && text.contains("billing"), "{text}");
+    }
+    let absent = cluster.mqadmin("queryMsgById -i absent -t orders");
+    assert_eq!(absent.status.code(), Some(1));
+    assert!(stderr(&absent).contains("no message with the id absent"), "{}", stderr(&absent));
+    assert_eq!(cluster.json("queryMsgByKey -t orders -k k")["messages"][0]["keys"][0], "k");
+    assert_eq!(cluster.json("printMsg -t orders")["messages"][0]["body"], "body");
+    assert_eq!(cluster.json("printMsg -t orders -s red")["messages"], Value::Array(vec![]));
 }
 
 #[test]

@@ -15,9 +15,11 @@ use proto::{
         GroupProgressResponse, GroupStatus, ListConnectionsRequest, ListConnectionsResponse,
         ListGroupsRequest, ListGroupsResponse, ListTopicsRequest, ListTopicsResponse,
         ListTransactionsRequest, ListTransactionsResponse, PutGroupRequest, PutGroupResponse,
-        PutTopicRequest, PutTopicResponse, QueueInfo, RedriveDeadLettersRequest,
-        RedriveDeadLettersResponse, ResolveTransactionRequest, ResolveTransactionResponse,
-        TopicConfig, Transaction, TransferLeaderRequest, TransferLeaderResponse,
+        PutTopicRequest, PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, QueueInfo,
+        RedriveDeadLettersRequest, RedriveDeadLettersResponse, ResetOffsetsRequest,
+        ResetOffsetsResponse, ResolveTransactionRequest, ResolveTransactionResponse, TopicConfig,
+        TrackMessageRequest, TrackMessageResponse, Transaction, TransferLeaderRequest,
+        TransferLeaderResponse,
         admin_server::{Admin, AdminServer},
         error::Fate,
     },
@@ -68,6 +70,21 @@ impl Admin for Noted {
         &self,
         _: Request<RedriveDeadLettersRequest>,
     ) -> Answer<RedriveDeadLettersResponse> {
+        Err(Status::unimplemented("not asked"))
+    }
+
+    async fn reset_offsets(&self, _: Request<ResetOffsetsRequest>) -> Answer<ResetOffsetsResponse> {
+        Err(Status::unimplemented("not asked"))
+    }
+
+    async fn query_messages(
+        &self,
+        _: Request<QueryMessagesRequest>,
+    ) -> Answer<QueryMessagesResponse> {
+        Err(Status::unimplemented("not asked"))
+    }
+
+    async fn track_message(&self, _: Request<TrackMessageRequest>) -> Answer<TrackMessageResponse> {
         Err(Status::unimplemented("not asked"))
     }
 

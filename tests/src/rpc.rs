@@ -221,6 +221,72 @@ impl Rpc {
         ok(answer.map_err(|e| Failure::of_error(&e))?.into_inner().status.as_ref())
     }
 
+    pub async fn notify_client_termination(&self, group: Option<&str>) -> Result<(), Failure> {
+        let request = v2::NotifyClientTerminationRequest { group: group.map(resource) };
+        let mut client = self.messaging.clone();
+        let answer = client.notify_client_termination(self.request(request, DEADLINE)).await;
+        ok(answer.map_err(|e| Failure::of_error(&e))?.into_inner().status.as_ref())
+    }
+
+    /// Up to 32 messages from an offset on, and where to go on.
+    pub async fn pull(
+        &self,
+        group: &str,
+        queue: &v2::MessageQueue,
+        offset: i64,
+        wait: Duration,
+    ) -> Result<(Vec<v2::Message>, i64), Failure> {
+        use v2::pull_message_response::Content;
+        let request = v2::PullMessageRequest {
+            group: Some(resource(group)),
+            message_queue: Some(queue.clone()),
+            offset,
+            batch_size: 32,
+            filter_expression: None,
+            long_polling_timeout: Some(duration(wait)),
+        };
+        let mut client = self.messaging.clone();
+        let answer = client.pull_message(self.request(request, wait + DEADLINE)).await;
+        let mut parts = answer.map_err(|e| Failure::of_error(&e))?.into_inner();
+        let (mut status, mut messages, mut next) = (None, Vec::new(), offset);
+        while let Some(part) = parts.message().await.map_err(|e| Failure::of_error(&e))? {
+            match part.content {
+                Some(Content::Status(told)) => status = Some(told),
+                Some(Content::Message(message)) => messages.push(message),
+                Some(Content::NextOffset(told)) => next = told,
+                None => {}
+            }
+        }
+        let empty = i32::from(v2::Code::MessageNotFound);
+        if status.as_ref().is_none_or(|status| status.code != empty) {
+            ok(status.as_ref())?;
+        }
+        Ok((messages, next))
+    }
+
+    pub async fn update_offset(
+        &self,
+        group: &str,
+        queue: &v2::MessageQueue,
+        offset: i64,
+    ) -> Result<(), Failure> {
+        let (group, message_queue) = (Some(resource(group)), Some(queue.clone()));
+        let request = v2::UpdateOffsetRequest { group, message_queue, offset };
+        let mut client = self.messaging.clone();
+        let answer = client.update_offset(self.request(request, DEADLINE)).await;
+        ok(answer.map_err(|e| Failure::of_error(&e))?.into_inner().status.as_ref())
+    }
+
+    pub async fn get_offset(&self, group: &str, queue: &v2::MessageQueue) -> Result<i64, Failure> {
+        let (group, message_queue) = (Some(resource(group)), Some(queue.clone()));
+        let request = v2::GetOffsetRequest { group, message_queue };
+        let mut client = self.messaging.clone();
+        let answer = client.get_offset(self.request(request, DEADLINE)).await;
+        let answer = answer.map_err(|e| Failure::of_error(&e))?.into_inner();
+        ok(answer.status.as_ref())?;
+        Ok(answer.offset)
+    }
+
     /// The admin service at the same address.
     #[must_use]
     pub fn admin(&self) -> admin::admin_client::AdminClient<Channel> {

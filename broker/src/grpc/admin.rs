@@ -15,10 +15,11 @@ use proto::{
         ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse,
         ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse,
         NodeStatus, Placement, PutGroupRequest, PutGroupResponse, PutTopicRequest,
-        PutTopicResponse, QueueInfo, QueueProgress, RedriveDeadLettersRequest,
-        RedriveDeadLettersResponse, ResolveTransactionRequest, ResolveTransactionResponse,
-        TopicConfig, TopicInfo, Transaction, TransferLeaderRequest, TransferLeaderResponse,
-        admin_server::Admin, error::Fate as WireFate,
+        PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, QueueInfo,
+        RedriveDeadLettersRequest, RedriveDeadLettersResponse, ResetOffsetsRequest,
+        ResetOffsetsResponse, ResolveTransactionRequest, ResolveTransactionResponse, TopicConfig,
+        TopicInfo, TrackMessageRequest, TrackMessageResponse, Transaction, TransferLeaderRequest,
+        TransferLeaderResponse, admin_server::Admin, error::Fate as WireFate,
     },
     v2::{MessageType, Permission},
 };
@@ -50,6 +51,10 @@ impl LocalAdmin {
         LocalAdmin { broker, cluster, flush }
     }
 
+    pub(super) fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
     /// Only the leader can answer: others say so to the node that asked.
     fn leading(&self) -> Result<(), Status> {
         self.broker.leading().map_err(|error| gateway::status::refusal(&miss(&error)))
@@ -69,7 +74,7 @@ fn told(error: &Error) -> Result<WireError, Status> {
     Ok(WireError { fate: fate.into(), message: error.to_string() })
 }
 
-fn deadline() -> Instant {
+pub(super) fn deadline() -> Instant {
     Instant::now() + CALL_WAIT
 }
 
@@ -271,17 +276,11 @@ impl Admin for LocalAdmin {
             let GroupProgressRequest { group, topic } = request.into_inner();
             let group: ConsumerGroup = group.parse()?;
             let topic = (!topic.is_empty()).then(|| topic.parse::<Topic>()).transpose()?;
-            self.broker.group_progress(&group, topic.as_ref(), deadline()).await
+            self.broker.backlog(&group, topic.as_ref(), deadline()).await
         };
-        let queue = |at: crate::ops::QueueProgress| QueueProgress {
-            topic: at.topic.to_string(),
-            broker_name: self.broker.name().to_string(),
-            queue_id: at.progress.queue.0,
-            max_offset: at.progress.max.0,
-            next_offset: at.progress.next.0,
-            committed_offset: at.progress.committed.0,
-            in_flight: at.progress.in_flight.into(),
-            waiting: at.progress.waiting.into(),
+        let name = self.broker.name();
+        let queue = |(topic, backlog): (Topic, crate::state::Backlog)| {
+            super::admin_queries::progress(name, &topic, &backlog)
         };
         Ok(Response::new(match outcome.await {
             Ok(queues) => GroupProgressResponse {
@@ -395,6 +394,41 @@ impl Admin for LocalAdmin {
             node_id: self.broker.group.status().node_id.0,
             applied_index,
             digest,
+        }))
+    }
+
+    async fn reset_offsets(
+        &self,
+        request: Request<ResetOffsetsRequest>,
+    ) -> Result<Response<ResetOffsetsResponse>, Status> {
+        self.leading()?;
+        Ok(Response::new(match self.reset(request.into_inner()).await {
+            Ok(response) => response,
+            Err(error) => ResetOffsetsResponse { error: Some(told(&error)?), ..Default::default() },
+        }))
+    }
+
+    async fn query_messages(
+        &self,
+        request: Request<QueryMessagesRequest>,
+    ) -> Result<Response<QueryMessagesResponse>, Status> {
+        self.leading()?;
+        Ok(Response::new(match self.query(request.into_inner()).await {
+            Ok(response) => response,
+            Err(error) => {
+                QueryMessagesResponse { error: Some(told(&error)?), ..Default::default() }
+            }
+        }))
+    }
+
+    async fn track_message(
+        &self,
+        request: Request<TrackMessageRequest>,
+    ) -> Result<Response<TrackMessageResponse>, Status> {
+        self.leading()?;
+        Ok(Response::new(match self.track(request.into_inner()).await {
+            Ok(response) => response,
+            Err(error) => TrackMessageResponse { error: Some(told(&error)?), ..Default::default() },
         }))
     }
 

@@ -2,6 +2,7 @@
 
 mod ack_message;
 mod admin;
+mod admin_queries;
 mod change_invisible_duration;
 mod end_transaction;
 mod forward_to_dead_letter_queue;

@@ -12,7 +12,6 @@ use super::{Broker, unexpected};
 use crate::{
     Error,
     command::{Backoff, Command, GroupConfig, Outcome, PutGroup, PutTopic, TopicConfig},
-    state::QueueProgress as Progress,
 };
 
 /// Attempts of a group that does not say.
@@ -61,15 +60,6 @@ pub struct QueueRange {
     pub min: QueueOffset,
     /// The offset of its next message.
     pub max: QueueOffset,
-}
-
-/// Where a consumer group stands in a queue.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QueueProgress {
-    /// Whose queue.
-    pub topic: Topic,
-    /// Positions.
-    pub progress: Progress,
 }
 
 impl Broker {
@@ -186,21 +176,6 @@ impl Broker {
     ) -> Result<Vec<(ConsumerGroup, GroupConfig)>, Error> {
         self.catch_up(deadline).await?;
         Ok(self.view.consumer_groups())
-    }
-
-    /// Where a consumer group stands, in one topic or in every one it consumed.
-    pub async fn group_progress(
-        &self,
-        group: &ConsumerGroup,
-        topic: Option<&Topic>,
-        deadline: Instant,
-    ) -> Result<Vec<QueueProgress>, Error> {
-        self.catch_up(deadline).await?;
-        let progress = self.view.progress(group, topic);
-        Ok(progress
-            .into_iter()
-            .map(|(topic, progress)| QueueProgress { topic, progress })
-            .collect())
     }
 }
 

@@ -40,7 +40,7 @@ use raft::{Group, Role};
 use tokio::sync::watch;
 
 pub use ack::Acknowledged;
-pub use admin::{GroupSpec, QueueProgress, QueueRange, TopicSpec};
+pub use admin::{GroupSpec, QueueRange, TopicSpec};
 pub use alarm::Alarm;
 pub use offsets::Spot;
 pub use orphans::{Asked, Unheard};

@@ -10,7 +10,7 @@ use proto::{
 };
 use serde_json::json;
 
-use super::{Session, backoff, cluster};
+use super::{Session, backoff, cluster, when::show};
 use crate::{
     failure::Failure,
     output::{Report, Rows},
@@ -116,9 +116,18 @@ impl Progress {
 
     async fn of_one(&self, session: &Session, group: &ConsumerGroup) -> Result<Report> {
         let queues = self.queues(session, group.as_str()).await?;
-        let header =
-            ["topic", "broker", "queue", "max offset", "next", "committed", "in flight", "lag"];
-        let mut rows = Rows::new(header);
+        let mut rows = Rows::new([
+            "topic",
+            "broker",
+            "queue",
+            "max offset",
+            "next",
+            "committed",
+            "ready",
+            "in flight",
+            "lag",
+            "last time (UTC)",
+        ]);
         let mut json = Vec::new();
         for queue in &queues {
             rows.push([
@@ -128,8 +137,10 @@ impl Progress {
                 queue.max_offset.to_string(),
                 queue.next_offset.to_string(),
                 queue.committed_offset.to_string(),
-                queue.in_flight.to_string(),
+                queue.ready.to_string(),
+                queue.lasting.to_string(),
                 lag(queue).to_string(),
+                show(queue.last_consumed_ms),
             ]);
             json.push(json!({
                 "topic": queue.topic,
@@ -138,8 +149,10 @@ impl Progress {
                 "max_offset": queue.max_offset,
                 "next_offset": queue.next_offset,
                 "committed_offset": queue.committed_offset,
-                "in_flight": queue.in_flight,
+                "ready": queue.ready,
+                "in_flight": queue.lasting,
                 "lag": lag(queue),
+                "last_consumed_ms": queue.last_consumed_ms,
             }));
         }
         let total: u64 = queues.iter().map(lag).sum();
@@ -157,7 +170,7 @@ impl Progress {
             let mut topics: Vec<_> = queues.iter().map(|queue| queue.topic.as_str()).collect();
             topics.sort_unstable();
             topics.dedup();
-            let in_flight: u64 = queues.iter().map(|queue| queue.in_flight).sum();
+            let in_flight: u64 = queues.iter().map(|queue| queue.lasting).sum();
             let lag: u64 = queues.iter().map(lag).sum();
             json.push(json!({
                 "group": name,
@@ -195,7 +208,7 @@ impl Progress {
 
 /// Messages that the group has yet to finish, those in flight included.
 fn lag(queue: &QueueProgress) -> u64 {
-    queue.max_offset.saturating_sub(queue.committed_offset)
+    queue.ready + queue.lasting
 }
 
 async fn groups(session: &Session) -> Result<Vec<GroupConfig>, Failure> {
@@ -252,7 +265,7 @@ mod tests {
 
     #[test]
     fn what_is_in_flight_counts_as_lag() {
-        let queue = QueueProgress { max_offset: 10, committed_offset: 4, ..Default::default() };
+        let queue = QueueProgress { ready: 4, lasting: 2, ..Default::default() };
         assert_eq!(lag(&queue), 6);
     }
 }

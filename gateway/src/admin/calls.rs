@@ -4,10 +4,11 @@ use proto::admin::{
     DescribeTopicRequest, DescribeTopicResponse, GroupProgressRequest, GroupProgressResponse,
     ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse,
     ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse,
-    PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse,
-    RedriveDeadLettersRequest, RedriveDeadLettersResponse, ResolveTransactionRequest,
-    ResolveTransactionResponse, TransferLeaderRequest, TransferLeaderResponse,
-    admin_client::AdminClient,
+    PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
+    QueryMessagesResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
+    ResetOffsetsRequest, ResetOffsetsResponse, ResolveTransactionRequest,
+    ResolveTransactionResponse, TrackMessageRequest, TrackMessageResponse, TransferLeaderRequest,
+    TransferLeaderResponse, admin_client::AdminClient,
 };
 use proto::limits::GRPC_BYTES;
 use tonic::{Request, Status, transport::Channel};
@@ -66,3 +67,6 @@ call!(
     ResolveTransactionResponse
 );
 call!(TransferLeader, transfer_leader, TransferLeaderRequest, TransferLeaderResponse);
+call!(ResetOffsets, reset_offsets, ResetOffsetsRequest, ResetOffsetsResponse);
+call!(QueryMessages, query_messages, QueryMessagesRequest, QueryMessagesResponse);
+call!(TrackMessage, track_message, TrackMessageRequest, TrackMessageResponse);

@@ -11,9 +11,11 @@ use proto::{
         GroupStatus, ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest,
         ListGroupsResponse, ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest,
         ListTransactionsResponse, NodeStatus, PutGroupRequest, PutGroupResponse, PutTopicRequest,
-        PutTopicResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
-        ResolveTransactionRequest, ResolveTransactionResponse, TopicConfig, TransferLeaderRequest,
-        TransferLeaderResponse, admin_server::Admin, error::Fate,
+        PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, RedriveDeadLettersRequest,
+        RedriveDeadLettersResponse, ResetOffsetsRequest, ResetOffsetsResponse,
+        ResolveTransactionRequest, ResolveTransactionResponse, TopicConfig, TrackMessageRequest,
+        TrackMessageResponse, TransferLeaderRequest, TransferLeaderResponse, admin_server::Admin,
+        error::Fate,
     },
     clock,
 };
@@ -44,11 +46,11 @@ impl<D: Directory> AdminFanout<D> {
         Self { forwarder: Forwarder { local: NoLocal, directory, channels } }
     }
 
-    async fn groups(&self, caller: &Caller) -> Result<Vec<BrokerName>, Error> {
+    pub(super) async fn groups(&self, caller: &Caller) -> Result<Vec<BrokerName>, Error> {
         self.forwarder.some_groups(caller, HOLD).await.map_err(|refusal| refusal.to_admin())
     }
 
-    async fn call<O: Operation>(
+    pub(super) async fn call<O: Operation>(
         &self,
         caller: &Caller,
         group: &BrokerName,
@@ -80,7 +82,7 @@ impl<D: Directory> AdminFanout<D> {
     }
 
     /// The topic as its leaders have it. Every group is asked: one that cannot answer may hold it.
-    async fn topic(
+    pub(super) async fn topic(
         &self,
         caller: &Caller,
         groups: &[BrokerName],
@@ -164,7 +166,7 @@ fn transaction_group(id: &str) -> Result<BrokerName, Error> {
 }
 
 /// The named groups, or all when none is named.
-fn chosen(known: &[BrokerName], named: &[String]) -> Result<Vec<BrokerName>, Error> {
+pub(super) fn chosen(known: &[BrokerName], named: &[String]) -> Result<Vec<BrokerName>, Error> {
     if named.is_empty() {
         return Ok(known.to_vec());
     }
@@ -388,6 +390,30 @@ impl<D: Directory> Admin for AdminFanout<D> {
         Ok(Response::new(
             answer.await.unwrap_or_else(|error| ResolveTransactionResponse { error: Some(error) }),
         ))
+    }
+
+    async fn reset_offsets(
+        &self,
+        request: Request<ResetOffsetsRequest>,
+    ) -> Result<Response<ResetOffsetsResponse>, Status> {
+        let caller = caller(&request);
+        answer!(ResetOffsetsResponse, self.reset(&caller, request.into_inner()).await)
+    }
+
+    async fn query_messages(
+        &self,
+        request: Request<QueryMessagesRequest>,
+    ) -> Result<Response<QueryMessagesResponse>, Status> {
+        let caller = caller(&request);
+        answer!(QueryMessagesResponse, self.query(&caller, request.into_inner()).await)
+    }
+
+    async fn track_message(
+        &self,
+        request: Request<TrackMessageRequest>,
+    ) -> Result<Response<TrackMessageResponse>, Status> {
+        let caller = caller(&request);
+        answer!(TrackMessageResponse, self.track(&caller, request.into_inner()).await)
     }
 
     async fn transfer_leader(

@@ -4,6 +4,7 @@
 mod calls;
 mod fanout;
 mod merge;
+mod queries;
 mod switch;
 
 pub use self::{fanout::AdminFanout, switch::AdminSwitch};

@@ -7,10 +7,11 @@ use proto::{
         DigestRequest, DigestResponse, GroupProgressRequest, GroupProgressResponse,
         ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse,
         ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse,
-        PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse,
-        RedriveDeadLettersRequest, RedriveDeadLettersResponse, ResolveTransactionRequest,
-        ResolveTransactionResponse, TransferLeaderRequest, TransferLeaderResponse,
-        admin_server::Admin,
+        PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
+        QueryMessagesResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
+        ResetOffsetsRequest, ResetOffsetsResponse, ResolveTransactionRequest,
+        ResolveTransactionResponse, TrackMessageRequest, TrackMessageResponse,
+        TransferLeaderRequest, TransferLeaderResponse, admin_server::Admin,
     },
     hop,
 };
@@ -96,4 +97,7 @@ switch! {
     transfer_leader(TransferLeaderRequest) -> TransferLeaderResponse;
     list_transactions(ListTransactionsRequest) -> ListTransactionsResponse;
     resolve_transaction(ResolveTransactionRequest) -> ResolveTransactionResponse;
+    reset_offsets(ResetOffsetsRequest) -> ResetOffsetsResponse;
+    query_messages(QueryMessagesRequest) -> QueryMessagesResponse;
+    track_message(TrackMessageRequest) -> TrackMessageResponse;
 }
