@@ -13,7 +13,6 @@ impl State {
             Ok(found) => found,
             Err(rejection) => return Outcome::Rejected(rejection),
         };
-        let was_full = self.subscriptions.room(group, topic, c.queue) == 0;
         let place = (group, topic, c.queue);
         let ended = self.end_deliveries(place, c.offset);
         let (next, known) = self.subscriptions.stands(group, topic, c.queue);
@@ -22,8 +21,8 @@ impl State {
             self.subscriptions.set_next(group, topic, c.queue, next);
             kv::progress::put(&mut self.change.batch, place, next);
         }
-        if was_full && ended > 0 {
-            // There is room again: pops that found none go on.
+        if ended > 0 {
+            // There is room again, and what waited for these waits no longer: pops go on.
             self.change.effects.push(Effect::Visible {
                 group: c.group.clone(),
                 topic: c.topic.clone(),
