@@ -185,6 +185,28 @@ impl Rpc {
         Ok(answer.receipt_handle)
     }
 
+    /// Forwards a message to the dead-letter queue; the code of the answer.
+    pub async fn give_up(
+        &self,
+        group: &str,
+        topic: &str,
+        entry: v2::AckMessageEntry,
+    ) -> Result<i32, Failure> {
+        let request = v2::ForwardMessageToDeadLetterQueueRequest {
+            group: Some(resource(group)),
+            topic: Some(resource(topic)),
+            receipt_handle: entry.receipt_handle,
+            message_id: entry.message_id,
+            ..Default::default()
+        };
+        let mut client = self.messaging.clone();
+        let request = self.request(request, DEADLINE);
+        let answer = client.forward_message_to_dead_letter_queue(request).await;
+        let answer = answer.map_err(|e| Failure::of_error(&e))?.into_inner();
+        ok(answer.status.as_ref())?;
+        Ok(v2::Code::Ok.into())
+    }
+
     /// Opens a telemetry stream with `settings` and returns the answered settings and the stream,
     /// which the caller keeps for as long as the client is to live.
     pub async fn telemetry(

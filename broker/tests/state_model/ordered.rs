@@ -58,12 +58,13 @@ impl Model {
         for again in &pick.again {
             let key = (place.clone(), again.offset.0);
             let Some(attempts) = self.may_repeat(at, &place, again, &taken) else { continue };
-            taken.insert(again.block, again.offset.0);
-            if self.groups[&c.group].max_attempts.max(1) <= attempts {
+            let behind = taken.insert(again.block, again.offset.0).is_some();
+            if !behind && self.groups[&c.group].max_attempts.max(1) <= attempts {
                 self.bury(at, &place, again.offset.0);
                 continue;
             }
-            let held = holder(at, c, again.block, attempts + 1);
+            let attempt = if behind { attempts.max(1) } else { attempts + 1 };
+            let held = holder(at, c, again.block, attempt);
             granted.push(grant(pick.queue, &self.entry(&place, again.offset.0), &held));
             self.held.insert(key, held);
         }
