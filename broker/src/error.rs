@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use proto::{
-    BrokerName, InvalidFilter, InvalidMessage, InvalidName, InvalidReceiptHandle,
-    InvalidTransactionId, Topic, v2,
+    BrokerName, InvalidFilter, InvalidMessage, InvalidName, InvalidRecallHandle,
+    InvalidReceiptHandle, InvalidTransactionId, Topic, v2,
 };
 use raft::ProposeError;
 
@@ -48,6 +48,18 @@ pub enum Error {
     /// A transaction of another topic or broker.
     #[error("the transaction is of another {0}")]
     ForeignTransaction(&'static str),
+    /// A recall handle that is no handle.
+    #[error("recall handle is invalid: {0}")]
+    RecallHandle(#[from] InvalidRecallHandle),
+    /// A recall handle of another broker or topic.
+    #[error("recall handle is invalid: it is for another {0}")]
+    ForeignRecallHandle(&'static str),
+    /// Too late: the message to be recalled is in its queue.
+    #[error("the message was delivered already")]
+    AlreadyDelivered,
+    /// No such delayed message, or one that was due so long ago that nobody remembers.
+    #[error("there is no such delayed message")]
+    NothingToRecall,
     /// The request does not say who asks.
     #[error("client id cannot be empty")]
     NoClientId,
@@ -191,6 +203,10 @@ impl Error {
             | Error::StaleHandle
             | Error::TransactionId(_)
             | Error::ForeignTransaction(_)
+            | Error::RecallHandle(_)
+            | Error::ForeignRecallHandle(_)
+            | Error::AlreadyDelivered
+            | Error::NothingToRecall
             | Error::NoClientId
             | Error::TopicNotFound(_)
             | Error::NotWritable(_)

@@ -12,7 +12,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{command::Verdict, state::Unresolved};
+use crate::{
+    command::{RecallOutcome, Verdict},
+    state::Unresolved,
+};
 
 /// RPCs that are timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,6 +36,8 @@ pub enum Rpc {
     UpdateOffset,
     /// EndTransaction.
     EndTransaction,
+    /// RecallMessage.
+    Recall,
 }
 
 impl Rpc {
@@ -46,6 +51,7 @@ impl Rpc {
             Rpc::Pull => "pull",
             Rpc::UpdateOffset => "update_offset",
             Rpc::EndTransaction => "end_transaction",
+            Rpc::Recall => "recall",
         }
     }
 }
@@ -64,6 +70,11 @@ struct Labels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct VerdictLabel {
     verdict: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RecallLabel {
+    outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -99,6 +110,8 @@ pub struct Sample {
     pub send_bytes: usize,
     /// Transactions that have not ended.
     pub transactions: Unresolved,
+    /// Delayed messages that wait.
+    pub timers: u64,
 }
 
 /// The node's metrics. Cheap to update from many threads.
@@ -115,6 +128,8 @@ pub struct Metrics {
     undeliverable_messages: Counter,
     transaction_checks: Counter,
     transactions_ended: Family<VerdictLabel, Counter>,
+    timer_lateness: Histogram,
+    recalls: Family<RecallLabel, Counter>,
     role: Family<RoleLabel, Gauge>,
     gauges: Vec<(Source, Gauge<i64, AtomicI64>)>,
 }
@@ -124,6 +139,11 @@ fn latency_buckets() -> Histogram {
     Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(0.000_25, 2.0, 17))
 }
 
+/// 1 ms to 65 s in powers of two; what is on time counts as 1 ms.
+fn lateness_buckets() -> Histogram {
+    Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(0.001, 2.0, 17))
+}
+
 const ROLES: [&str; 4] = ["leader", "follower", "learner", "candidate"];
 
 fn count(value: usize) -> u64 {
@@ -131,7 +151,7 @@ fn count(value: usize) -> u64 {
 }
 
 /// Name, help and source of each plain gauge.
-const GAUGES: [(&str, &str, Source); 10] = [
+const GAUGES: [(&str, &str, Source); 11] = [
     ("raft_term", "Raft term", |s| s.term),
     ("raft_purged_index", "Last index purged from the log", |s| s.purged),
     ("raft_applied_index", "Last index applied to the state", |s| s.applied),
@@ -142,6 +162,7 @@ const GAUGES: [(&str, &str, Source); 10] = [
     ("transactions_pending", "Transactions that producers may still end", |s| {
         count(s.transactions.pending)
     }),
+    ("timers_pending", "Delayed messages that wait for their time", |s| s.timers),
     ("transactions_parked", "Transactions given up, left to an administrator", |s| {
         count(s.transactions.parked)
     }),
@@ -177,6 +198,11 @@ impl Metrics {
             counter("undelivered_messages", "Deliveries given back: the consumer was gone");
         let transaction_checks =
             counter("transaction_checks", "Questions about transactions handed to producers");
+        let timer_lateness = lateness_buckets();
+        let help = "Seconds of log time from when a delayed message was due until it was visible";
+        registry.register("timer_lateness_seconds", help, timer_lateness.clone());
+        let recalls = Family::default();
+        registry.register("recalls", "Recalls of delayed messages, by outcome", recalls.clone());
         let transactions_ended = Family::default();
         let help = "Transactions ended, by verdict";
         registry.register("transactions_ended", help, transactions_ended.clone());
@@ -203,6 +229,8 @@ impl Metrics {
             undeliverable_messages,
             transaction_checks,
             transactions_ended,
+            timer_lateness,
+            recalls,
             role,
             gauges,
         }
@@ -237,6 +265,21 @@ impl Metrics {
     /// Deliveries could not be written to the consumer.
     pub fn undelivered(&self, deliveries: usize) {
         self.undeliverable_messages.inc_by(count(deliveries));
+    }
+
+    /// A delayed message entered its queue so long after its time.
+    pub fn fired(&self, late: Duration) {
+        self.timer_lateness.observe(late.as_secs_f64());
+    }
+
+    /// A recall ended.
+    pub fn recalled(&self, outcome: RecallOutcome) {
+        let outcome = match outcome {
+            RecallOutcome::Done => "done",
+            RecallOutcome::Delivered => "delivered",
+            RecallOutcome::Unknown => "unknown",
+        };
+        self.recalls.get_or_create(&RecallLabel { outcome }).inc();
     }
 
     /// Producers were asked about so many transactions.

@@ -47,6 +47,7 @@ impl Pages for NodePages {
             clients: self.broker.clients().len(),
             send_bytes: self.broker.send_budget.used(),
             transactions: self.broker.view.unresolved(),
+            timers: self.broker.view.timers_pending(),
         })
     }
 

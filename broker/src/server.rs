@@ -385,7 +385,8 @@ fn settings(config: &Config, advertised: String) -> Settings {
         advertised,
         auto_create_topics: config.auto_create_topics,
         auto_create_queues: config.auto_create_queues,
-        rules: Rules::default(),
+        rules: Rules { max_delay: config.max_delay, ..Rules::default() },
+        timers_per_second: config.limits.timers_per_second,
         transactions: TransactionSettings {
             timeout: config.transaction.timeout,
             check_interval: config.transaction.check_interval,

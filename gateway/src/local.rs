@@ -111,6 +111,13 @@ pub trait Local: Send + Sync + 'static {
         topic: &Topic,
     ) -> Result<Vec<ClientId>, Miss>;
 
+    /// Takes a delayed message back.
+    async fn recall_message(
+        &self,
+        caller: &Caller,
+        request: v2::RecallMessageRequest,
+    ) -> Result<v2::RecallMessageResponse, Miss>;
+
     /// Commits a transaction or rolls it back.
     async fn end_transaction(
         &self,
@@ -211,6 +218,14 @@ impl Local for NoLocal {
     }
 
     async fn group_members(&self, _: &ConsumerGroup, _: &Topic) -> Result<Vec<ClientId>, Miss> {
+        Err(NOBODY)
+    }
+
+    async fn recall_message(
+        &self,
+        _: &Caller,
+        _: v2::RecallMessageRequest,
+    ) -> Result<v2::RecallMessageResponse, Miss> {
         Err(NOBODY)
     }
 

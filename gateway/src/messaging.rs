@@ -259,9 +259,16 @@ impl<L: Local, D: Directory> MessagingService for Gateway<L, D> {
 
     async fn recall_message(
         &self,
-        _: Request<RecallMessageRequest>,
+        request: Request<RecallMessageRequest>,
     ) -> Result<Response<RecallMessageResponse>, Status> {
-        not_implemented!(RecallMessageResponse { message_id }, "RecallMessage")
+        let Asked { caller, metadata, message, .. } = Asked::of(request);
+        if caller.hop {
+            self.check_hop(&metadata)?;
+            let answer = self.local().recall_message(&caller, message).await;
+            return answer.map(Response::new).map_err(|miss| refused(&miss));
+        }
+        let answer = self.recall(&caller, &metadata, message).await;
+        payload!(RecallMessageResponse { message_id }, answer)
     }
 
     async fn sync_lite_subscription(

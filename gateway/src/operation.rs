@@ -172,6 +172,30 @@ impl Operation for ChangeInvisibleDuration {
 }
 
 #[derive(Debug)]
+pub(crate) struct RecallMessage;
+
+impl Operation for RecallMessage {
+    type Request = v2::RecallMessageRequest;
+    type Response = v2::RecallMessageResponse;
+    const LANE: Lane = Lane::Unary;
+
+    async fn local<L: Local>(
+        local: &L,
+        caller: &Caller,
+        request: Self::Request,
+    ) -> Result<Self::Response, Failure> {
+        Ok(local.recall_message(caller, request).await?)
+    }
+
+    async fn remote(
+        channel: Channel,
+        request: Request<Self::Request>,
+    ) -> Result<Self::Response, Status> {
+        Ok(messaging(channel).recall_message(request).await?.into_inner())
+    }
+}
+
+#[derive(Debug)]
 pub(crate) struct EndTransaction;
 
 impl Operation for EndTransaction {

@@ -4,14 +4,15 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use futures::future::join_all;
 use proto::{
-    BrokerName, ConsumerGroup, ReceiptHandle, SendMessageRequest, Topic, TransactionId, clock,
-    limits,
+    BrokerName, ConsumerGroup, RecallHandle, ReceiptHandle, SendMessageRequest, Topic,
+    TransactionId, clock, limits,
     v2::{
         AckMessageRequest, AckMessageResponse, ChangeInvisibleDurationRequest,
         ChangeInvisibleDurationResponse, EndTransactionRequest, EndTransactionResponse,
         ForwardMessageToDeadLetterQueueRequest, ForwardMessageToDeadLetterQueueResponse,
         QueryAssignmentRequest, QueryAssignmentResponse, QueryRouteRequest, QueryRouteResponse,
-        ReceiveMessageRequest, Resource, SendMessageResponse,
+        RecallMessageRequest, RecallMessageResponse, ReceiveMessageRequest, Resource,
+        SendMessageResponse,
     },
 };
 use tonic::metadata::MetadataMap;
@@ -22,7 +23,7 @@ use crate::{
     forward::Passage,
     operation::{
         AckMessage, ChangeInvisibleDuration, EndTransaction, ForwardToDeadLetterQueue, Operation,
-        ReceiveMessage, SendMessage,
+        RecallMessage, ReceiveMessage, SendMessage,
     },
     peek::peek,
     placement::{fifo_queue, rotation},
@@ -237,6 +238,18 @@ impl<L: Local, D: Directory> Gateway<L, D> {
         let handle: ReceiptHandle =
             request.receipt_handle.parse().map_err(|_invalid| Refusal::ReceiptHandle)?;
         self.repeatable::<ChangeInvisibleDuration>(caller, metadata, &handle.broker, request).await
+    }
+
+    /// A message is taken back once, however often that is asked for.
+    pub(crate) async fn recall(
+        &self,
+        caller: &Caller,
+        metadata: &MetadataMap,
+        request: RecallMessageRequest,
+    ) -> Result<RecallMessageResponse, Refusal> {
+        Topic::from_resource(request.topic.as_ref())?;
+        let handle: RecallHandle = request.recall_handle.parse()?;
+        self.repeatable::<RecallMessage>(caller, metadata, &handle.broker, request).await
     }
 
     /// The same verdict twice is one verdict.

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use proto::{
-    BrokerName, InvalidFilter, InvalidName, InvalidTransactionId, Topic, Word,
+    BrokerName, InvalidFilter, InvalidName, InvalidRecallHandle, InvalidTransactionId, Topic, Word,
     admin::{self, error::Fate},
     hop, v2,
     v2::Code,
@@ -33,6 +33,8 @@ pub enum Refusal {
     ReceiptHandle,
     #[error(transparent)]
     TransactionId(#[from] InvalidTransactionId),
+    #[error("recall handle is invalid: {0}")]
+    RecallHandle(#[from] InvalidRecallHandle),
     #[error("no receipt handle in the request")]
     NoReceiptHandle,
     #[error("topic {0} does not exist")]
@@ -80,6 +82,7 @@ impl Refusal {
             Self::NoMessage | Self::Undecodable(_) => Code::MessageCorrupted,
             Self::ReceiptHandle | Self::NoReceiptHandle => Code::InvalidReceiptHandle,
             Self::TransactionId(_) => Code::InvalidTransactionId,
+            Self::RecallHandle(_) => Code::BadRequest,
             Self::TopicNotFound(_) => Code::TopicNotFound,
             Self::NoReadableQueue => Code::Forbidden,
             Self::NoSuchQueue => Code::BadRequest,
@@ -108,6 +111,7 @@ impl Refusal {
             | Self::ReceiptHandle
             | Self::NoReceiptHandle
             | Self::TransactionId(_)
+            | Self::RecallHandle(_)
             | Self::TopicNotFound(_)
             | Self::NoReadableQueue
             | Self::NoSuchQueue

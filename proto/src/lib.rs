@@ -12,6 +12,7 @@ pub mod limits;
 pub mod message;
 pub mod name;
 pub mod position;
+pub mod recall_handle;
 pub mod receipt_handle;
 mod send_message;
 pub mod text;
@@ -24,6 +25,7 @@ pub use name::{
     BrokerName, ClientId, ConsumerGroup, InvalidName, MessageGroup, MessageId, Topic, Word,
 };
 pub use position::{Queue, QueueId, QueueOffset};
+pub use recall_handle::{InvalidRecallHandle, RecallHandle};
 pub use receipt_handle::{InvalidReceiptHandle, ReceiptHandle};
 pub use send_message::SendMessageRequest;
 pub use transaction_id::{InvalidTransactionId, TransactionId};

@@ -47,6 +47,8 @@ pub const GRPC_BYTES: usize = 64 * MIB;
 pub const DELAY: Duration = Duration::from_hours(24);
 /// How long a half message may ask to be left alone.
 pub const TRANSACTION_RECOVERY: Duration = Duration::from_hours(1);
+/// Bytes of a recall handle as text.
+pub const RECALL_HANDLE_BYTES: usize = 1024;
 /// Bytes of a transaction id as text.
 pub const TRANSACTION_ID_BYTES: usize = 256;
 
@@ -82,6 +84,9 @@ pub const RECEIPT_HANDLE_BYTES: usize = 1024;
 
 // The widest names, with room for numbers and checksum, must fit a handle, a third larger as text.
 const _: () = assert!((BROKER_NAME_CHARS + GROUP_TOPIC_CHARS + 64) * 4 / 3 < RECEIPT_HANDLE_BYTES);
+const _: () = assert!(
+    (BROKER_NAME_CHARS + GROUP_TOPIC_CHARS + MESSAGE_ID_BYTES + 32) * 4 / 3 < RECALL_HANDLE_BYTES
+);
 const _: () = assert!((BROKER_NAME_CHARS + 16) * 4 / 3 < TRANSACTION_ID_BYTES);
 const _: () = assert!(TOPIC_CHARS <= GROUP_TOPIC_CHARS);
 // `%RETRY%` or `%DLQ%` before any consumer group is a topic.

@@ -187,6 +187,18 @@ pub fn message_type(message: &v2::Message) -> v2::MessageType {
     }
 }
 
+/// Before when a delayed message must not be delivered; `None` for messages of other types. Parts
+/// of a millisecond count as a whole one.
+pub fn delivery_time(message: &v2::Message) -> Option<Timestamp> {
+    const NANOS_PER_MILLI: i32 = 1_000_000;
+    if message_type(message) != v2::MessageType::Delay {
+        return None;
+    }
+    let wire = message.system_properties.as_ref()?.delivery_timestamp.as_ref()?;
+    let part = Duration::from_millis(u64::from(wire.nanos % NANOS_PER_MILLI > 0));
+    Some(Timestamp::from(wire).plus(part))
+}
+
 /// Whether a topic that accepts these types accepts the message.
 pub fn check_type(
     message: &v2::Message,

@@ -41,6 +41,7 @@ pub(super) const KEYS: &[Key] = &[
         "Create an unknown topic when it is first used, for any message type.",
     ),
     key("auto_create_queues", "Queues of a topic that is created on use."),
+    key("max_delay", "How far ahead a message may be delivered; at most 10 years."),
     key(
         "route.mode",
         "What routes name. access-point: the address that the client dialled; split: producers\nspread over the replicas; direct: the leader.",
@@ -58,6 +59,7 @@ pub(super) const KEYS: &[Key] = &[
     key("limits.long_polls", "Receive calls that wait at a time; more get TOO_MANY_REQUESTS."),
     key("limits.send_bytes", "Bytes of sends in progress; more get TOO_MANY_REQUESTS."),
     key("limits.receive_bytes", "Bytes of deliveries in progress; more get TOO_MANY_REQUESTS."),
+    key("limits.timers_per_second", "Delayed messages delivered in a second; the others are late."),
     key("limits.clients", "Clients that the leader keeps a registration of."),
     key(
         "transaction.timeout",

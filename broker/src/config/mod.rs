@@ -45,6 +45,8 @@ pub struct Config {
     pub workers: usize,
     pub auto_create_topics: bool,
     pub auto_create_queues: u32,
+    #[serde(with = "humantime_serde")]
+    pub max_delay: Duration,
     pub route: RouteConfig,
     pub raft: RaftConfig,
     pub log: LogConfig,
@@ -119,6 +121,7 @@ pub struct Limits {
     pub long_polls: usize,
     pub send_bytes: Size,
     pub receive_bytes: Size,
+    pub timers_per_second: u32,
     pub clients: usize,
 }
 
@@ -181,6 +184,7 @@ impl Default for Config {
             workers: 2,
             auto_create_topics: false,
             auto_create_queues: AUTO_CREATED_QUEUES,
+            max_delay: proto::limits::DELAY,
             route: RouteConfig { mode: RouteMode::AccessPoint },
             raft: RaftConfig {
                 heartbeat_interval: Duration::from_millis(200),
@@ -194,6 +198,7 @@ impl Default for Config {
                 long_polls: 20_000,
                 send_bytes: Size::mib(64),
                 receive_bytes: Size::mib(256),
+                timers_per_second: 20_000,
                 clients: 100_000,
             },
             // RocketMQ's, but for the last, which it does not have.

@@ -9,6 +9,8 @@ use super::{Config, ConfigError, units::check_address};
 /// Fewer heartbeats than this within an election timeout, and one lost packet costs an election.
 const HEARTBEATS_PER_ELECTION: u32 = 2;
 const MOST_WORKERS: usize = 1024;
+/// Longer is a slip of the pen.
+const LONGEST_DELAY: Duration = Duration::from_hours(10 * 365 * 24);
 const MOST_QUEUES: u32 = 1024;
 /// Every question is a record in the log.
 const SHORTEST_CHECK_INTERVAL: Duration = Duration::from_millis(100);
@@ -138,10 +140,15 @@ impl Config {
             let why = format!("must be 1 to {MOST_QUEUES}");
             return Err(invalid("auto_create_queues", &self.auto_create_queues.to_string(), why));
         }
+        if self.max_delay > LONGEST_DELAY {
+            let why = "must be at most 10 years".to_owned();
+            return Err(invalid("max_delay", &format!("{:?}", self.max_delay), why));
+        }
         let limits = [
             ("limits.connections", self.limits.connections),
             ("limits.long_polls", self.limits.long_polls),
             ("limits.clients", self.limits.clients),
+            ("limits.timers_per_second", self.limits.timers_per_second as usize),
         ];
         for (key, value) in limits {
             if value == 0 {

@@ -11,8 +11,8 @@ use proto::{
         ChangeInvisibleDurationResponse, EndTransactionRequest, EndTransactionResponse,
         ForwardMessageToDeadLetterQueueRequest, ForwardMessageToDeadLetterQueueResponse,
         GetOffsetRequest, GetOffsetResponse, PullMessageRequest, QueryOffsetRequest,
-        QueryOffsetResponse, ReceiveMessageRequest, SendMessageResponse, UpdateOffsetRequest,
-        UpdateOffsetResponse,
+        QueryOffsetResponse, RecallMessageRequest, RecallMessageResponse, ReceiveMessageRequest,
+        SendMessageResponse, UpdateOffsetRequest, UpdateOffsetResponse,
     },
 };
 use tracing::error;
@@ -153,6 +153,14 @@ impl Local for Edge {
     ) -> Result<Vec<ClientId>, Miss> {
         self.broker.leading().map_err(|error| miss(&error))?;
         Ok(self.broker.clients().pulling(group, topic))
+    }
+
+    async fn recall_message(
+        &self,
+        caller: &Caller,
+        request: RecallMessageRequest,
+    ) -> Result<RecallMessageResponse, Miss> {
+        self.recall(caller, request).await
     }
 
     async fn end_transaction(

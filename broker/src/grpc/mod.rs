@@ -9,6 +9,7 @@ mod forward_to_dead_letter_queue;
 mod local;
 mod offsets;
 mod pull_message;
+mod recall_message;
 mod receive_message;
 mod send_message;
 mod sessions;

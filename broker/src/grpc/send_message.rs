@@ -29,7 +29,7 @@ fn stored(sent: Vec<Sent>) -> SendMessageResponse {
         message_id: sent.message_id,
         offset: sent.offset.map_or(0, |offset| i64::try_from(offset.0).unwrap_or(i64::MAX)),
         transaction_id: sent.transaction.map(|id| id.to_string()).unwrap_or_default(),
-        ..Default::default()
+        recall_handle: sent.recall.map(|handle| handle.to_string()).unwrap_or_default(),
     };
     SendMessageResponse {
         status: Some(status::ok()),

@@ -64,6 +64,9 @@ fn code(error: &Error) -> Code {
             Code::InvalidReceiptHandle
         }
         Error::TransactionId(_) | Error::ForeignTransaction(_) => Code::InvalidTransactionId,
+        Error::RecallHandle(_) | Error::ForeignRecallHandle(_) => Code::BadRequest,
+        Error::AlreadyDelivered => Code::PreconditionFailed,
+        Error::NothingToRecall => Code::MessageNotFound,
         Error::NoClientId => Code::ClientIdRequired,
         Error::TopicNotFound(_) => Code::TopicNotFound,
         Error::MixedMessageGroups => Code::IllegalMessageGroup,
@@ -161,6 +164,8 @@ fn rejection_code(rejection: Rejection) -> Code {
 mod tests {
     use std::time::Duration;
 
+    use proto::InvalidRecallHandle;
+
     use super::*;
     use crate::{Fate, error::Bound};
 
@@ -178,6 +183,10 @@ mod tests {
             (Error::NotReadable(topic()), 40300),
             (Error::NoClientId, 40017),
             (Error::StaleHandle, 40013),
+            (Error::RecallHandle(InvalidRecallHandle::Empty), 40000),
+            (Error::ForeignRecallHandle("topic"), 40000),
+            (Error::AlreadyDelivered, 42800),
+            (Error::NothingToRecall, 40401),
             (Error::ForeignHandle("topic"), 40013),
             (Error::InvisibleTooSmall { asked: wait, min: wait }, 40011),
             (Error::InvisibleTooLarge { asked: wait, max: wait }, 40011),

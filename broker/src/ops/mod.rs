@@ -8,6 +8,7 @@ mod admin;
 mod alarm;
 mod assemble;
 mod dead_letter;
+mod delayed;
 mod doubt;
 mod groups;
 mod invisible;
@@ -91,6 +92,8 @@ pub struct Settings {
     pub rules: Rules,
     /// When producers are asked about transactions that they have not ended.
     pub transactions: TransactionSettings,
+    /// Delayed messages that are delivered in a second at most. Not 0.
+    pub timers_per_second: u32,
     /// Receive calls that wait at a time.
     pub long_polls: usize,
     /// Bytes of sends in progress.

@@ -5,7 +5,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use md5::{Digest, Md5};
 use proto::{
-    ClientId, InvalidMessage, QueueId, QueueOffset, SendMessageRequest, Topic, TransactionId,
+    ClientId, InvalidMessage, QueueId, QueueOffset, RecallHandle, SendMessageRequest, Topic,
+    TransactionId,
     clock::wall_now,
     message, tag_hash, v2,
     v2::{MessageType, Permission},
@@ -28,6 +29,8 @@ pub struct Sent {
     pub offset: Option<QueueOffset>,
     /// Transactional messages only.
     pub transaction: Option<TransactionId>,
+    /// Delayed messages only: takes it back.
+    pub recall: Option<RecallHandle>,
 }
 
 impl Broker {
@@ -63,6 +66,12 @@ impl Broker {
             let sent = self.send_half(client, (topic, queue), &messages[0], new, deadline).await?;
             return Ok(vec![sent]);
         }
+        if messages.iter().any(|message| message::message_type(message) == MessageType::Delay) {
+            let count = messages.len();
+            let sent = self.send_delayed((topic, queue), messages, new, deadline).await?;
+            self.metrics.sent(count, bytes);
+            return Ok(sent);
+        }
         let command = Command::Append(Append { topic, queue, messages: new });
         let parts = command.encode();
         drop(command);
@@ -79,6 +88,7 @@ impl Broker {
                 message_id: id_of(message),
                 offset: Some(place.offset),
                 transaction: None,
+                recall: None,
             })
             .collect())
     }
@@ -131,8 +141,14 @@ fn check_topic(topic: &Topic, config: &TopicConfig, messages: &[v2::Message]) ->
     for message in messages {
         message::check_type(message, &config.accepts)?;
         let kind = message::message_type(message);
-        if !matches!(kind, MessageType::Normal | MessageType::Fifo | MessageType::Transaction) {
-            return Err(Error::unsupported_type(kind));
+        match kind {
+            MessageType::Normal
+            | MessageType::Fifo
+            | MessageType::Delay
+            | MessageType::Transaction => {}
+            MessageType::Lite | MessageType::Priority | MessageType::Unspecified => {
+                return Err(Error::unsupported_type(kind));
+            }
         }
         // One byte counts the keys of a message in the log, and its id is one of them.
         let keys = message.system_properties.as_ref().map_or(0, |system| system.keys.len());
@@ -161,7 +177,7 @@ fn new_message(
             .map(|key| tag_hash(key))
             .chain(system.map(|s| s.message_id.as_str()).filter(|id| !id.is_empty()).map(id_hash))
             .collect(),
-        dedupe: client.zip(system).map(|(client, s)| dedupe_key(client, topic, s, &message.body)),
+        dedupe: client.zip(system).map(|(client, s)| dedupe_key(client, topic, s, message)),
         bytes,
     }
 }
@@ -179,8 +195,9 @@ fn dedupe_key(
     client: &ClientId,
     topic: &Topic,
     system: &v2::SystemProperties,
-    body: &[u8],
+    message: &v2::Message,
 ) -> u128 {
+    let body = &message.body;
     let mut hash = Md5::new();
     for text in [client.as_str(), topic.as_str(), &system.message_id] {
         hash.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
@@ -188,10 +205,14 @@ fn dedupe_key(
     }
     hash.update(u64::try_from(body.len()).unwrap_or(u64::MAX).to_be_bytes());
     hash.update(crc32fast::hash(body).to_be_bytes());
+    // A repeated send is answered with its own time: it must be that of the first.
+    if let Some(due) = message::delivery_time(message) {
+        hash.update(due.0.to_be_bytes());
+    }
     u128::from_be_bytes(hash.finalize().into())
 }
 
-fn id_of(message: v2::Message) -> String {
+pub(super) fn id_of(message: v2::Message) -> String {
     message.system_properties.map(|system| system.message_id).unwrap_or_default()
 }
 
@@ -202,7 +223,8 @@ mod tests {
     fn key(client: &str, topic: &str, id: &str, body: &[u8]) -> u128 {
         let system = v2::SystemProperties { message_id: id.into(), ..Default::default() };
         let client = client.parse().expect("a client id");
-        dedupe_key(&client, &topic.parse().expect("a topic"), &system, body)
+        let message = v2::Message { body: Bytes::copy_from_slice(body), ..Default::default() };
+        dedupe_key(&client, &topic.parse().expect("a topic"), &system, &message)
     }
 
     #[test]

@@ -51,6 +51,7 @@ impl Broker {
             message_id: system.message_id,
             offset: None,
             transaction: Some(TransactionId { broker, number }),
+            recall: None,
         })
     }
 }

@@ -3,6 +3,7 @@
 mod auto_renew;
 mod clients;
 mod orphans;
+mod timers;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ pub fn start(broker: &Arc<Broker>, duties: &mut JoinSet<()>) {
     duties.spawn(auto_renew::run(Arc::clone(broker)));
     duties.spawn(clients::expire(Arc::clone(broker)));
     duties.spawn(orphans::run(Arc::clone(broker)));
+    duties.spawn(timers::run(Arc::clone(broker)));
     let waiting = Arc::clone(&broker.waiting);
     duties.spawn(async move { waiting.watch_due_times().await });
 }

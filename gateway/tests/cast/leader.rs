@@ -219,6 +219,15 @@ impl Local for ScriptedBroker {
         Ok(members.iter().map(|id| id.parse().expect("a client id")).collect())
     }
 
+    async fn recall_message(
+        &self,
+        _: &Caller,
+        request: v2::RecallMessageRequest,
+    ) -> Result<v2::RecallMessageResponse, Miss> {
+        self.gate().await?;
+        Ok(v2::RecallMessageResponse { status: Some(ok()), message_id: request.recall_handle })
+    }
+
     async fn end_transaction(
         &self,
         _: &Caller,

@@ -342,3 +342,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_delivery_time_is_never_early() {
+    let delayed = |seconds, nanos| v2::Message {
+        system_properties: Some(v2::SystemProperties {
+            delivery_timestamp: Some(prost_types::Timestamp { seconds, nanos }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    assert_eq!(delivery_time(&delayed(1, 5_000_000)), Some(Timestamp(1005)));
+    assert_eq!(delivery_time(&delayed(1, 5_000_001)), Some(Timestamp(1006)));
+    assert_eq!(delivery_time(&delayed(-1, 0)), Some(Timestamp(0)));
+    assert_eq!(delivery_time(&v2::Message::default()), None);
+}
