@@ -82,10 +82,12 @@ impl Broker {
     ) -> Result<Vec<QueueReset>, Error> {
         self.leading()?;
         self.catch_up(deadline).await?;
-        let config = self.view.topic(&topic).ok_or_else(|| Error::TopicNotFound(topic.clone()))?;
+        if self.view.topic(&topic).is_none() {
+            return Err(Error::TopicNotFound(topic.clone()));
+        }
         let queues: Vec<QueueId> = match queue {
             Some(queue) => vec![queue],
-            None => (0..config.queues).map(QueueId).collect(),
+            None => self.view.queue_ends(&topic).into_iter().map(|(id, ..)| id).collect(),
         };
         let (found, max) = (queues.len(), ResetOffsets::MAX_QUEUES);
         if found > max {

@@ -13,7 +13,7 @@ use proto::{
 use super::{ANSWER_BYTES, ANSWER_RESERVE, Broker, CLIENT_RESERVE, INLINE_BYTES};
 use crate::{
     Error,
-    command::{Command, FollowReset},
+    command::{Command, FollowReset, Rejection},
     delivery::Lease,
     error::Bound,
     state::QueueEntry,
@@ -107,6 +107,9 @@ impl Broker {
             return Err(Error::NotReadable(pull.topic.clone()));
         }
         self.catch_up(pull.deadline).await?;
+        if !self.view.may_consume(&pull.group) {
+            return Err(Error::Rejected(Rejection::GroupDisabled));
+        }
         if let Some(misplaced) = self.follow_reset(&pull).await? {
             return Ok(Pulled::misplaced(misplaced));
         }

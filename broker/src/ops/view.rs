@@ -286,6 +286,11 @@ impl View {
         Arc::clone(&self.signals.readers)
     }
 
+    /// Whether the group may consume: unless an administrator has stopped it.
+    pub fn may_consume(&self, group: &ConsumerGroup) -> bool {
+        self.state.read().may_consume(group)
+    }
+
     /// How many pulls wait at the ends of queues.
     pub fn pulls_waiting(&self) -> usize {
         self.signals.readers.len()

@@ -60,6 +60,12 @@ impl State {
         known.then(|| self.committed((group, topic, queue)))
     }
 
+    /// Whether the group may consume; one that does not exist may.
+    #[must_use]
+    pub fn may_consume(&self, group: &ConsumerGroup) -> bool {
+        self.groups.id(group).is_none_or(|group| self.groups.standing(group).enabled)
+    }
+
     /// The reset of the group in the queue that no pull has followed yet.
     #[must_use]
     pub fn pending_reset(
@@ -152,6 +158,15 @@ mod tests {
         assert_eq!(backlog.unwrap().last_consumed, Some(Timestamp(0)));
         let nowhere = script.state.backlog(&group(), &topic(), QueueId(1), Timestamp(0)).unwrap();
         assert_eq!(nowhere, None);
+    }
+
+    #[test]
+    fn a_group_may_consume_unless_it_is_stopped() {
+        let mut script = Script::with_messages(1);
+        assert!(script.state.may_consume(&group()));
+        let stop = crate::command::SwitchGroup { group: group(), enabled: false };
+        script.does(crate::command::Command::SwitchGroup(stop));
+        assert!(!script.state.may_consume(&group()));
     }
 
     #[test]
