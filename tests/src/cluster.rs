@@ -238,11 +238,19 @@ impl Cluster {
     /// # Panics
     /// When it is refused, or not known in time.
     pub async fn topic(&self, name: &str, queues: u32) {
+        self.topic_of(name, queues, v2::MessageType::Normal).await;
+    }
+
+    /// The same for messages of another type.
+    ///
+    /// # Panics
+    /// When it is refused, or not known in time.
+    pub async fn topic_of(&self, name: &str, queues: u32, accepts: v2::MessageType) {
         let config = admin::TopicConfig {
             topic: name.to_owned(),
             queues,
             permission: v2::Permission::ReadWrite.into(),
-            accepts: vec![v2::MessageType::Normal.into()],
+            accepts: vec![accepts.into()],
         };
         let request = admin::PutTopicRequest { config: Some(config), ..Default::default() };
         eventually("a topic is created", ELECTION, async || {

@@ -129,6 +129,24 @@ impl Rpc {
         Ok(answer.entries)
     }
 
+    /// Commits a transaction or rolls it back; `Unspecified` says that the producer does not know.
+    pub async fn end_transaction(
+        &self,
+        topic: &str,
+        transaction: &str,
+        resolution: v2::TransactionResolution,
+    ) -> Result<(), Failure> {
+        let request = v2::EndTransactionRequest {
+            topic: Some(resource(topic)),
+            transaction_id: transaction.to_owned(),
+            resolution: resolution.into(),
+            ..Default::default()
+        };
+        let mut client = self.messaging.clone();
+        let answer = client.end_transaction(self.request(request, DEADLINE)).await;
+        ok(answer.map_err(|e| Failure::of_error(&e))?.into_inner().status.as_ref())
+    }
+
     /// The stream of one receive; `poll` is how long the server may wait for a message.
     pub async fn receive(
         &self,

@@ -8,6 +8,9 @@ const { performance } = require('node:perf_hooks');
 const {
   ConsumeResult, FilterExpression, Producer, PushConsumer, SimpleConsumer,
 } = require('rocketmq-client-nodejs');
+const {
+  TransactionResolution,
+} = require('rocketmq-client-nodejs/proto/apache/rocketmq/v2/definition_pb');
 
 const started = performance.now();
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
@@ -72,6 +75,51 @@ async function produce(options) {
     }
     await sleep(options.intervalMs);
   }
+  report('done');
+}
+
+async function transact(options) {
+  const asked = new Map();
+  const checker = {
+    async check(message) {
+      const body = message.body.toString();
+      const times = (asked.get(body) ?? 0) + 1;
+      asked.set(body, times);
+      report('asked', { body, id: message.messageId });
+      const count = Number(body.slice(body.lastIndexOf('-') + 1));
+      if (count % 8 >= 4 && times === 1) {
+        return TransactionResolution.TRANSACTION_RESOLUTION_UNSPECIFIED;
+      }
+      return count % 4 === 2 ? TransactionResolution.COMMIT : TransactionResolution.ROLLBACK;
+    },
+  };
+  const producer = new Producer({ ...basics(options), topic: options.topic, checker });
+  await producer.startup();
+  report('ready');
+  const wanted = new Map();
+  for (let count = 0; count < options.count; count++) {
+    const body = `${options.prefix}-${count}`;
+    if (count % 4 >= 2) wanted.set(body, count % 8 >= 4 ? 2 : 1);
+    try {
+      const transaction = producer.beginTransaction();
+      const message = { topic: options.topic, body: Buffer.from(body) };
+      const receipt = await producer.send(message, transaction);
+      report('sent', { body, id: receipt.messageId });
+      if (count % 4 === 0) {
+        await transaction.commit();
+        report('committed', { body });
+      } else if (count % 4 === 1) {
+        await transaction.rollback();
+        report('rolled_back', { body });
+      }
+    } catch (error) {
+      report('failed', { body, error: describe(error) });
+    }
+  }
+  const decided = () => [ ...wanted ].every(([ body, times ]) => (asked.get(body) ?? 0) >= times);
+  while (!decided() && !expired(options)) await sleep(50);
+  // The last answer is under way.
+  await sleep(1000);
   report('done');
 }
 
@@ -142,7 +190,7 @@ async function push(options) {
   report('done');
 }
 
-const modes = { produce, simple, push };
+const modes = { produce, transact, simple, push };
 const options = parse();
 if (!modes[options.mode]) {
   console.error(`unknown mode ${options.mode}: ${Object.keys(modes).join(', ')}`);

@@ -12,7 +12,8 @@ import time
 
 from rocketmq import (ClientConfiguration, ConsumeResult, Credentials,
                       FilterExpression, Message, MessageListener, Producer,
-                      PushConsumer, SimpleConsumer)
+                      PushConsumer, SimpleConsumer, TransactionChecker,
+                      TransactionResolution)
 
 started = time.monotonic()
 output = threading.Lock()
@@ -51,6 +52,56 @@ def produce(options, configuration):
         except Exception as error:
             report("failed", body=message.body.decode(), error=describe(error))
         time.sleep(options.interval_ms / 1000)
+    report("done")
+
+
+class Checker(TransactionChecker):
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.asked = {}
+
+    def check(self, message):
+        body = message.body.decode()
+        with self.lock:
+            times = self.asked[body] = self.asked.get(body, 0) + 1
+        report("asked", body=body, id=message.message_id)
+        count = int(body.rsplit("-", 1)[1])
+        if count % 8 >= 4 and times == 1:
+            return TransactionResolution.TRANSACTION_RESOLUTION_UNSPECIFIED
+        return TransactionResolution.COMMIT if count % 4 == 2 else TransactionResolution.ROLLBACK
+
+    def decided(self, prefix, count):
+        wanted = {f"{prefix}-{n}": 2 if n % 8 >= 4 else 1 for n in range(count) if n % 4 >= 2}
+        with self.lock:
+            return all(self.asked.get(body, 0) >= times for body, times in wanted.items())
+
+
+def transact(options, configuration):
+    checker = Checker()
+    producer = Producer(configuration, (options.topic,), checker=checker, tls_enable=options.tls)
+    producer.startup()
+    report("ready")
+    for count in range(options.count):
+        message = Message()
+        message.topic = options.topic
+        message.body = f"{options.prefix}-{count}".encode()
+        body = message.body.decode()
+        try:
+            transaction = producer.begin_transaction()
+            receipt = producer.send(message, transaction)
+            report("sent", body=body, id=receipt.message_id)
+            if count % 4 == 0:
+                transaction.commit()
+                report("committed", body=body)
+            elif count % 4 == 1:
+                transaction.rollback()
+                report("rolled_back", body=body)
+        except Exception as error:
+            report("failed", body=body, error=describe(error))
+    while not checker.decided(options.prefix, options.count) and not expired(options):
+        time.sleep(0.05)
+    # The last answer is under way in the client's own thread.
+    time.sleep(1)
     report("done")
 
 
@@ -121,7 +172,7 @@ def push(options, configuration):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("mode", choices=["produce", "simple", "push"])
+    parser.add_argument("mode", choices=["produce", "transact", "simple", "push"])
     parser.add_argument("--endpoints", required=True)
     parser.add_argument("--topic", required=True)
     parser.add_argument("--group", default="python")
@@ -139,7 +190,7 @@ def main():
     options = parser.parse_args()
 
     configuration = ClientConfiguration(options.endpoints, Credentials())
-    {"produce": produce, "simple": simple, "push": push}[options.mode](options, configuration)
+    {"produce": produce, "transact": transact, "simple": simple, "push": push}[options.mode](options, configuration)
     # The client's own threads are not daemons; a program that is done ends.
     sys.stdout.flush()
     os._exit(0)

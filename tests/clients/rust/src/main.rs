@@ -4,12 +4,13 @@
 
 use std::collections::HashMap;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rocketmq::conf::{ClientOption, ProducerOption, SimpleConsumerOption};
 use rocketmq::model::common::{FilterExpression, FilterType};
 use rocketmq::model::message::MessageBuilder;
+use rocketmq::model::transaction::{Transaction, TransactionResolution};
 use rocketmq::{Producer, SimpleConsumer};
 use serde_json::{json, Value};
 
@@ -57,8 +58,9 @@ async fn main() -> ExitCode {
     let options = Options::parse(arguments);
     let outcome = match mode.as_str() {
         "produce" => produce(&options).await,
+        "transact" => transact(&options).await,
         "simple" => receive(&options).await,
-        other => Err(format!("unknown mode {other:?}: produce, simple").into()),
+        other => Err(format!("unknown mode {other:?}: produce, transact, simple").into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -111,6 +113,84 @@ async fn produce(options: &Options) -> Result<(), Failure> {
         tokio::time::sleep(Duration::from_millis(options.number("interval-ms", 0))).await;
     }
     report(started, json!({"event": "done"}));
+    Ok(())
+}
+
+/// How often the checker was asked about each body.
+type Asked = Arc<Mutex<HashMap<String, u32>>>;
+
+fn check(asked: &Asked, started: Instant, id: &str, body: &[u8]) -> TransactionResolution {
+    let body = String::from_utf8_lossy(body).into_owned();
+    report(started, json!({"event": "asked", "body": body, "id": id}));
+    let count: u64 = body.rsplit('-').next().and_then(|n| n.parse().ok()).expect("a number");
+    let mut asked = asked.lock().expect("no holder panics");
+    let times = asked.entry(body).or_default();
+    *times += 1;
+    match (count % 8 >= 4 && *times == 1, count % 4) {
+        (true, _) => TransactionResolution::UNKNOWN,
+        (false, 2) => TransactionResolution::COMMIT,
+        (false, _) => TransactionResolution::ROLLBACK,
+    }
+}
+
+async fn transact(options: &Options) -> Result<(), Failure> {
+    let topic = options.text("topic").to_owned();
+    let mut producer_options = ProducerOption::default();
+    producer_options.set_topics(vec![topic.clone()]);
+    let started = Instant::now();
+    let asked = Asked::default();
+    let remembered = Arc::clone(&asked);
+    let checker = move |_id, message: rocketmq::model::message::MessageView| {
+        check(&remembered, started, message.message_id(), message.body())
+    };
+    let mut producer =
+        Producer::new_transaction_producer(producer_options, options.client(), Box::new(checker))?;
+    producer.start().await?;
+    report(started, json!({"event": "ready"}));
+    let count = options.number("count", 0);
+    let body_of = |n: u64| format!("{}-{n}", options.text("prefix"));
+    for n in 0..count {
+        let body = body_of(n);
+        if let Err(error) = one(&producer, &topic, &body, n, started).await {
+            report(started, json!({"event": "failed", "body": body, "error": format!("{error:?}")}));
+        }
+    }
+    let deadline = Duration::from_secs(options.number("seconds", 3600));
+    let decided = || {
+        let asked = asked.lock().expect("no holder panics");
+        let times = |n| asked.get(&body_of(n)).copied().unwrap_or(0);
+        (0..count).filter(|n| n % 4 >= 2).all(|n| times(n) >= if n % 8 >= 4 { 2 } else { 1 })
+    };
+    while !decided() && started.elapsed() < deadline {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // The last answer is under way.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    report(started, json!({"event": "done"}));
+    Ok(())
+}
+
+async fn one(
+    producer: &Producer,
+    topic: &str,
+    body: &str,
+    n: u64,
+    started: Instant,
+) -> Result<(), Failure> {
+    let message = MessageBuilder::transaction_message_builder(topic, body.as_bytes().to_vec());
+    let transaction = producer.send_transaction_message(message.build()?).await?;
+    report(started, json!({"event": "sent", "body": body, "id": transaction.message_id()}));
+    match n % 4 {
+        0 => {
+            transaction.commit().await?;
+            report(started, json!({"event": "committed", "body": body}));
+        }
+        1 => {
+            transaction.rollback().await?;
+            report(started, json!({"event": "rolled_back", "body": body}));
+        }
+        _ => {}
+    }
     Ok(())
 }
 
