@@ -8,6 +8,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use proto::{
     BrokerName, ConsumerGroup, hop,
+    limits::GRPC_BYTES,
     session::{
         Alive, Down, GroupSettings, Hello, Receipt, Up, down, sessions_client::SessionsClient, up,
     },
@@ -200,7 +201,9 @@ impl<L: Local, D: Directory> Link<'_, L, D> {
             tonic::Extensions::default(),
             ReceiverStream::new(outgoing),
         );
-        let opened = timeout(LEADER_WAIT, SessionsClient::new(channel).open(request)).await;
+        // A question about a transaction holds the message.
+        let mut sessions = SessionsClient::new(channel).max_decoding_message_size(GRPC_BYTES);
+        let opened = timeout(LEADER_WAIT, sessions.open(request)).await;
         match opened {
             Ok(Ok(incoming)) => Ok(incoming.into_inner()),
             Ok(Err(status)) => {

@@ -4,7 +4,11 @@
 //! between, the producer is asked once more, which does no harm; a check that nobody got does not
 //! count.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Mutex,
+    time::Instant,
+};
 
 use futures::{StreamExt, stream};
 use proto::{
@@ -21,8 +25,8 @@ use crate::{
     state::Transaction,
 };
 
-/// Producers asked at a time.
-const AT_ONCE: usize = 32;
+/// Producers asked at a time. Each question holds a message.
+const AT_ONCE: usize = 8;
 
 /// What a round of checks came to.
 #[derive(Debug, Default)]
@@ -45,9 +49,17 @@ impl Broker {
     /// Asks producers about these transactions, and records it.
     pub async fn ask(&self, orphans: Vec<Transaction>) -> Result<Asked, Error> {
         let producers = self.producers_of(&orphans);
+        // Producers that do not listen cost time; once for each topic is enough.
+        let deaf = Mutex::new(BTreeSet::new());
         let ask = |orphan: Transaction| async {
+            if deaf.lock().expect("no holder panics").contains(&orphan.topic) {
+                return (orphan, Err(Unheard::Deaf));
+            }
             let candidates = candidates(&orphan, &producers[&orphan.topic]);
             let outcome = self.ask_one(&orphan, &candidates).await;
+            if outcome == Err(Unheard::Deaf) {
+                deaf.lock().expect("no holder panics").insert(orphan.topic.clone());
+            }
             (orphan, outcome)
         };
         let outcomes: Vec<_> = stream::iter(orphans).map(ask).buffered(AT_ONCE).collect().await;

@@ -6,7 +6,7 @@
 //! [`SILENCE`] by any access point, or said good-bye.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -39,6 +39,8 @@ pub struct Client {
 pub struct Clients {
     bound: usize,
     known: HashMap<ClientId, Client>,
+    /// Of these, the producers by topic.
+    producers: HashMap<Topic, BTreeSet<ClientId>>,
     /// Clients that ask without having introduced themselves here, and when they last did.
     strangers: HashMap<ClientId, Instant>,
     conflicts_told: HashSet<(ConsumerGroup, Topic)>,
@@ -84,6 +86,7 @@ impl Clients {
         Clients {
             bound,
             known: HashMap::new(),
+            producers: HashMap::new(),
             strangers: HashMap::new(),
             conflicts_told: HashSet::new(),
         }
@@ -109,6 +112,14 @@ impl Clients {
         self.strangers.remove(&id);
         let client = Client::of(wire, now);
         let group = client.group.clone();
+        if let Some(before) = self.known.remove(&id) {
+            self.forget_producer(&id, &before);
+        }
+        if client.kind == v2::ClientType::Producer {
+            for topic in client.topics.keys() {
+                self.producers.entry(topic.clone()).or_default().insert(id.clone());
+            }
+        }
         self.known.insert(id, client);
         let Some(group) = group else { return Vec::new() };
         let mut new = self.conflicts_of(&group);
@@ -135,6 +146,7 @@ impl Clients {
         }
         self.strangers.remove(id);
         let client = self.known.remove(id)?;
+        self.forget_producer(id, &client);
         Some(Departed { client: id.clone(), group: client.group })
     }
 
@@ -142,10 +154,20 @@ impl Clients {
     pub fn expire(&mut self, now: Instant) -> Vec<Departed> {
         let silent = |seen: Instant| now.saturating_duration_since(seen) >= SILENCE;
         self.strangers.retain(|_, seen| !silent(*seen));
-        self.known
-            .extract_if(|_, client| silent(client.last_seen))
-            .map(|(client, gone)| Departed { client, group: gone.group })
-            .collect()
+        let expired: Vec<_> = self.known.extract_if(|_, client| silent(client.last_seen)).collect();
+        expired.iter().for_each(|(id, client)| self.forget_producer(id, client));
+        expired.into_iter().map(|(client, gone)| Departed { client, group: gone.group }).collect()
+    }
+
+    fn forget_producer(&mut self, id: &ClientId, client: &Client) {
+        for topic in client.topics.keys() {
+            if let Some(producers) = self.producers.get_mut(topic) {
+                producers.remove(id);
+                if producers.is_empty() {
+                    self.producers.remove(topic);
+                }
+            }
+        }
     }
 
     /// Whether anybody heard of the client within [`SILENCE`].
@@ -176,13 +198,7 @@ impl Clients {
 
     /// Producers that announced the topic, in the order of their ids.
     pub fn producers(&self, topic: &Topic) -> Vec<ClientId> {
-        let produces = |client: &Client| {
-            client.kind == v2::ClientType::Producer && client.topics.contains_key(topic)
-        };
-        let known = self.known.iter().filter(|(_, client)| produces(client));
-        let mut producers: Vec<ClientId> = known.map(|(id, _)| id.clone()).collect();
-        producers.sort_unstable();
-        producers
+        self.producers.get(topic).into_iter().flatten().cloned().collect()
     }
 
     /// Every disagreement there is.
@@ -311,6 +327,41 @@ mod tests {
         let new = clients.announce(&consumer("b", &[("u", "*")]), now);
         assert_eq!(new.len(), 2);
         assert!(new[0].to_string().contains("not at all"));
+    }
+
+    #[test]
+    fn producers_are_found_by_topic_while_they_are_there() {
+        let now = Instant::now();
+        let mut clients = Clients::new(10);
+        let producer = |id: &str, topics: &[&str]| {
+            let resource =
+                |name: &&str| v2::Resource { name: (*name).into(), ..Default::default() };
+            let topics = topics.iter().map(resource).collect();
+            let publishing = v2::Publishing { topics, ..Default::default() };
+            let settings = v2::Settings {
+                client_type: Some(v2::ClientType::Producer.into()),
+                pub_sub: Some(v2::settings::PubSub::Publishing(publishing)),
+                ..Default::default()
+            };
+            session::Client { client_id: id.into(), settings: Some(settings), ..Default::default() }
+        };
+        let of = |clients: &Clients, topic: &str| -> Vec<String> {
+            let topic = topic.parse().expect("a topic");
+            clients.producers(&topic).iter().map(ToString::to_string).collect()
+        };
+        clients.announce(&producer("b", &["t"]), now);
+        clients.announce(&producer("a", &["t", "u"]), now);
+        clients.announce(&consumer("c", &[("t", "*")]), now);
+        assert_eq!(
+            (of(&clients, "t"), of(&clients, "u")),
+            (vec!["a".into(), "b".into()], vec!["a".into()])
+        );
+        clients.announce(&producer("a", &["u"]), now);
+        assert_eq!(of(&clients, "t"), ["b"]);
+        clients.gone(&id("b"), true, now);
+        assert!(of(&clients, "t").is_empty());
+        clients.expire(now + SILENCE);
+        assert!(of(&clients, "u").is_empty());
     }
 
     #[test]

@@ -70,7 +70,8 @@ async fn introduce(client: &Client) -> Streaming<TelemetryCommand> {
     let first = TelemetryCommand { status: None, command: Some(Command::Settings(settings)) };
     // Open until dropped.
     let outgoing = futures::StreamExt::chain(stream::iter([first]), stream::pending());
-    let request = client.request(outgoing);
+    let mut request = client.request(outgoing);
+    request.set_timeout(Duration::from_secs(600));
     let mut answers = client.rpc.clone().telemetry(request).await.unwrap().into_inner();
     let answer = within("settings are answered", answers.message()).await.unwrap().unwrap();
     assert!(matches!(answer.command, Some(Command::Settings(_))));
@@ -173,6 +174,20 @@ async fn a_producer_is_asked_about_an_orphan_until_it_knows() {
         assert!(page.contains(line), "{line} is missing in {page}");
     }
     assert!(page.contains("raftmq_transactions_ended_total{verdict=\"commit\"} 1"), "{page}");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_producer_is_asked_about_the_largest_message_too() {
+    let node = impatient(15).await;
+    let client = node.client("producer").await;
+    client.sent(&[message("t", "creates the topic", "x")]).await;
+    let mut telemetry = introduce(&client).await;
+    let mut large = half("t", "large");
+    large.body = vec![b'x'; proto::limits::BODY_BYTES].into();
+    client.sent(&[large]).await;
+    let asked = question(&mut telemetry).await;
+    assert_eq!(asked.message.unwrap().body.len(), proto::limits::BODY_BYTES);
     node.stop().await;
 }
 
