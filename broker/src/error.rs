@@ -8,7 +8,7 @@ use proto::{
 };
 use raft::ProposeError;
 
-use crate::command::Rejection;
+use crate::command::{Limited, Rejection};
 
 /// What is true after an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +141,9 @@ pub enum Error {
     /// A bound is reached; nothing was proposed.
     #[error("too many requests: {0}")]
     Overloaded(Bound),
+    /// Its quota is used up; nothing was proposed.
+    #[error("too many requests: the quota of {0} is used up")]
+    QuotaExceeded(Limited),
     /// Another node leads, or none.
     #[error("this node does not lead")]
     NotLeader {
@@ -224,6 +227,7 @@ impl Error {
             | Error::BadSetting { .. } => Fate::Rejected,
             Error::Overloaded(_)
             | Error::PlacedElsewhere(_)
+            | Error::QuotaExceeded(_)
             | Error::NotLeader { .. }
             | Error::Stopped
             | Error::Store { .. } => Fate::NotDone,

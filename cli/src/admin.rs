@@ -13,6 +13,7 @@ use crate::{connect, failure::Failure, output::Report};
 
 mod attributes;
 mod backoff;
+mod change;
 mod cluster;
 mod connections;
 mod consumer_group;
@@ -52,6 +53,18 @@ pub enum Command {
     /// Creates a topic or changes one. What is not given stays as it is.
     #[command(name = "updateTopic")]
     UpdateTopic(topic::Update),
+    /// Deletes a topic with its messages.
+    #[command(name = "deleteTopic")]
+    DeleteTopic(change::DeleteTopic),
+    /// Deletes a consumer group with its progress.
+    #[command(name = "deleteSubGroup")]
+    DeleteSubGroup(change::DeleteGroup),
+    /// Bounds what a topic, a consumer group or a client may pass in a second.
+    #[command(name = "updateQuota")]
+    UpdateQuota(change::UpdateQuota),
+    /// Lists the quotas.
+    #[command(name = "quotaList")]
+    QuotaList,
     /// Lists the topics.
     #[command(name = "topicList")]
     TopicList,
@@ -111,6 +124,10 @@ pub async fn run(args: Args) -> Result<Report> {
     let session = Session { client: AdminClient::new(channel), address };
     match args.command {
         Command::UpdateTopic(command) => command.run(&session).await,
+        Command::DeleteTopic(command) => command.run(&session).await,
+        Command::DeleteSubGroup(command) => command.run(&session).await,
+        Command::UpdateQuota(command) => command.run(&session).await,
+        Command::QuotaList => change::list_quotas(&session).await,
         Command::TopicList => topic::list(&session).await,
         Command::TopicStatus(command) => command.run(&session).await,
         Command::ClusterList(command) => command.run(&session).await,

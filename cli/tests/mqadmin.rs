@@ -23,6 +23,7 @@ struct State {
     groups: Vec<admin::GroupConfig>,
     asked: Vec<admin::PutTopicRequest>,
     resolved: Vec<admin::ResolveTransactionRequest>,
+    changed: Vec<admin::ChangeRequest>,
     refuse: Option<admin::Error>,
 }
 
@@ -52,6 +53,7 @@ impl Admin for Fake {
             config: Some(config),
             placement: placement.clone(),
             version: 1,
+            ..Default::default()
         });
         let answer = admin::PutTopicResponse { error: None, version: 1, placement };
         Ok(Response::new(answer))
@@ -108,6 +110,27 @@ impl Admin for Fake {
     ) -> Answer<admin::ListGroupsResponse> {
         let groups = self.0.lock().unwrap().groups.clone();
         Ok(Response::new(admin::ListGroupsResponse { error: None, groups }))
+    }
+
+    async fn change(
+        &self,
+        request: Request<admin::ChangeRequest>,
+    ) -> Answer<admin::ChangeResponse> {
+        self.0.lock().unwrap().changed.push(request.into_inner());
+        Ok(Response::new(admin::ChangeResponse { error: None }))
+    }
+
+    async fn list_quotas(
+        &self,
+        _: Request<admin::ListQuotasRequest>,
+    ) -> Answer<admin::ListQuotasResponse> {
+        let quota = admin::Quota {
+            kind: admin::LimitedKind::Topic.into(),
+            name: "orders".into(),
+            messages_per_second: 5,
+            bytes_per_second: 0,
+        };
+        Ok(Response::new(admin::ListQuotasResponse { error: None, quotas: vec![quota] }))
     }
 
     async fn group_progress(
@@ -354,6 +377,42 @@ fn a_topic_is_created_and_listed() {
     assert_eq!(list["topics"][0]["name"], "orders");
     assert_eq!(list["topics"][0]["message_type"], "FIFO");
     assert!(stdout(&cluster.mqadmin("topicList")).contains("broker-a:4"));
+}
+
+#[test]
+fn topics_and_groups_are_deleted_and_quotas_set() {
+    use admin::change_request::Change;
+    let cluster = Cluster::start();
+    let commands = [
+        "deleteTopic -t orders -c DefaultCluster",
+        "deleteSubGroup -g audit -c DefaultCluster -r true",
+        "updateQuota -t orders --messages 5",
+        "updateTopic -t orders --retentionMs 9",
+        "updateSubGroup -g audit -s false",
+    ];
+    for command in commands {
+        let made = cluster.mqadmin(command);
+        assert!(made.status.success(), "{command}: {}", stderr(&made));
+    }
+    let asked = cluster.fake.0.lock().unwrap().changed.clone();
+    let quota = admin::Quota {
+        kind: admin::LimitedKind::Topic.into(),
+        name: "orders".into(),
+        messages_per_second: 5,
+        bytes_per_second: 0,
+    };
+    let expected = [
+        Change::DeleteTopic("orders".into()),
+        Change::DeleteGroup("audit".into()),
+        Change::PutQuota(quota),
+        Change::PutRetention(admin::Retention { topic: "orders".into(), ms: 9, bytes: 0 }),
+        Change::SwitchGroup(admin::SwitchGroup { group: "audit".into(), enabled: false }),
+    ];
+    let asked: Vec<_> = asked.into_iter().map(|request| request.change.unwrap()).collect();
+    assert_eq!(asked, expected);
+    assert_eq!(cluster.json("quotaList")["quotas"][0]["messages_per_second"], 5);
+    let elsewhere = cluster.mqadmin("deleteTopic -t orders -c Nowhere");
+    assert_eq!(elsewhere.status.code(), Some(1));
 }
 
 #[test]

@@ -10,17 +10,19 @@ use gateway::{AdminFanout, AdminSwitch, Gateway, Shared, TlsConfig, listener};
 use proto::{
     TransactionId,
     admin::{
-        ClusterStatusRequest, ClusterStatusResponse, DescribeTopicRequest, DescribeTopicResponse,
-        DigestRequest, DigestResponse, Error, GroupConfig, GroupProgressRequest,
-        GroupProgressResponse, GroupStatus, ListConnectionsRequest, ListConnectionsResponse,
-        ListGroupsRequest, ListGroupsResponse, ListTopicsRequest, ListTopicsResponse,
+        ChangeRequest, ChangeResponse, ClusterStatusRequest, ClusterStatusResponse,
+        DescribeTopicRequest, DescribeTopicResponse, DigestRequest, DigestResponse, Error,
+        GroupConfig, GroupProgressRequest, GroupProgressResponse, GroupStatus,
+        ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse,
+        ListQuotasRequest, ListQuotasResponse, ListTopicsRequest, ListTopicsResponse,
         ListTransactionsRequest, ListTransactionsResponse, PutGroupRequest, PutGroupResponse,
         PutTopicRequest, PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, QueueInfo,
-        RedriveDeadLettersRequest, RedriveDeadLettersResponse, ResetOffsetsRequest,
+        Quota, RedriveDeadLettersRequest, RedriveDeadLettersResponse, ResetOffsetsRequest,
         ResetOffsetsResponse, ResolveTransactionRequest, ResolveTransactionResponse, TopicConfig,
         TrackMessageRequest, TrackMessageResponse, Transaction, TransferLeaderRequest,
         TransferLeaderResponse,
         admin_server::{Admin, AdminServer},
+        change_request::Change,
         error::Fate,
     },
     session::sessions_server::SessionsServer,
@@ -90,6 +92,19 @@ impl Admin for Noted {
 
     async fn put_group(&self, _: Request<PutGroupRequest>) -> Answer<PutGroupResponse> {
         Ok(Response::new(Default::default()))
+    }
+
+    /// Only broker-b knows the topic and the consumer group, and only broker-a can set a quota.
+    async fn change(&self, request: Request<ChangeRequest>) -> Answer<ChangeResponse> {
+        let quota = matches!(request.into_inner().change, Some(Change::PutQuota(_)));
+        let error = ((self.name == "broker-a") != quota)
+            .then(|| Error { fate: Fate::Rejected.into(), message: self.name.into() });
+        Ok(Response::new(ChangeResponse { error }))
+    }
+
+    async fn list_quotas(&self, _: Request<ListQuotasRequest>) -> Answer<ListQuotasResponse> {
+        let shared = Quota { name: "orders".into(), ..Default::default() };
+        Ok(Response::new(ListQuotasResponse { error: None, quotas: vec![shared] }))
     }
 
     async fn list_groups(&self, _: Request<ListGroupsRequest>) -> Answer<ListGroupsResponse> {
@@ -237,6 +252,25 @@ async fn lists_are_merged_and_a_topic_is_found_where_it_is() {
     let request = DescribeTopicRequest { topic: "orders".into() };
     let topic = admin.describe_topic(Request::new(request)).await.expect("an answer").into_inner();
     assert_eq!((topic.error, topic.queues.len()), (None, 1));
+}
+
+#[tokio::test]
+async fn a_change_must_be_made_everywhere_or_wherever_its_object_is() {
+    let (directory, _a, _b) = two_groups().await;
+    let admin = AdminFanout::new(directory);
+    let quota = Change::PutQuota(Quota::default());
+    let cases = [
+        (Change::DeleteTopic("orders".into()), None),
+        (Change::DeleteGroup("audit".into()), None),
+        (quota, Some("broker-b: broker-b")),
+    ];
+    for (change, expected) in cases {
+        let request = ChangeRequest { change: Some(change) };
+        let answer = admin.change(Request::new(request)).await.expect("an answer").into_inner();
+        assert_eq!(answer.error.map(|error| error.message).as_deref(), expected);
+    }
+    let listed = admin.list_quotas(Request::new(ListQuotasRequest {})).await.expect("an answer");
+    assert_eq!(listed.into_inner().quotas.len(), 1);
 }
 
 #[tokio::test]

@@ -9,10 +9,11 @@ use std::{
 use proto::{
     BrokerName, ConsumerGroup, Topic, TransactionId,
     admin::{
-        ClusterStatusRequest, ClusterStatusResponse, Connection, DescribeTopicRequest,
-        DescribeTopicResponse, DigestRequest, DigestResponse, Error as WireError,
-        ExponentialBackoff, GroupConfig, GroupProgressRequest, GroupProgressResponse, GroupStatus,
-        ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse,
+        ChangeRequest, ChangeResponse, ClusterStatusRequest, ClusterStatusResponse, Connection,
+        DescribeTopicRequest, DescribeTopicResponse, DigestRequest, DigestResponse,
+        Error as WireError, ExponentialBackoff, GroupConfig, GroupProgressRequest,
+        GroupProgressResponse, GroupStatus, ListConnectionsRequest, ListConnectionsResponse,
+        ListGroupsRequest, ListGroupsResponse, ListQuotasRequest, ListQuotasResponse,
         ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse,
         NodeStatus, Placement, PutGroupRequest, PutGroupResponse, PutTopicRequest,
         PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, QueueInfo,
@@ -26,7 +27,7 @@ use proto::{
 use raft::NodeId;
 use tonic::{Request, Response, Status};
 
-use super::{local::miss, status};
+use super::{administration, local::miss, status};
 use crate::{
     Error, Fate, command,
     ops::{Broker, GroupSpec, ListedTransaction, TopicSpec},
@@ -53,6 +54,10 @@ impl LocalAdmin {
 
     pub(super) fn broker(&self) -> &Arc<Broker> {
         &self.broker
+    }
+
+    fn retention(&self, topic: &Topic) -> command::Retention {
+        self.broker.view().retention(topic)
     }
 
     /// Only the leader can answer: others say so to the node that asked.
@@ -108,7 +113,11 @@ fn spec_of(request: PutTopicRequest) -> Result<TopicSpec, Error> {
     })
 }
 
-fn topic_info(topic: &Topic, config: &command::TopicConfig) -> TopicInfo {
+fn topic_info(
+    topic: &Topic,
+    config: &command::TopicConfig,
+    retention: command::Retention,
+) -> TopicInfo {
     TopicInfo {
         config: Some(TopicConfig {
             topic: topic.to_string(),
@@ -118,6 +127,8 @@ fn topic_info(topic: &Topic, config: &command::TopicConfig) -> TopicInfo {
         }),
         placement: placement_to(&config.placement),
         version: config.version,
+        retention_ms: retention.ms,
+        retention_bytes: retention.bytes,
     }
 }
 
@@ -183,7 +194,10 @@ impl Admin for LocalAdmin {
         Ok(Response::new(match self.broker.list_topics(deadline()).await {
             Ok(topics) => ListTopicsResponse {
                 error: None,
-                topics: topics.iter().map(|(topic, config)| topic_info(topic, config)).collect(),
+                topics: topics
+                    .iter()
+                    .map(|(topic, config)| topic_info(topic, config, self.retention(topic)))
+                    .collect(),
             },
             Err(error) => ListTopicsResponse { error: Some(told(&error)?), ..Default::default() },
         }))
@@ -205,7 +219,7 @@ impl Admin for LocalAdmin {
             };
             Ok(DescribeTopicResponse {
                 error: None,
-                topic: Some(topic_info(&topic, &config)),
+                topic: Some(topic_info(&topic, &config, self.retention(&topic))),
                 queues: queues.into_iter().map(queue).collect(),
             })
         };
@@ -252,6 +266,7 @@ impl Admin for LocalAdmin {
                 }
             };
             GroupConfig {
+                disabled: !self.broker.view().is_enabled(&group),
                 group: group.to_string(),
                 fifo: config.fifo,
                 max_attempts: config.max_attempts,
@@ -307,6 +322,32 @@ impl Admin for LocalAdmin {
             Err(error) => {
                 RedriveDeadLettersResponse { error: Some(told(&error)?), ..Default::default() }
             }
+        }))
+    }
+
+    async fn change(
+        &self,
+        request: Request<ChangeRequest>,
+    ) -> Result<Response<ChangeResponse>, Status> {
+        self.leading()?;
+        let changed = administration::change(&self.broker, request.into_inner(), deadline());
+        let error = match changed.await {
+            Ok(()) => None,
+            Err(error) => Some(told(&error)?),
+        };
+        Ok(Response::new(ChangeResponse { error }))
+    }
+
+    async fn list_quotas(
+        &self,
+        _: Request<ListQuotasRequest>,
+    ) -> Result<Response<ListQuotasResponse>, Status> {
+        Ok(Response::new(match self.broker.list_quotas(deadline()).await {
+            Ok(quotas) => ListQuotasResponse {
+                error: None,
+                quotas: quotas.into_iter().map(administration::quota).collect(),
+            },
+            Err(error) => ListQuotasResponse { error: Some(told(&error)?), quotas: vec![] },
         }))
     }
 

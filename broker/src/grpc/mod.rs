@@ -3,6 +3,7 @@
 mod ack_message;
 mod admin;
 mod admin_queries;
+mod administration;
 mod change_invisible_duration;
 mod end_transaction;
 mod forward_to_dead_letter_queue;

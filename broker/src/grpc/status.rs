@@ -81,7 +81,7 @@ fn code(error: &Error) -> Code {
         Error::NoOffset => Code::OffsetNotFound,
         Error::Rejected(rejection) => rejection_code(*rejection),
         Error::BadSetting { .. } => Code::BadRequest,
-        Error::Overloaded(_) => Code::TooManyRequests,
+        Error::Overloaded(_) | Error::QuotaExceeded(_) => Code::TooManyRequests,
         Error::NotLeader { .. } | Error::Stopped | Error::PlacedElsewhere(_) => {
             Code::HaNotAvailable
         }

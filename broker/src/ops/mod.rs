@@ -5,6 +5,7 @@
 
 mod ack;
 mod admin;
+mod administration;
 mod alarm;
 mod assemble;
 mod dead_letter;
@@ -19,6 +20,7 @@ mod pick;
 mod pick_fifo;
 mod pull;
 mod queries;
+mod quota;
 mod receive;
 mod receive_fifo;
 mod send;
@@ -130,6 +132,7 @@ pub struct Broker {
     pub(crate) send_budget: Arc<Budget>,
     pub(crate) receive_budget: Arc<Budget>,
     pub(crate) filters: Compiled,
+    pub(crate) buckets: quota::Buckets,
     pub(crate) couriers: Couriers,
     clients: Mutex<Clients>,
     doubts: Mutex<doubt::Doubts>,
@@ -158,6 +161,7 @@ impl Broker {
             readers: view.readers(),
             lanes: Lanes::default(),
             filters: Compiled::default(),
+            buckets: quota::Buckets::default(),
             couriers: Couriers::default(),
             blocks: receive_fifo::Blocks::default(),
             turn: AtomicU32::new(0),

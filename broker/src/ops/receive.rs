@@ -19,11 +19,16 @@ use proto::{
 use super::{
     ANSWER_BYTES, ANSWER_RESERVE, Broker, CLIENT_RESERVE, INLINE_BYTES,
     pick::{Plan, Wish, plan},
-    proposal_deadline, unexpected,
+    proposal_deadline,
+    quota::Load,
+    unexpected,
 };
 use crate::{
     Error,
-    command::{Ack, Command, Granted, Handle, Outcome, Pop, is_dead_letter_topic},
+    command::{
+        Ack, Command, Granted, Handle, Limited, Outcome, Pop, Rejection, TopicConfig,
+        is_dead_letter_topic,
+    },
     delivery::{Lease, Place, Reservation},
     error::Bound,
     filter::Sieve,
@@ -133,15 +138,15 @@ impl Broker {
         self.leading()?;
         self.clients().seen(&poll.client, Instant::now());
         match self.topic(&poll.topic, poll.deadline).await {
-            Ok(config) => {
-                if !matches!(config.permission, Permission::Read | Permission::ReadWrite) {
-                    return Err(Error::NotReadable(poll.topic.clone()));
-                }
-            }
-            // Nothing was given up in this broker group yet.
-            Err(Error::TopicNotFound(topic)) if is_dead_letter_topic(&topic) => (),
+            Ok(config) => self.may_consume(poll, Some(&config))?,
+            Err(Error::TopicNotFound(_)) => self.may_consume(poll, None)?,
             Err(error) => return Err(error),
         }
+        // What is delivered is taken from the bucket then: now it only must not be owed.
+        let quotas = self.view.quotas_of(limited(poll));
+        self.buckets
+            .take(&quotas, Load::default(), Instant::now())
+            .map_err(Error::QuotaExceeded)?;
         let place = Place { group: poll.group.clone(), topic: poll.topic.clone() };
         if let Some(taking) = self.try_take(poll, &place).await? {
             return Ok(Some(taking));
@@ -155,6 +160,11 @@ impl Broker {
                 return Ok(None);
             }
             self.leading()?;
+            if let Err(error) = self.may_consume(poll, self.view.topic(&poll.topic).as_ref()) {
+                // The same is true for whoever else waits.
+                self.waiting.pass_on(&place);
+                return Err(error);
+            }
             if let Some(taking) = self.try_take(poll, &place).await? {
                 return Ok(Some(taking));
             }
@@ -165,6 +175,22 @@ impl Broker {
             if tokio::time::timeout_at(until, wait.called()).await.is_err() {
                 return Ok(None);
             }
+        }
+    }
+
+    fn may_consume(&self, poll: &Poll, topic: Option<&TopicConfig>) -> Result<(), Error> {
+        match topic.map(|topic| topic.permission) {
+            Some(Permission::Read | Permission::ReadWrite) => (),
+            // Nothing was given up in this broker group yet.
+            None if is_dead_letter_topic(&poll.topic) => (),
+            None => return Err(Error::TopicNotFound(poll.topic.clone())),
+            Some(Permission::Unspecified | Permission::None | Permission::Write) => {
+                return Err(Error::NotReadable(poll.topic.clone()));
+            }
+        }
+        match self.view.is_enabled(&poll.group) {
+            true => Ok(()),
+            false => Err(Error::Rejected(Rejection::GroupDisabled)),
         }
     }
 
@@ -315,6 +341,7 @@ impl Broker {
         };
         match read {
             Ok((messages, unwanted)) => {
+                self.charge(poll, &messages);
                 self.consume_unwanted(poll, unwanted);
                 Ok(Delivery { messages, _lease: Some(lease) })
             }
@@ -355,6 +382,13 @@ impl Broker {
         Ok((messages, unwanted))
     }
 
+    fn charge(&self, poll: &Poll, messages: &[Delivered]) {
+        let quotas = self.view.quotas_of(limited(poll));
+        let bytes = messages.iter().map(|delivered| delivered.message.body.len() as u64).sum();
+        let load = Load { messages: messages.len() as u64, bytes };
+        self.buckets.charge(&quotas, load, Instant::now());
+    }
+
     /// They count as consumed, like everything that the filter does not want.
     fn consume_unwanted(self: &Arc<Self>, poll: &Poll, handles: Vec<Handle>) {
         if handles.is_empty() {
@@ -386,6 +420,11 @@ impl Broker {
             join_all(moves).await;
         });
     }
+}
+
+/// Who is charged for deliveries.
+fn limited(poll: &Poll) -> [Limited; 2] {
+    [Limited::Group(poll.group.clone()), Limited::Client(poll.client.clone())]
 }
 
 fn handle_of(granted: &Granted) -> Handle {

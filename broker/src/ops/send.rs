@@ -12,10 +12,10 @@ use proto::{
     v2::{MessageType, Permission},
 };
 
-use super::{Broker, unexpected};
+use super::{Broker, quota::Load, unexpected};
 use crate::{
     Error,
-    command::{Append, Command, NewMessage, Outcome, TopicConfig},
+    command::{Append, Command, Limited, NewMessage, Outcome, TopicConfig},
     directory::route,
     error::Bound,
 };
@@ -55,6 +55,7 @@ impl Broker {
             Some(group) => self.ordered_queue(&topic, &config, group)?,
             None => self.queue_for(&messages, config.queues),
         };
+        self.spend(client, &topic, &messages)?;
         let mut new: Vec<NewMessage> = messages
             .iter()
             .zip(request.messages)
@@ -108,6 +109,23 @@ impl Broker {
             return Err(Error::PlacedElsewhere(broker.clone()));
         }
         Ok(queue)
+    }
+
+    /// Takes the messages from the quotas of the topic and the client.
+    fn spend(
+        &self,
+        client: Option<&ClientId>,
+        topic: &Topic,
+        messages: &[v2::Message],
+    ) -> Result<(), Error> {
+        let topic = Limited::Topic(topic.clone());
+        let quotas = match client {
+            Some(client) => self.view.quotas_of([topic, Limited::Client(client.clone())]),
+            None => self.view.quotas_of([topic]),
+        };
+        let bytes = messages.iter().map(|message| message.body.len() as u64).sum();
+        let load = Load { messages: messages.len() as u64, bytes };
+        self.buckets.take(&quotas, load, Instant::now()).map_err(Error::QuotaExceeded)
     }
 
     /// The queue that the client chose, if the topic has it here; else they take turns.

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Error,
-    command::{Effect, GroupConfig, Rejection, TopicConfig},
+    command::{Effect, GroupConfig, Limited, Quota, Rejection, Retention, TopicConfig},
     delivery::{Place, Readers, Waiting},
     kv,
     kv::reset::Reset,
@@ -68,7 +68,11 @@ impl Signals {
                 }
                 Effect::Orphaned { at } => self.checks.due(*at),
                 Effect::Scheduled { due } => self.timers.due(*due),
-                Effect::TopicChanged { .. } => self.topics.send_modify(|count| *count += 1),
+                Effect::TopicChanged { topic } => {
+                    self.topics.send_modify(|count| *count += 1);
+                    // It may be gone, or not be for reading any more.
+                    self.waiting.appended(topic);
+                }
                 // Nobody may be listening.
                 Effect::GroupChanged { group } => drop(self.groups.send(group.clone())),
             }
@@ -116,6 +120,67 @@ impl View {
     /// Changes whenever a topic does.
     pub fn topics_changed(&self) -> watch::Receiver<u64> {
         self.signals.topics.subscribe()
+    }
+
+    /// Topics whose last queue can be closed.
+    pub fn closable(&self) -> Vec<Topic> {
+        self.state.read().closable().cloned().collect()
+    }
+
+    /// Whether any topic has queues that it is to lose.
+    pub fn is_shrinking(&self) -> bool {
+        self.state.read().is_shrinking()
+    }
+
+    /// How much of a topic is kept.
+    pub fn retention(&self, topic: &Topic) -> Retention {
+        self.state.read().topic(topic).map(TopicState::retention).unwrap_or_default()
+    }
+
+    /// Whether any topic keeps messages for a time only.
+    pub fn any_retention(&self) -> bool {
+        self.state.read().topics().any(|topic| topic.retention().ms > 0)
+    }
+
+    /// Queues with messages that are kept no longer at `now`, and up to where; `most` at most.
+    pub fn expired(
+        &self,
+        now: Timestamp,
+        most: usize,
+    ) -> Result<Vec<(Topic, QueueId, QueueOffset)>, Error> {
+        let state = self.state.read();
+        let mut found = Vec::new();
+        for topic in state.topics().filter(|topic| topic.retention().ms > 0) {
+            let kept_since = Timestamp(now.0.saturating_sub(topic.retention().ms));
+            for queue in (0..topic.readable()).map(QueueId) {
+                let min = topic.offsets(queue).map(|offsets| offsets.start);
+                let to = state.offset_at(topic.name(), queue, kept_since);
+                if let (Some(min), Some(to)) = (min, to.map_err(|error| store(&error))?)
+                    && min < to
+                    && found.len() < most
+                {
+                    found.push((topic.name().clone(), queue, to));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Every quota that bounds anything.
+    pub fn quotas(&self) -> Vec<(Limited, Quota)> {
+        self.state.read().quotas().map(|(of, quota)| (of.clone(), *quota)).collect()
+    }
+
+    /// Those among `of` that have a quota.
+    pub fn quotas_of<const N: usize>(&self, of: [Limited; N]) -> Vec<(Limited, Quota)> {
+        let state = self.state.read();
+        let found = of.into_iter().map(|of| (state.quota(&of), of));
+        found.filter(|(quota, _)| *quota != Quota::default()).map(|(q, of)| (of, q)).collect()
+    }
+
+    /// Whether a consumer group may consume. One that does not exist may.
+    pub fn is_enabled(&self, group: &ConsumerGroup) -> bool {
+        self.state.read().is_enabled(group)
     }
 
     /// The settings of a consumer group, if it exists.

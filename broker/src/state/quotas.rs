@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{State, limits};
-use crate::command::{Limited, Outcome, PutQuota, PutRetention, Quota, Rejection};
+use crate::command::{Effect, Limited, Outcome, PutQuota, PutRetention, Quota, Rejection};
 use crate::kv::{self, Kv};
 
 /// All quotas that bound anything.
@@ -61,6 +61,7 @@ impl State {
             return Outcome::Rejected(Rejection::TopicNotFound);
         };
         self.topics.set_retention(id, c.retention);
+        self.change.effects.push(Effect::TopicChanged { topic: c.topic.clone() });
         kv::topic_standing::put(&mut self.change.batch, id, self.topics.get(id).standing());
         Outcome::Done
     }

@@ -96,6 +96,12 @@ impl State {
         self.groups.id(group).map(|id| self.groups.config(id))
     }
 
+    /// Whether a consumer group may consume. One that does not exist may.
+    #[must_use]
+    pub fn is_enabled(&self, group: &ConsumerGroup) -> bool {
+        self.groups.id(group).is_none_or(|id| self.groups.standing(id).enabled)
+    }
+
     /// All consumer groups, in the order of creation.
     pub fn groups(&self) -> impl Iterator<Item = (&ConsumerGroup, &GroupConfig)> {
         self.groups.iter().map(|(_, name, config)| (name, config))

@@ -3,6 +3,8 @@
 mod auto_renew;
 mod clients;
 mod orphans;
+mod retention;
+mod shrink;
 mod timers;
 
 use std::sync::Arc;
@@ -18,6 +20,8 @@ pub fn start(broker: &Arc<Broker>, duties: &mut JoinSet<()>) {
     duties.spawn(clients::expire(Arc::clone(broker)));
     duties.spawn(orphans::run(Arc::clone(broker)));
     duties.spawn(timers::run(Arc::clone(broker)));
+    duties.spawn(retention::run(Arc::clone(broker)));
+    duties.spawn(shrink::run(Arc::clone(broker)));
     let waiting = Arc::clone(&broker.waiting);
     duties.spawn(async move { waiting.watch_due_times().await });
 }

@@ -3,9 +3,11 @@
 
 mod ack;
 mod admin;
+mod administration;
 mod client;
 mod filters;
 mod harness;
+mod limits;
 mod ordered;
 mod pull;
 mod receive;

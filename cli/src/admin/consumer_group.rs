@@ -6,11 +6,14 @@ use anyhow::{Result, bail};
 use clap::{ArgAction, Args};
 use proto::{
     ConsumerGroup, Topic,
-    admin::{GroupConfig, GroupProgressRequest, ListGroupsRequest, PutGroupRequest, QueueProgress},
+    admin::{
+        GroupConfig, GroupProgressRequest, ListGroupsRequest, PutGroupRequest, QueueProgress,
+        SwitchGroup, change_request::Change,
+    },
 };
 use serde_json::json;
 
-use super::{Session, backoff, cluster, when::show};
+use super::{Session, backoff, change, cluster, when::show};
 use crate::{
     failure::Failure,
     output::{Report, Rows},
@@ -36,9 +39,9 @@ pub struct Update {
     /// {"type":"EXPONENTIAL","exponentialRetryPolicy":{"initial":5000,"max":7200000,"multiplier":2}}
     #[arg(short = 'p', long = "groupRetryPolicy")]
     retry_policy: Option<String>,
-    /// Only `true`: groups cannot be switched off.
-    #[arg(short = 's', long = "consumeEnable", action = ArgAction::Set, default_value_t = true)]
-    enabled: bool,
+    /// Whether the group may consume [default for a new group: true].
+    #[arg(short = 's', long = "consumeEnable", action = ArgAction::Set)]
+    enabled: Option<bool>,
     /// Only `false`: a new group begins with the first message that is kept anyway.
     #[arg(short = 'm', long = "consumeFromMinEnable", action = ArgAction::Set, default_value_t = false)]
     from_min: bool,
@@ -60,6 +63,7 @@ impl Update {
             "done": done,
             "group": config.group,
             "fifo": config.fifo,
+            "enabled": !config.disabled,
             "max_attempts": config.max_attempts,
             "backoff_ms": config.backoff_ms,
             "exponential_backoff": config.exponential_backoff.map(|e| json!({
@@ -74,12 +78,16 @@ impl Update {
         let request = PutGroupRequest { config: Some(config) };
         let answer = session.call(request, |mut c, r| async move { c.put_group(r).await }).await?;
         Failure::of(answer.error)?;
+        if let Some(enabled) = self.enabled {
+            let group = self.group.to_string();
+            change::change(session, Change::SwitchGroup(SwitchGroup { group, enabled })).await?;
+        }
         Ok(Report::new(json).line(text))
     }
 
     fn config(&self, old: Option<&GroupConfig>) -> Result<GroupConfig> {
-        if !self.enabled || self.from_min || self.broadcast {
-            bail!("only -s true, -m false and -d false are supported");
+        if self.from_min || self.broadcast {
+            bail!("only -m false and -d false are supported");
         }
         let max_attempts = match self.retries {
             Some(retries) => retries.saturating_add(1),
@@ -92,7 +100,9 @@ impl Update {
         };
         let fifo = self.orderly.unwrap_or_else(|| old.is_some_and(|old| old.fifo));
         let group = self.group.to_string();
-        Ok(GroupConfig { group, fifo, max_attempts, backoff_ms, exponential_backoff })
+        let disabled = old.is_some_and(|old| old.disabled);
+        let disabled = self.enabled.map_or(disabled, |enabled| !enabled);
+        Ok(GroupConfig { group, fifo, max_attempts, backoff_ms, exponential_backoff, disabled })
     }
 }
 
@@ -258,7 +268,8 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_said() {
-        for bad in ["-g g -s false", "-g g -m true", "-g g -d true", "-g g -p {}"] {
+        assert!(update("-g g -s false").config(None).unwrap().disabled);
+        for bad in ["-g g -m true", "-g g -d true", "-g g -p {}"] {
             assert!(update(bad).config(None).is_err(), "{bad}");
         }
     }

@@ -5,13 +5,14 @@ use clap::Args;
 use proto::{
     Topic,
     admin::{
-        DescribeTopicRequest, ListTopicsRequest, Placement, PutTopicRequest, TopicConfig, TopicInfo,
+        DescribeTopicRequest, ListTopicsRequest, Placement, PutTopicRequest, Retention,
+        TopicConfig, TopicInfo, change_request::Change,
     },
     v2::{MessageType, Permission},
 };
 use serde_json::{Value, json};
 
-use super::{Session, attributes, cluster};
+use super::{Session, attributes, change, cluster};
 use crate::{
     failure::Failure,
     output::{Report, Rows},
@@ -42,6 +43,12 @@ pub struct Update {
     /// +message.type=NORMAL|FIFO|DELAY|TRANSACTION|MIXED [default for a new topic: NORMAL].
     #[arg(short = 'a', long = "attributes", allow_hyphen_values = true)]
     attributes: Option<String>,
+    /// How long messages are kept, in milliseconds; 0 is for ever [default for a new topic: 0].
+    #[arg(long = "retentionMs")]
+    retention_ms: Option<u64>,
+    /// How many bytes of messages are kept on each broker; 0 is all [default for a new topic: 0].
+    #[arg(long = "retentionBytes")]
+    retention_bytes: Option<u64>,
 }
 
 impl Update {
@@ -58,14 +65,32 @@ impl Update {
         };
         let answer = session.call(request, |mut c, r| async move { c.put_topic(r).await }).await?;
         Failure::of(answer.error)?;
+        let retention = self.retention(old.as_ref());
+        if let Some(retention) = &retention {
+            change::change(session, Change::PutRetention(retention.clone())).await?;
+        }
+        let kept = retention.unwrap_or_else(|| kept(old.as_ref()));
         let done = if old.is_some() { "updated" } else { "created" };
         let topic = TopicInfo {
             config: Some(config),
             placement: answer.placement,
             version: answer.version,
+            retention_ms: kept.ms,
+            retention_bytes: kept.bytes,
         };
         let json = json!({ "done": done, "topic": as_json(&topic) });
         Ok(Report::new(json).line(format!("topic {} {done}", self.topic)).rows(table(&[topic])))
+    }
+
+    /// What to set; nothing if nothing is given.
+    fn retention(&self, old: Option<&TopicInfo>) -> Option<Retention> {
+        let before = kept(old);
+        let given = self.retention_ms.is_some() || self.retention_bytes.is_some();
+        given.then(|| Retention {
+            topic: self.topic.to_string(),
+            ms: self.retention_ms.unwrap_or(before.ms),
+            bytes: self.retention_bytes.unwrap_or(before.bytes),
+        })
     }
 
     async fn broker_names(
@@ -105,6 +130,14 @@ impl Update {
         };
         Ok(TopicConfig { topic: self.topic.to_string(), queues, permission, accepts })
     }
+}
+
+fn kept(topic: Option<&TopicInfo>) -> Retention {
+    topic.map_or_else(Retention::default, |topic| Retention {
+        topic: name(topic).to_owned(),
+        ms: topic.retention_ms,
+        bytes: topic.retention_bytes,
+    })
 }
 
 fn permission(number: u8) -> Result<Permission> {
@@ -198,6 +231,8 @@ fn as_json(topic: &TopicInfo) -> Value {
         "queues_per_broker": config.queues,
         "placement": topic.placement.iter().map(place).collect::<Vec<_>>(),
         "version": topic.version,
+        "retention_ms": topic.retention_ms,
+        "retention_bytes": topic.retention_bytes,
     })
 }
 

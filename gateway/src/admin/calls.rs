@@ -1,8 +1,9 @@
 //! The calls to one leader.
 
 use proto::admin::{
-    DescribeTopicRequest, DescribeTopicResponse, GroupProgressRequest, GroupProgressResponse,
-    ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse,
+    ChangeRequest, ChangeResponse, DescribeTopicRequest, DescribeTopicResponse,
+    GroupProgressRequest, GroupProgressResponse, ListConnectionsRequest, ListConnectionsResponse,
+    ListGroupsRequest, ListGroupsResponse, ListQuotasRequest, ListQuotasResponse,
     ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse,
     PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
     QueryMessagesResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
@@ -66,6 +67,8 @@ call!(
     ResolveTransactionRequest,
     ResolveTransactionResponse
 );
+call!(Change, change, ChangeRequest, ChangeResponse);
+call!(ListQuotas, list_quotas, ListQuotasRequest, ListQuotasResponse);
 call!(TransferLeader, transfer_leader, TransferLeaderRequest, TransferLeaderResponse);
 call!(ResetOffsets, reset_offsets, ResetOffsetsRequest, ResetOffsetsResponse);
 call!(QueryMessages, query_messages, QueryMessagesRequest, QueryMessagesResponse);

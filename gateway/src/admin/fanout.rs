@@ -6,16 +6,17 @@ use futures::future::join_all;
 use proto::{
     BrokerName, Topic, TransactionId,
     admin::{
-        ClusterStatusRequest, ClusterStatusResponse, DescribeTopicRequest, DescribeTopicResponse,
-        DigestRequest, DigestResponse, Error, GroupProgressRequest, GroupProgressResponse,
-        GroupStatus, ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest,
-        ListGroupsResponse, ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest,
+        ChangeRequest, ChangeResponse, ClusterStatusRequest, ClusterStatusResponse,
+        DescribeTopicRequest, DescribeTopicResponse, DigestRequest, DigestResponse, Error,
+        GroupProgressRequest, GroupProgressResponse, GroupStatus, ListConnectionsRequest,
+        ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse, ListQuotasRequest,
+        ListQuotasResponse, ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest,
         ListTransactionsResponse, NodeStatus, PutGroupRequest, PutGroupResponse, PutTopicRequest,
         PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, RedriveDeadLettersRequest,
         RedriveDeadLettersResponse, ResetOffsetsRequest, ResetOffsetsResponse,
         ResolveTransactionRequest, ResolveTransactionResponse, TopicConfig, TrackMessageRequest,
         TrackMessageResponse, TransferLeaderRequest, TransferLeaderResponse, admin_server::Admin,
-        error::Fate,
+        change_request, error::Fate,
     },
     clock,
 };
@@ -366,6 +367,45 @@ impl<D: Directory> Admin for AdminFanout<D> {
 
     async fn digest(&self, _: Request<DigestRequest>) -> Result<Response<DigestResponse>, Status> {
         Err(Status::failed_precondition("this node holds no state; ask a broker"))
+    }
+
+    async fn change(
+        &self,
+        request: Request<ChangeRequest>,
+    ) -> Result<Response<ChangeResponse>, Status> {
+        use change_request::Change;
+        let caller = caller(&request);
+        let request = request.into_inner();
+        // What only exists where it was created is only changed there; the rest is the same in all.
+        let everywhere = match &request.change {
+            Some(Change::SwitchGroup(_) | Change::PutQuota(_)) | None => true,
+            Some(Change::DeleteTopic(_) | Change::DeleteGroup(_) | Change::PutRetention(_)) => {
+                false
+            }
+        };
+        let answers = self.ask_all::<calls::Change>(&caller, request, |a| a.error.take());
+        let error = match answers.await {
+            Ok(answers) if everywhere => answers.error(),
+            Ok(answers) => answers.error_unless_known(),
+            Err(error) => Some(error),
+        };
+        Ok(Response::new(ChangeResponse { error }))
+    }
+
+    async fn list_quotas(
+        &self,
+        request: Request<ListQuotasRequest>,
+    ) -> Result<Response<ListQuotasResponse>, Status> {
+        let caller = caller(&request);
+        let request = request.into_inner();
+        let answers = self.ask_all::<calls::ListQuotas>(&caller, request, |a| a.error.take());
+        answer!(
+            ListQuotasResponse,
+            answers.await.map(|answers| ListQuotasResponse {
+                error: answers.error(),
+                quotas: merge::quotas(answers.good.into_iter().flat_map(|list| list.quotas)),
+            })
+        )
     }
 
     async fn list_transactions(

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use proto::{
     BrokerName,
     admin::{
-        Connection, Error, GroupConfig, Placement, QueueInfo, QueueProgress, TopicInfo, error::Fate,
+        Connection, Error, GroupConfig, Placement, QueueInfo, QueueProgress, Quota, TopicInfo,
+        error::Fate,
     },
 };
 
@@ -82,6 +83,15 @@ pub(super) fn groups(lists: impl IntoIterator<Item = GroupConfig>) -> Vec<GroupC
     let mut merged: BTreeMap<String, GroupConfig> = BTreeMap::new();
     for config in lists {
         merged.entry(config.group.clone()).or_insert(config);
+    }
+    merged.into_values().collect()
+}
+
+/// Each quota once, sorted by kind and name: every group has the same.
+pub(super) fn quotas(lists: impl IntoIterator<Item = Quota>) -> Vec<Quota> {
+    let mut merged: BTreeMap<(i32, String), Quota> = BTreeMap::new();
+    for quota in lists {
+        merged.entry((quota.kind, quota.name.clone())).or_insert(quota);
     }
     merged.into_values().collect()
 }
@@ -182,6 +192,7 @@ mod tests {
             config: Some(TopicConfig { topic: topic.into(), ..Default::default() }),
             placement: Vec::new(),
             version,
+            ..Default::default()
         };
         let merged = topics([info("b", 1), info("a", 2), info("b", 3)]);
         let listed: Vec<_> = merged

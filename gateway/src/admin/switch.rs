@@ -3,15 +3,16 @@
 
 use proto::{
     admin::{
-        ClusterStatusRequest, ClusterStatusResponse, DescribeTopicRequest, DescribeTopicResponse,
-        DigestRequest, DigestResponse, GroupProgressRequest, GroupProgressResponse,
-        ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse,
-        ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse,
-        PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
-        QueryMessagesResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
-        ResetOffsetsRequest, ResetOffsetsResponse, ResolveTransactionRequest,
-        ResolveTransactionResponse, TrackMessageRequest, TrackMessageResponse,
-        TransferLeaderRequest, TransferLeaderResponse, admin_server::Admin,
+        ChangeRequest, ChangeResponse, ClusterStatusRequest, ClusterStatusResponse,
+        DescribeTopicRequest, DescribeTopicResponse, DigestRequest, DigestResponse,
+        GroupProgressRequest, GroupProgressResponse, ListConnectionsRequest,
+        ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse, ListQuotasRequest,
+        ListQuotasResponse, ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest,
+        ListTransactionsResponse, PutGroupRequest, PutGroupResponse, PutTopicRequest,
+        PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, RedriveDeadLettersRequest,
+        RedriveDeadLettersResponse, ResetOffsetsRequest, ResetOffsetsResponse,
+        ResolveTransactionRequest, ResolveTransactionResponse, TrackMessageRequest,
+        TrackMessageResponse, TransferLeaderRequest, TransferLeaderResponse, admin_server::Admin,
     },
     hop,
 };
@@ -95,6 +96,8 @@ switch! {
     redrive_dead_letters(RedriveDeadLettersRequest) -> RedriveDeadLettersResponse;
     list_connections(ListConnectionsRequest) -> ListConnectionsResponse;
     transfer_leader(TransferLeaderRequest) -> TransferLeaderResponse;
+    change(ChangeRequest) -> ChangeResponse;
+    list_quotas(ListQuotasRequest) -> ListQuotasResponse;
     list_transactions(ListTransactionsRequest) -> ListTransactionsResponse;
     resolve_transaction(ResolveTransactionRequest) -> ResolveTransactionResponse;
     reset_offsets(ResetOffsetsRequest) -> ResetOffsetsResponse;

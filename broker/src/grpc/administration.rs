@@ -1,0 +1,65 @@
+//! Changes by administrators, as they come over the wire.
+
+use std::time::Instant;
+
+use proto::admin::{self, ChangeRequest, LimitedKind, change_request::Change};
+
+use crate::{
+    Error,
+    command::{Limited, Quota, Retention},
+    ops::Broker,
+};
+
+/// Performs one change.
+pub(super) async fn change(
+    broker: &Broker,
+    request: ChangeRequest,
+    deadline: Instant,
+) -> Result<(), Error> {
+    let missing = Error::BadSetting { field: "change", why: "is missing" };
+    match request.change.ok_or(missing)? {
+        Change::DeleteTopic(topic) => broker.delete_topic(topic.parse()?, deadline).await,
+        Change::DeleteGroup(group) => broker.delete_group(group.parse()?, deadline).await,
+        Change::SwitchGroup(switch) => {
+            broker.switch_group(switch.group.parse()?, switch.enabled, deadline).await
+        }
+        Change::PutQuota(wire) => {
+            let quota = Quota {
+                messages_per_second: wire.messages_per_second,
+                bytes_per_second: wire.bytes_per_second,
+            };
+            broker.put_quota(limited(&wire)?, quota, deadline).await
+        }
+        Change::PutRetention(wire) => {
+            let retention = Retention { ms: wire.ms, bytes: wire.bytes };
+            broker.put_retention(wire.topic.parse()?, retention, deadline).await
+        }
+    }
+}
+
+fn limited(wire: &admin::Quota) -> Result<Limited, Error> {
+    Ok(match wire.kind() {
+        LimitedKind::Topic => Limited::Topic(wire.name.parse()?),
+        LimitedKind::Group => Limited::Group(wire.name.parse()?),
+        LimitedKind::Client => Limited::Client(wire.name.parse()?),
+        LimitedKind::Unspecified => {
+            let why = "must be a topic, a consumer group or a client";
+            return Err(Error::BadSetting { field: "kind", why });
+        }
+    })
+}
+
+/// A quota as it is listed.
+pub(super) fn quota((of, quota): (Limited, Quota)) -> admin::Quota {
+    let (kind, name) = match of {
+        Limited::Topic(topic) => (LimitedKind::Topic, topic.to_string()),
+        Limited::Group(group) => (LimitedKind::Group, group.to_string()),
+        Limited::Client(client) => (LimitedKind::Client, client.to_string()),
+    };
+    admin::Quota {
+        kind: kind.into(),
+        name,
+        messages_per_second: quota.messages_per_second,
+        bytes_per_second: quota.bytes_per_second,
+    }
+}
