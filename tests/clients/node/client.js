@@ -27,7 +27,8 @@ function parse() {
     allowPositionals: true,
     options: Object.assign({}, ...[
       'endpoints', 'topic', 'group', 'prefix', 'tag', 'filter', 'count', 'seconds', 'interval-ms',
-      'await-s', 'invisible-s', 'leave-first', 'fail-first', 'tls',
+      'await-s', 'invisible-s', 'leave-first', 'fail-first', 'tls', 'message-groups',
+      'fail-body',
     ].map(text)),
   });
   const number = (name, otherwise) => (values[name] === undefined ? otherwise : Number(values[name]));
@@ -47,6 +48,8 @@ function parse() {
     leaveFirst: number('leave-first', 0),
     failFirst: number('fail-first', 0),
     tls: values.tls === 'true',
+    messageGroups: number('message-groups', 0),
+    failBody: values['fail-body'],
   };
 }
 
@@ -68,6 +71,7 @@ async function produce(options) {
     try {
       const receipt = await producer.send({
         topic: options.topic, tag: options.tag, keys: [ body ], body: Buffer.from(body),
+        messageGroup: options.messageGroups ? `group-${count % options.messageGroups}` : undefined,
       });
       report('sent', { body, id: receipt.messageId, offset: receipt.offset });
     } catch (error) {
@@ -176,6 +180,7 @@ async function push(options) {
       async consume(message) {
         received(message);
         if (++deliveries <= options.failFirst) return ConsumeResult.FAILURE;
+        if (message.body.toString() === options.failBody) return ConsumeResult.FAILURE;
         consumed++;
         return ConsumeResult.SUCCESS;
       },

@@ -46,6 +46,8 @@ def produce(options, configuration):
         message.keys = f"{options.prefix}-{count}"
         if options.tag:
             message.tag = options.tag
+        if options.message_groups:
+            message.message_group = f"group-{count % options.message_groups}"
         try:
             receipt = producer.send(message)
             report("sent", body=message.body.decode(), id=receipt.message_id, offset=receipt.offset)
@@ -148,7 +150,8 @@ class Listener(MessageListener):
     def consume(self, message):
         with self.lock:
             self.deliveries += 1
-            fail = self.deliveries <= self.options.fail_first
+            fail = (self.deliveries <= self.options.fail_first
+                    or message.body.decode() == self.options.fail_body)
             self.consumed += not fail
         received(message)
         return ConsumeResult.FAILURE if fail else ConsumeResult.SUCCESS
@@ -186,6 +189,8 @@ def main():
     parser.add_argument("--invisible-s", type=int, default=30)
     parser.add_argument("--leave-first", type=int, default=0)
     parser.add_argument("--fail-first", type=int, default=0)
+    parser.add_argument("--message-groups", type=int, default=0)
+    parser.add_argument("--fail-body")
     parser.add_argument("--tls", type=lambda text: text == "true", default=False)
     options = parser.parse_args()
 
