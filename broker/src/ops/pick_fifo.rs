@@ -107,7 +107,7 @@ pub(crate) fn plan_in_order(
             return Ok(plan);
         }
         if !marks.is_pending(ready.queue) {
-            plan.take_ready(queues, ready, looked, wish);
+            plan.take_ready(queues, &ready, looked, wish);
         }
     }
     for queue in queues.backlogged(wish.first) {
@@ -139,7 +139,7 @@ impl OrderedPlan {
     fn take_ready(
         &mut self,
         queues: &impl OrderedQueues,
-        ready: Ready,
+        ready: &Ready,
         looked: &Looked<'_>,
         wish: &Wish<'_>,
     ) {

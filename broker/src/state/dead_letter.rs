@@ -174,7 +174,7 @@ mod tests {
     fn a_message_given_up_is_in_the_dead_letter_queue_once() {
         let mut script = Script::with_messages(2);
         let held = script.pops_range(0..2);
-        assert_eq!(gives_up(&mut script.at(5), handle(&held[1])), Outcome::DeadLettered);
+        assert_eq!(gives_up(script.at(5), handle(&held[1])), Outcome::DeadLettered);
         assert_eq!(gives_up(&mut script, handle(&held[1])), Outcome::DeadLettered, "again");
         assert_eq!(script.acks(&[handle(&held[1])]), [AckOutcome::Acked]);
         let script = script.restarted();

@@ -39,7 +39,7 @@ impl Model {
         let mut granted = vec![];
         let topics = self.topics.clone();
         for (((group, topic, queue), offset), held) in &mut self.held {
-            let same = (&c.group, &c.topic, &c.client) == (&*group, &*topic, &held.client);
+            let same = (&c.group, &c.topic, &c.client) == (group, topic, &held.client);
             if !same || held.attempt_id != Some(attempt) {
                 continue;
             }
