@@ -147,6 +147,19 @@ impl Rpc {
         ok(answer.map_err(|e| Failure::of_error(&e))?.into_inner().status.as_ref())
     }
 
+    /// Takes a delayed message back; its id.
+    pub async fn recall(&self, topic: &str, handle: &str) -> Result<String, Failure> {
+        let request = v2::RecallMessageRequest {
+            topic: Some(resource(topic)),
+            recall_handle: handle.to_owned(),
+        };
+        let mut client = self.messaging.clone();
+        let answer = client.recall_message(self.request(request, DEADLINE)).await;
+        let answer = answer.map_err(|e| Failure::of_error(&e))?.into_inner();
+        ok(answer.status.as_ref())?;
+        Ok(answer.message_id)
+    }
+
     /// The stream of one receive; `poll` is how long the server may wait for a message.
     pub async fn receive(
         &self,
