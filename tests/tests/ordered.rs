@@ -280,7 +280,6 @@ async fn set_up() -> Cluster {
         queues: 3,
         permission: v2::Permission::ReadWrite.into(),
         accepts: vec![v2::MessageType::Fifo.into()],
-        ..Default::default()
     };
     let put = admin::PutTopicRequest { config: Some(config), ..Default::default() };
     let answer = leader.rpc().admin().put_topic(put).await.expect("an answer").into_inner();
