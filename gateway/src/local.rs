@@ -126,7 +126,7 @@ pub trait Local: Send + Sync + 'static {
     ) -> Result<v2::EndTransactionResponse, Miss>;
 
     /// Gives a message up: it goes to the consumer group's dead-letter queue.
-    async fn forward_to_dead_letter_queue(
+    async fn forward_message_to_dead_letter_queue(
         &self,
         caller: &Caller,
         request: v2::ForwardMessageToDeadLetterQueueRequest,
@@ -237,7 +237,7 @@ impl Local for NoLocal {
         Err(NOBODY)
     }
 
-    async fn forward_to_dead_letter_queue(
+    async fn forward_message_to_dead_letter_queue(
         &self,
         _: &Caller,
         _: v2::ForwardMessageToDeadLetterQueueRequest,

@@ -250,7 +250,7 @@ impl<L: Local, D: Directory> MessagingService for Gateway<L, D> {
         let Asked { caller, metadata, message, .. } = Asked::of(request);
         if caller.hop {
             self.check_hop(&metadata)?;
-            let answer = self.local().forward_to_dead_letter_queue(&caller, message).await;
+            let answer = self.local().forward_message_to_dead_letter_queue(&caller, message).await;
             return answer.map(Response::new).map_err(|miss| refused(&miss));
         }
         let answer = self.give_up(&caller, &metadata, message).await;

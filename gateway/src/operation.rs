@@ -99,149 +99,53 @@ fn caused_by_connect(status: &Status) -> bool {
     false
 }
 
-#[derive(Debug)]
-pub(crate) struct SendMessage;
+/// A call of the official protocol that is answered with one message, and that a leader performs
+/// under the same name.
+macro_rules! unary {
+    ($name:ident, $rpc:ident, $request:ty, $response:ty) => {
+        #[derive(Debug)]
+        pub(crate) struct $name;
 
-impl Operation for SendMessage {
-    type Request = SendMessageRequest;
-    type Response = v2::SendMessageResponse;
-    const LANE: Lane = Lane::Unary;
+        impl Operation for $name {
+            type Request = $request;
+            type Response = $response;
+            const LANE: Lane = Lane::Unary;
 
-    async fn local<L: Local>(
-        local: &L,
-        caller: &Caller,
-        request: Self::Request,
-    ) -> Result<Self::Response, Failure> {
-        Ok(local.send_message(caller, request).await?)
-    }
+            async fn local<L: Local>(
+                local: &L,
+                caller: &Caller,
+                request: Self::Request,
+            ) -> Result<Self::Response, Failure> {
+                Ok(local.$rpc(caller, request).await?)
+            }
 
-    async fn remote(
-        channel: Channel,
-        request: Request<Self::Request>,
-    ) -> Result<Self::Response, Status> {
-        Ok(messaging(channel).send_message(request).await?.into_inner())
-    }
+            async fn remote(
+                channel: Channel,
+                request: Request<Self::Request>,
+            ) -> Result<Self::Response, Status> {
+                Ok(messaging(channel).$rpc(request).await?.into_inner())
+            }
+        }
+    };
 }
+use unary;
 
-#[derive(Debug)]
-pub(crate) struct AckMessage;
-
-impl Operation for AckMessage {
-    type Request = v2::AckMessageRequest;
-    type Response = v2::AckMessageResponse;
-    const LANE: Lane = Lane::Unary;
-
-    async fn local<L: Local>(
-        local: &L,
-        caller: &Caller,
-        request: Self::Request,
-    ) -> Result<Self::Response, Failure> {
-        Ok(local.ack_message(caller, request).await?)
-    }
-
-    async fn remote(
-        channel: Channel,
-        request: Request<Self::Request>,
-    ) -> Result<Self::Response, Status> {
-        Ok(messaging(channel).ack_message(request).await?.into_inner())
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct ChangeInvisibleDuration;
-
-impl Operation for ChangeInvisibleDuration {
-    type Request = v2::ChangeInvisibleDurationRequest;
-    type Response = v2::ChangeInvisibleDurationResponse;
-    const LANE: Lane = Lane::Unary;
-
-    async fn local<L: Local>(
-        local: &L,
-        caller: &Caller,
-        request: Self::Request,
-    ) -> Result<Self::Response, Failure> {
-        Ok(local.change_invisible_duration(caller, request).await?)
-    }
-
-    async fn remote(
-        channel: Channel,
-        request: Request<Self::Request>,
-    ) -> Result<Self::Response, Status> {
-        Ok(messaging(channel).change_invisible_duration(request).await?.into_inner())
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct RecallMessage;
-
-impl Operation for RecallMessage {
-    type Request = v2::RecallMessageRequest;
-    type Response = v2::RecallMessageResponse;
-    const LANE: Lane = Lane::Unary;
-
-    async fn local<L: Local>(
-        local: &L,
-        caller: &Caller,
-        request: Self::Request,
-    ) -> Result<Self::Response, Failure> {
-        Ok(local.recall_message(caller, request).await?)
-    }
-
-    async fn remote(
-        channel: Channel,
-        request: Request<Self::Request>,
-    ) -> Result<Self::Response, Status> {
-        Ok(messaging(channel).recall_message(request).await?.into_inner())
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct EndTransaction;
-
-impl Operation for EndTransaction {
-    type Request = v2::EndTransactionRequest;
-    type Response = v2::EndTransactionResponse;
-    const LANE: Lane = Lane::Unary;
-
-    async fn local<L: Local>(
-        local: &L,
-        caller: &Caller,
-        request: Self::Request,
-    ) -> Result<Self::Response, Failure> {
-        Ok(local.end_transaction(caller, request).await?)
-    }
-
-    async fn remote(
-        channel: Channel,
-        request: Request<Self::Request>,
-    ) -> Result<Self::Response, Status> {
-        Ok(messaging(channel).end_transaction(request).await?.into_inner())
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct ForwardToDeadLetterQueue;
-
-impl Operation for ForwardToDeadLetterQueue {
-    type Request = v2::ForwardMessageToDeadLetterQueueRequest;
-    type Response = v2::ForwardMessageToDeadLetterQueueResponse;
-    const LANE: Lane = Lane::Unary;
-
-    async fn local<L: Local>(
-        local: &L,
-        caller: &Caller,
-        request: Self::Request,
-    ) -> Result<Self::Response, Failure> {
-        Ok(local.forward_to_dead_letter_queue(caller, request).await?)
-    }
-
-    async fn remote(
-        channel: Channel,
-        request: Request<Self::Request>,
-    ) -> Result<Self::Response, Status> {
-        Ok(messaging(channel).forward_message_to_dead_letter_queue(request).await?.into_inner())
-    }
-}
+unary!(SendMessage, send_message, SendMessageRequest, v2::SendMessageResponse);
+unary!(AckMessage, ack_message, v2::AckMessageRequest, v2::AckMessageResponse);
+unary!(
+    ChangeInvisibleDuration,
+    change_invisible_duration,
+    v2::ChangeInvisibleDurationRequest,
+    v2::ChangeInvisibleDurationResponse
+);
+unary!(RecallMessage, recall_message, v2::RecallMessageRequest, v2::RecallMessageResponse);
+unary!(EndTransaction, end_transaction, v2::EndTransactionRequest, v2::EndTransactionResponse);
+unary!(
+    ForwardToDeadLetterQueue,
+    forward_message_to_dead_letter_queue,
+    v2::ForwardMessageToDeadLetterQueueRequest,
+    v2::ForwardMessageToDeadLetterQueueResponse
+);
 
 /// Done when the first part of the answer is here; until then it may be asked of another node.
 #[derive(Debug)]

@@ -45,69 +45,43 @@ pub mod v2 {
     tonic::include_proto!("apache.rocketmq.v2");
 }
 
-/// `raftmq.raft.v1`: the replicas of one broker group among themselves.
-pub mod raft_rpc {
-    #![allow(
-        missing_debug_implementations,
-        unreachable_pub,
-        unused_qualifications,
-        clippy::all,
-        clippy::allow_attributes_without_reason,
-        reason = "generated"
-    )]
-    tonic::include_proto!("raftmq.raft.v1");
+/// A module of what is generated for one of our own packages.
+macro_rules! ours {
+    ($(#[$doc:meta])* $name:ident, $package:literal) => {
+        $(#[$doc])*
+        pub mod $name {
+            #![allow(
+                missing_debug_implementations,
+                unreachable_pub,
+                unused_qualifications,
+                clippy::all,
+                clippy::allow_attributes_without_reason,
+                reason = "generated"
+            )]
+            tonic::include_proto!($package);
+        }
+    };
 }
 
-/// `raftmq.registry.v1`: brokers and access points to NameServers.
-pub mod registry {
-    #![allow(
-        missing_debug_implementations,
-        unreachable_pub,
-        unused_qualifications,
-        clippy::all,
-        clippy::allow_attributes_without_reason,
-        reason = "generated"
-    )]
-    tonic::include_proto!("raftmq.registry.v1");
+ours! {
+    /// `raftmq.raft.v1`: the replicas of one broker group among themselves.
+    raft_rpc, "raftmq.raft.v1"
 }
-
-/// `raftmq.session.v1`: access points to the leaders of broker groups.
-pub mod session {
-    #![allow(
-        missing_debug_implementations,
-        unreachable_pub,
-        unused_qualifications,
-        clippy::all,
-        clippy::allow_attributes_without_reason,
-        reason = "generated"
-    )]
-    tonic::include_proto!("raftmq.session.v1");
+ours! {
+    /// `raftmq.registry.v1`: brokers and access points to NameServers.
+    registry, "raftmq.registry.v1"
 }
-
-/// `raftmq.admin.v1`: administration.
-pub mod admin {
-    #![allow(
-        missing_debug_implementations,
-        unreachable_pub,
-        unused_qualifications,
-        clippy::all,
-        clippy::allow_attributes_without_reason,
-        reason = "generated"
-    )]
-    tonic::include_proto!("raftmq.admin.v1");
+ours! {
+    /// `raftmq.session.v1`: access points to the leaders of broker groups.
+    session, "raftmq.session.v1"
 }
-
-/// `raftmq.produce.v1`: sends in a stream.
-pub mod produce {
-    #![allow(
-        missing_debug_implementations,
-        unreachable_pub,
-        unused_qualifications,
-        clippy::all,
-        clippy::allow_attributes_without_reason,
-        reason = "generated"
-    )]
-    tonic::include_proto!("raftmq.produce.v1");
+ours! {
+    /// `raftmq.admin.v1`: administration.
+    admin, "raftmq.admin.v1"
+}
+ours! {
+    /// `raftmq.produce.v1`: sends in a stream.
+    produce, "raftmq.produce.v1"
 }
 
 /// Every message and service above as a serialized `google.protobuf.FileDescriptorSet`.

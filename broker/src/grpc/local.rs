@@ -171,7 +171,7 @@ impl Local for Edge {
         self.end(caller, request).await
     }
 
-    async fn forward_to_dead_letter_queue(
+    async fn forward_message_to_dead_letter_queue(
         &self,
         caller: &Caller,
         request: ForwardMessageToDeadLetterQueueRequest,

@@ -12,7 +12,7 @@ use proto::{
 };
 use tonic::{Request, Status, transport::Channel};
 
-use super::{Operation, begun, classify, messaging, sessions};
+use super::{Operation, begun, classify, messaging, sessions, unary};
 use crate::{Caller, Local, PullStream, channels::Lane, retry::Failure};
 
 /// Done when the first part of the answer is here; until then it may be asked of another node.
@@ -42,34 +42,6 @@ impl Operation for PullMessage {
         let stream = messaging(channel).pull_message(request).await?.into_inner();
         begun(Box::pin(stream)).await
     }
-}
-
-macro_rules! unary {
-    ($name:ident, $rpc:ident, $request:ident, $response:ident) => {
-        #[derive(Debug)]
-        pub(crate) struct $name;
-
-        impl Operation for $name {
-            type Request = $request;
-            type Response = $response;
-            const LANE: Lane = Lane::Unary;
-
-            async fn local<L: Local>(
-                local: &L,
-                caller: &Caller,
-                request: Self::Request,
-            ) -> Result<Self::Response, Failure> {
-                Ok(local.$rpc(caller, request).await?)
-            }
-
-            async fn remote(
-                channel: Channel,
-                request: Request<Self::Request>,
-            ) -> Result<Self::Response, Status> {
-                Ok(messaging(channel).$rpc(request).await?.into_inner())
-            }
-        }
-    };
 }
 
 unary!(UpdateOffset, update_offset, UpdateOffsetRequest, UpdateOffsetResponse);

@@ -240,7 +240,7 @@ impl Local for ScriptedBroker {
         Ok(v2::EndTransactionResponse { status: Some(ok()) })
     }
 
-    async fn forward_to_dead_letter_queue(
+    async fn forward_message_to_dead_letter_queue(
         &self,
         _: &Caller,
         _: v2::ForwardMessageToDeadLetterQueueRequest,
