@@ -29,6 +29,12 @@ impl Host {
         Self(Ipv4Addr::new(127, 1 + part(number / 3840, 250), part(number / 15, 256), last))
     }
 
+    /// An address that nobody else has, such as one in a network of the test's own.
+    #[must_use]
+    pub fn at(address: Ipv4Addr) -> Self {
+        Self(address)
+    }
+
     /// Another address of the same cluster.
     ///
     /// # Panics

@@ -15,6 +15,7 @@ use crate::consumer::Consumer;
 use crate::eventually;
 use crate::ledger::Ledger;
 use crate::nameserver::NameServer;
+use crate::network::Network;
 use crate::node::{Addresses, Node};
 use crate::producer::Producer;
 use crate::scratch::Scratch;
@@ -46,6 +47,7 @@ pub struct Plan {
     alone: bool,
     shared_ports: bool,
     broker_name: String,
+    network: Option<Network>,
 }
 
 impl Plan {
@@ -80,6 +82,13 @@ impl Plan {
     #[must_use]
     pub fn broker_name(mut self, name: &str) -> Self {
         name.clone_into(&mut self.broker_name);
+        self
+    }
+
+    /// Gives each node a machine of its own in this network.
+    #[must_use]
+    pub fn apart(mut self, network: Network) -> Self {
+        self.network = Some(network);
         self
     }
 
@@ -126,11 +135,13 @@ impl Cluster {
             alone: false,
             shared_ports: false,
             broker_name: "broker-a".to_owned(),
+            network: None,
         }
     }
 
     fn new(plan: Plan, permit: SemaphorePermit<'static>) -> Self {
-        let (host, scratch) = (Host::reserve(), Scratch::new());
+        let host = plan.network.map_or_else(Host::reserve, |network| Host::at(network.test()));
+        let scratch = Scratch::new();
         let path = |name: String| scratch.path().join(name);
         let ports = |count: usize| match plan.shared_ports {
             true => host.shared_port(count),
@@ -145,11 +156,18 @@ impl Cluster {
             })
             .collect();
         let brokers = usize::try_from(plan.brokers).expect("few brokers");
-        let addresses: Vec<Addresses> = ports(brokers)
-            .into_iter()
-            .map(|client| Addresses { client, raft: host.free_port(), metrics: host.free_port() })
-            .collect();
+        let addresses: Vec<Addresses> = match plan.network {
+            None => ports(brokers).into_iter().map(|client| Addresses::beside(client, host)).collect(),
+            Some(network) => (1..=plan.brokers).map(|id| Addresses::at(network.address(id))).collect(),
+        };
         let peers = (1..).zip(&addresses).map(|(id, a): (u64, _)| format!("{id}={}", a.raft));
+        let mut settings = plan.settings;
+        if plan.network.is_some() {
+            let secret = path("secret".to_owned());
+            std::fs::write(&secret, "replicas that are not on one machine need one\n")
+                .expect("a file for the secret");
+            settings.push(("raft_secret_file".to_owned(), secret.display().to_string()));
+        }
         let mut cluster = Self {
             peers: peers.collect::<Vec<_>>().join(","),
             nameservers,
@@ -157,13 +175,17 @@ impl Cluster {
             ledger: Arc::new(Ledger::new()),
             host,
             broker_name: plan.broker_name,
-            settings: plan.settings,
+            settings,
             finished: false,
             _permit: permit,
             scratch,
         };
         for (id, addresses) in (1..).zip(addresses) {
             let node = cluster.describe(id, addresses);
+            if let Some(network) = plan.network {
+                network.add(id);
+                node.process().set_prefix(network.on(id));
+            }
             cluster.nodes.push(Arc::new(node));
         }
         cluster

@@ -20,6 +20,7 @@ pub mod faults;
 pub mod http;
 pub mod ledger;
 pub mod nameserver;
+pub mod network;
 pub mod node;
 pub mod official;
 pub mod outcome;

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard};
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::address::Host;
 use crate::binaries;
 use crate::http;
 use crate::process::Process;
@@ -26,6 +27,21 @@ pub struct Addresses {
     pub client: SocketAddr,
     pub raft: SocketAddr,
     pub metrics: SocketAddr,
+}
+
+impl Addresses {
+    /// Further ports on the same host.
+    #[must_use]
+    pub fn beside(client: SocketAddr, host: Host) -> Self {
+        Self { client, raft: host.free_port(), metrics: host.free_port() }
+    }
+
+    /// The usual ports of a broker that has a machine of its own.
+    #[must_use]
+    pub fn at(machine: Ipv4Addr) -> Self {
+        let port = |port| SocketAddr::from((machine, port));
+        Self { client: port(8081), raft: port(40911), metrics: port(5557) }
+    }
 }
 
 /// A replica. Its process comes and goes; directory and addresses stay.

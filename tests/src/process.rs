@@ -20,6 +20,8 @@ pub struct Process {
     program: PathBuf,
     arguments: Vec<OsString>,
     log: PathBuf,
+    /// Put before the program, such as to run it somewhere else.
+    prefix: Vec<String>,
     child: Option<Child>,
     paused: bool,
 }
@@ -28,7 +30,13 @@ impl Process {
     /// Describes a program; nothing runs yet.
     #[must_use]
     pub fn new(name: String, program: PathBuf, arguments: Vec<OsString>, log: PathBuf) -> Self {
-        Self { name, program, arguments, log, child: None, paused: false }
+        Self { name, program, arguments, log, prefix: Vec::new(), child: None, paused: false }
+    }
+
+    /// Runs the program by another one from the next start on, which must replace itself by it: a
+    /// signal is for the program.
+    pub fn set_prefix(&mut self, prefix: Vec<String>) {
+        self.prefix = prefix;
     }
 
     /// Replaces the arguments of the next start.
@@ -42,7 +50,14 @@ impl Process {
         assert!(!self.is_running(), "{} runs already", self.name);
         let log = OpenOptions::new().create(true).append(true).open(&self.log).expect("a log file");
         let errors = log.try_clone().expect("a second handle to the log");
-        let mut command = Command::new(&self.program);
+        let mut command = match self.prefix.split_first() {
+            None => Command::new(&self.program),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(&self.program);
+                command
+            }
+        };
         // Settings come from the test alone, not from the shell that runs it.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("RAFTMQ_") || name == "NAMESRV_ADDR" {
