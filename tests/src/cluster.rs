@@ -157,8 +157,12 @@ impl Cluster {
             .collect();
         let brokers = usize::try_from(plan.brokers).expect("few brokers");
         let addresses: Vec<Addresses> = match plan.network {
-            None => ports(brokers).into_iter().map(|client| Addresses::beside(client, host)).collect(),
-            Some(network) => (1..=plan.brokers).map(|id| Addresses::at(network.address(id))).collect(),
+            None => {
+                ports(brokers).into_iter().map(|client| Addresses::beside(client, host)).collect()
+            }
+            Some(network) => {
+                (1..=plan.brokers).map(|id| Addresses::at(network.address(id))).collect()
+            }
         };
         let peers = (1..).zip(&addresses).map(|(id, a): (u64, _)| format!("{id}={}", a.raft));
         let mut settings = plan.settings;

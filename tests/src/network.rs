@@ -15,6 +15,7 @@ use std::future::Future;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::process::geteuid;
 
@@ -44,6 +45,9 @@ pub fn in_own_network<F: Future<Output = ()>>(test: &str, body: impl FnOnce(Netw
 }
 
 fn run_inside(test: &str) {
+    // Each of them has the machine to itself, as far as this test binary goes.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut command = Command::new("unshare");
     command.args(["--net", "--mount"]);
     if !geteuid().is_root() {
