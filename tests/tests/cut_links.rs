@@ -1,6 +1,7 @@
 //! Links between replicas that are cut while all of them live.
 
 #![allow(clippy::tests_outside_test_module, reason = "an integration test is one")]
+#![allow(clippy::print_stdout, reason = "the figures are what a reader wants to see")]
 
 use std::time::{Duration, Instant};
 
