@@ -363,6 +363,7 @@ fn raft_config(
     };
     raft.secret = secret(&config.raft_secret_file)?;
     raft.segment_size = config.log.segment_size.0;
+    raft.snapshot_rate = config.raft.snapshot_rate.0;
     raft.timing.heartbeat = config.raft.heartbeat_interval;
     raft.timing.election_min = config.raft.election_timeout_min;
     raft.timing.election_max = config.raft.election_timeout_max;

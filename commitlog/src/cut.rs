@@ -104,14 +104,18 @@ impl Writer {
 }
 
 /// What a segment holds under an index.
-enum Found {
+pub(crate) enum Found {
     /// The log, were it to end with the entry.
     Wanted(Tail),
     Other(LogId),
     Nothing,
 }
 
-fn find(segment: &Arc<Segment>, wanted: LogId, written: LogOffset) -> Result<Found, Error> {
+pub(crate) fn find(
+    segment: &Arc<Segment>,
+    wanted: LogId,
+    written: LogOffset,
+) -> Result<Found, Error> {
     let end = segment.limit().min(written);
     let mut cursor = segment.cursor(wanted.index, end, false)?;
     loop {

@@ -15,8 +15,10 @@ use crate::position::{LogId, LogIndex, LogOffset, Term};
 
 /// Name of the file.
 pub(crate) const FILE: &str = "hardstate";
-/// Version of the file's layout.
+/// Versions of the file's layout: the second is that of a log which is being replaced. Older releases
+/// do not know of that and must not touch it.
 const VERSION: u32 = 1;
+const VERSION_REPLACING: u32 = 2;
 /// `RMQH` in file order.
 const MAGIC: u32 = u32::from_le_bytes(*b"RMQH");
 /// Bytes of one slot: a sector, so that disks write it whole.
@@ -44,6 +46,8 @@ pub(crate) struct HardState {
     pub(crate) clean: bool,
     /// A cut that was begun; the next start finishes it before it looks at anything else.
     pub(crate) cutting: Option<Cutting>,
+    /// Another replica's log takes this one's place; the next start finishes it.
+    pub(crate) replacing: Option<Replacing>,
     /// How far unsynced bytes could reach in the run that wrote last; 0 if it did not say.
     pub(crate) unsynced_bound: u64,
 }
@@ -55,6 +59,13 @@ pub(crate) struct Cutting {
     pub(crate) dirty_end: LogOffset,
 }
 
+/// The log becomes what stands in the incoming segments from `first` on; it ends at `end`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Replacing {
+    pub(crate) first: LogOffset,
+    pub(crate) end: LogOffset,
+}
+
 const HAS_GROUP: u8 = 1;
 const HAS_VOTE: u8 = 2;
 const HAS_PURGED: u8 = 4;
@@ -62,6 +73,7 @@ const HAS_COMMITTED: u8 = 8;
 const HAS_BOOT: u8 = 16;
 const CLEAN: u8 = 32;
 const CUTTING: u8 = 64;
+const REPLACING: u8 = 128;
 
 fn flag(present: bool, bit: u8) -> u8 {
     if present { bit } else { 0 }
@@ -76,15 +88,18 @@ impl HardState {
         let mut out = [0; SLOT_LEN];
         let purged = self.purged.unwrap_or_default();
         let cutting = self.cutting.unwrap_or_default();
+        let replacing = self.replacing.unwrap_or_default();
+        let version = if self.replacing.is_some() { VERSION_REPLACING } else { VERSION };
         out[0..4].copy_from_slice(&MAGIC.to_le_bytes());
-        out[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        out[8..12].copy_from_slice(&version.to_le_bytes());
         out[12] = flag(self.group_id.is_some(), HAS_GROUP)
             | flag(self.vote.is_some(), HAS_VOTE)
             | flag(self.purged.is_some(), HAS_PURGED)
             | flag(self.committed.is_some(), HAS_COMMITTED)
             | flag(self.boot_id.is_some(), HAS_BOOT)
             | flag(self.clean, CLEAN)
-            | flag(self.cutting.is_some(), CUTTING);
+            | flag(self.cutting.is_some(), CUTTING)
+            | flag(self.replacing.is_some(), REPLACING);
         out[16..24].copy_from_slice(&self.seq.to_le_bytes());
         out[24..32].copy_from_slice(&self.node_id.to_le_bytes());
         out[32..48].copy_from_slice(&self.group_id.map_or(0, |id| id.0).to_le_bytes());
@@ -97,6 +112,8 @@ impl HardState {
         out[120..128].copy_from_slice(&cutting.at.0.to_le_bytes());
         out[128..136].copy_from_slice(&cutting.dirty_end.0.to_le_bytes());
         out[136..144].copy_from_slice(&self.unsynced_bound.to_le_bytes());
+        out[144..152].copy_from_slice(&replacing.first.0.to_le_bytes());
+        out[152..160].copy_from_slice(&replacing.end.0.to_le_bytes());
         let crc = crc32fast::hash(&out[8..]);
         out[4..8].copy_from_slice(&crc.to_le_bytes());
         out
@@ -108,12 +125,15 @@ impl HardState {
             return Ok(None);
         }
         let found = u32_at(bytes, 8);
-        if found > VERSION {
-            return Err(Error::NewerVersion { file: FILE.to_owned(), found, supported: VERSION });
+        if found > VERSION_REPLACING {
+            let supported = VERSION_REPLACING;
+            return Err(Error::NewerVersion { file: FILE.to_owned(), found, supported });
         }
         let has = |bit| bytes[12] & bit != 0;
         let purged = LogId { term: Term(u64_at(bytes, 72)), index: LogIndex(u64_at(bytes, 80)) };
         let (at, dirty_end) = (LogOffset(u64_at(bytes, 120)), LogOffset(u64_at(bytes, 128)));
+        let replacing =
+            Replacing { first: LogOffset(u64_at(bytes, 144)), end: LogOffset(u64_at(bytes, 152)) };
         let vote: [u8; VOTE_LEN] = bytes[48..72].try_into().expect("slice of a vote's length");
         Ok(Some(Self {
             seq: u64_at(bytes, 16),
@@ -126,6 +146,7 @@ impl HardState {
             boot_id: has(HAS_BOOT).then(|| BootId(u128_at(bytes, 104))),
             clean: has(CLEAN),
             cutting: has(CUTTING).then_some(Cutting { at, dirty_end }),
+            replacing: has(REPLACING).then_some(replacing),
             unsynced_bound: u64_at(bytes, 136),
         }))
     }

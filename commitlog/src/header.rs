@@ -30,13 +30,32 @@ pub(crate) struct SegmentHeader {
 }
 
 /// Name of the segment with this base: 20 digits, so that names sort like offsets.
-pub(crate) fn segment_name(base: LogOffset) -> String {
-    format!("{:020}.seg", base.0)
+#[must_use]
+pub fn segment_name(base: LogOffset) -> String {
+    format!("{:020}{SEGMENT}", base.0)
 }
+
+/// Name under which a segment of another replica's log waits to become one of this log.
+#[must_use]
+pub fn incoming_name(base: LogOffset) -> String {
+    format!("{:020}{INCOMING}", base.0)
+}
+
+const SEGMENT: &str = ".seg";
+const INCOMING: &str = ".in";
 
 /// The base that a file's name gives; `None` if it is not a segment's name.
 pub(crate) fn segment_base(name: &str) -> Option<LogOffset> {
-    let digits = name.strip_suffix(".seg")?;
+    base_of(name, SEGMENT)
+}
+
+/// The base that the name of an incoming segment gives; `None` if it is not one.
+pub(crate) fn incoming_base(name: &str) -> Option<LogOffset> {
+    base_of(name, INCOMING)
+}
+
+fn base_of(name: &str, suffix: &str) -> Option<LogOffset> {
+    let digits = name.strip_suffix(suffix)?;
     if digits.len() != 20 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }

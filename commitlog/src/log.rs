@@ -11,9 +11,11 @@ use crate::frame::{FRAME_HEADER, HEADER_LEN, frame_len, padding};
 use crate::hard_state::VOTE_LEN;
 use crate::header::SEGMENT_HEADER;
 use crate::open::{Opened, Recovered, open};
+use crate::pin::{Pin, Pins};
 use crate::position::{LogId, LogIndex, LogOffset};
 use crate::reader::Reader;
 use crate::record::{Frame, Kind, Record};
+use crate::replace::Replacement;
 use crate::segment::Segment;
 use crate::shared::{Append, Done, Inner, Job, Shared};
 use crate::spares::Spares;
@@ -39,6 +41,15 @@ pub struct State {
     pub synced: LogOffset,
     /// Where the oldest file starts.
     pub start: LogOffset,
+}
+
+/// Whole segments that could go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Removable {
+    /// The last entry in them, up to which the log must be purged first.
+    pub purge: LogId,
+    /// Where they end.
+    pub below: LogOffset,
 }
 
 /// The replicated log of one broker group on one node. There is one owner, who appends in order;
@@ -177,6 +188,42 @@ impl CommitLog {
     /// `Poisoned`, `Closed`.
     pub fn remove_below(&self, below: LogOffset, done: Done) -> Result<(), Error> {
         self.queue(Job::Remove { below, done })
+    }
+
+    /// Puts another replica's log in the place of this one. Its segments stand beside this log's
+    /// own, under [`incoming_name`](crate::incoming_name), checked by
+    /// [`check_segment`](crate::check_segment). Entries before them count as purged, those in them
+    /// as committed. Durable when `done` is called, and nothing may be appended before.
+    ///
+    /// A crash on the way leaves the old log or, after the next start, the new one.
+    ///
+    /// # Errors
+    /// `Poisoned`, `Closed`. `done` gets what is wrong with the incoming segments; the log is then
+    /// as it was.
+    pub fn replace(&self, with: Replacement, done: Done) -> Result<(), Error> {
+        let mut inner = self.shared.inner();
+        inner.check_open()?;
+        inner.truncating = true;
+        self.shared.enqueue(&mut inner, Job::Replace { with, done });
+        Ok(())
+    }
+
+    /// What [`CommitLog::remove_below`] could remove with `below`, were everything before it
+    /// purged; `None` if nothing.
+    #[must_use]
+    pub fn removable_below(&self, below: LogOffset) -> Option<Removable> {
+        let inner = self.shared.inner();
+        let below = inner.pins.bound(below);
+        let newer = inner.segments.values().skip(1);
+        let kept = inner.segments.values().zip(newer).take_while(|(old, _)| old.limit() <= below);
+        let (_, oldest_kept) = kept.last()?;
+        Some(Removable { purge: oldest_kept.header.prev?, below: oldest_kept.base() })
+    }
+
+    /// Keeps every segment that is there now from being removed, until the pin is dropped.
+    #[must_use]
+    pub fn pin(&self) -> Pin {
+        Pin::new(self.shared.clone())
     }
 
     fn queue(&self, job: Job) -> Result<(), Error> {
@@ -372,6 +419,8 @@ pub(crate) fn inner_at(
         promised: 0,
         queue: std::collections::VecDeque::new(),
         truncating: false,
+        replacing: false,
+        pins: Pins::default(),
         changes: 0,
         poisoned: None,
         closed: false,

@@ -16,6 +16,7 @@ use crate::header::{
 use crate::log::inner_at;
 use crate::position::{LogId, LogIndex, LogOffset};
 use crate::recovery::{Known, scan};
+use crate::replace::finish_replacement;
 use crate::segment::Segment;
 use crate::shared::Inner;
 use crate::spares::{Active, Spares, write_zeros};
@@ -60,11 +61,13 @@ pub(crate) fn open(
     identity: Identity,
 ) -> Result<Opened, Error> {
     let names = disk.list().map_err(|e| Error::io("list", ".", e))?;
-    let bases: Vec<LogOffset> = names.iter().filter_map(|name| segment_base(name)).collect();
+    let bases = segment_bases(&names);
     let has_hard_state = names.iter().any(|name| name == FILE);
     let mut hard = hard_state(&**disk, has_hard_state, bases.is_empty(), identity)?;
     identify(hard.state(), identity)?;
-    let bases = finish_cut(&**disk, bases, &mut hard)?;
+    finish_replacement(&**disk, &mut hard)?;
+    let names = disk.list().map_err(|e| Error::io("list", ".", e))?;
+    let bases = finish_cut(&**disk, segment_bases(&names), &mut hard)?;
     let before = identify(hard.state(), identity)?;
     let files = segment_headers(config, &**disk, &bases, &before)?;
     let clean = before.clean || same_boot(&before, identity);
@@ -100,6 +103,10 @@ pub(crate) fn open(
     let inner = inner_at(found.tail, &before, found.segments, spares, config.tail_cache_bytes);
     inner.assert_marks();
     Ok(Opened { hard, inner, active, recovered })
+}
+
+fn segment_bases(names: &[String]) -> Vec<LogOffset> {
+    names.iter().filter_map(|name| segment_base(name)).collect()
 }
 
 /// The hard state; that of a directory never used before if there is none.
@@ -181,7 +188,8 @@ fn segment_headers(
     let mut files: Vec<SegmentHeader> = Vec::with_capacity(bases.len());
     for &base in bases {
         // The file is closed again: a log has more segments than a process may open files.
-        let header = segment_header(config, disk, base, before.group_id)?;
+        let name = segment_name(base);
+        let header = segment_header(config.segment_size, disk, &name, base, before.group_id)?;
         let expected = match files.last() {
             Some(previous) => previous.base + config.segment_size,
             None => base,
@@ -205,21 +213,19 @@ fn segment_headers(
     }
 }
 
-fn segment_header(
-    config: &Config,
+/// The header of the segment with this base in the file `name`, which must be whole.
+pub(crate) fn segment_header(
+    segment_size: u64,
     disk: &dyn Disk,
+    name: &str,
     base: LogOffset,
     group_id: Option<GroupId>,
 ) -> Result<SegmentHeader, Error> {
-    let name = segment_name(base);
-    let io = |action| {
-        let name = &name;
-        move |source| Error::io(action, name, source)
-    };
-    let file = disk.open(&name).map_err(io("open"))?;
+    let io = |action| move |source| Error::io(action, name, source);
+    let file = disk.open(name).map_err(io("open"))?;
     let len = file.size().map_err(io("read"))?;
     if len < SEGMENT_HEADER {
-        let mismatch = Mismatch::new(Check::Length, config.segment_size, len);
+        let mismatch = Mismatch::new(Check::Length, segment_size, len);
         return Err(corrupt(base, base, mismatch));
     }
     let mut bytes = vec![0; SEGMENT_HEADER_LEN];
@@ -228,12 +234,12 @@ fn segment_header(
     if let Some(expected) = group_id.filter(|&expected| expected != header.group_id) {
         return Err(Error::ForeignGroup { expected, found: header.group_id });
     }
-    if header.segment_size != config.segment_size {
-        let (expected, found) = (config.segment_size, header.segment_size);
+    if header.segment_size != segment_size {
+        let (expected, found) = (segment_size, header.segment_size);
         return Err(Error::SegmentSize { expected, found });
     }
-    if len != config.segment_size {
-        return Err(corrupt(base, base, Mismatch::new(Check::Length, config.segment_size, len)));
+    if len != segment_size {
+        return Err(corrupt(base, base, Mismatch::new(Check::Length, segment_size, len)));
     }
     Ok(header)
 }

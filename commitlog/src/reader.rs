@@ -44,12 +44,12 @@ impl Reader {
         })
     }
 
-    /// Reads again when meanwhile something was cut or removed: what was read may be half old and
-    /// half new, or look like damage. Every further round needs a further cut or removal, each of
+    /// Reads again when meanwhile something was cut, removed or replaced: what was read may be half
+    /// old and half new, or look like damage. Every further round needs a further change, each of
     /// which waits for the disk.
-    fn undisturbed<T>(&self, read: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+    pub(crate) fn undisturbed<T>(&self, read: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
         loop {
-            let before = self.shared.inner().changes;
+            let before = self.shared.changes();
             let result = read();
             if self.shared.inner().changes == before {
                 return result;

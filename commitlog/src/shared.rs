@@ -9,7 +9,9 @@ use crate::config::{Config, GroupId};
 use crate::disk::Disk;
 use crate::error::Error;
 use crate::hard_state::VOTE_LEN;
+use crate::pin::Pins;
 use crate::position::{LogId, LogIndex, LogOffset};
+use crate::replace::Replacement;
 use crate::segment::Segment;
 use crate::spares::Spares;
 use crate::tail::{Op, Tail};
@@ -24,6 +26,7 @@ pub(crate) enum Job {
     SaveVote { vote: [u8; VOTE_LEN], done: Done },
     Purge { upto: LogId, done: Done },
     Remove { below: LogOffset, done: Done },
+    Replace { with: Replacement, done: Done },
     Close { done: Done },
 }
 
@@ -35,6 +38,7 @@ impl std::fmt::Debug for Job {
             Self::SaveVote { .. } => "SaveVote",
             Self::Purge { .. } => "Purge",
             Self::Remove { .. } => "Remove",
+            Self::Replace { .. } => "Replace",
             Self::Close { .. } => "Close",
         })
     }
@@ -48,6 +52,7 @@ impl Job {
             | Self::SaveVote { done, .. }
             | Self::Purge { done, .. }
             | Self::Remove { done, .. }
+            | Self::Replace { done, .. }
             | Self::Close { done } => done,
         }
     }
@@ -83,8 +88,12 @@ pub(crate) struct Inner {
     /// Segments that were promised to accepted appends and not begun yet.
     pub(crate) promised: u64,
     pub(crate) queue: VecDeque<Job>,
-    /// A truncation waits in the queue: nothing may be appended before it is done.
+    /// A truncation or a replacement waits in the queue: nothing may be appended before it is done.
     pub(crate) truncating: bool,
+    /// Files change their names right now: who reads waits.
+    pub(crate) replacing: bool,
+    /// Segments from these offsets on are kept, whatever is asked to go.
+    pub(crate) pins: Pins,
     /// Grows when something is cut or a segment goes: what was read meanwhile is read again.
     pub(crate) changes: u64,
     pub(crate) poisoned: Option<Error>,
@@ -99,6 +108,8 @@ pub(crate) struct Shared {
     inner: Mutex<Inner>,
     /// Something was queued.
     pub(crate) queued: Condvar,
+    /// A replacement is over.
+    pub(crate) replaced: Condvar,
 }
 
 impl Shared {
@@ -108,11 +119,24 @@ impl Shared {
         disk: Arc<dyn Disk>,
         inner: Inner,
     ) -> Self {
-        Self { config, group_id, disk, inner: Mutex::new(inner), queued: Condvar::new() }
+        Self {
+            config,
+            group_id,
+            disk,
+            inner: Mutex::new(inner),
+            queued: Condvar::new(),
+            replaced: Condvar::new(),
+        }
     }
 
     pub(crate) fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("no holder of the log's lock panics")
+    }
+
+    /// Counts the changes, once no replacement is under way.
+    pub(crate) fn changes(&self) -> u64 {
+        let settled = self.replaced.wait_while(self.inner(), |inner| inner.replacing);
+        settled.expect("no holder of the log's lock panics").changes
     }
 
     pub(crate) fn enqueue(&self, inner: &mut Inner, job: Job) {

@@ -28,8 +28,8 @@ pub struct Writer {
     pub(crate) hard: HardStateFile,
     pub(crate) active: Option<Active>,
     /// Written and left to the background sync.
-    unsynced_bytes: u64,
-    unsynced_since: Option<Instant>,
+    pub(crate) unsynced_bytes: u64,
+    pub(crate) unsynced_since: Option<Instant>,
     /// The disk had no space for a segment in reserve, and that was told.
     told_full: bool,
 }
@@ -121,6 +121,9 @@ impl Writer {
                 let result = self.remove(below);
                 self.answer(result, done);
             }
+            Job::Replace { with, done } => {
+                self.replace(with, done);
+            }
             Job::Close { done } => {
                 let result = self.close();
                 self.answer(result, done);
@@ -129,7 +132,7 @@ impl Writer {
         true
     }
 
-    fn answer(&mut self, result: Result<(), Error>, done: Done) {
+    pub(crate) fn answer(&mut self, result: Result<(), Error>, done: Done) {
         if let Err(error) = &result {
             self.poison(error);
         }
@@ -385,6 +388,7 @@ impl Writer {
     fn removable(&self, below: LogOffset) -> Option<(LogOffset, bool)> {
         let mut inner = self.shared.inner();
         let purged = inner.purged?.index;
+        let below = inner.pins.bound(below);
         let mut oldest = inner.segments.values();
         let (first, second) = (oldest.next()?, oldest.next()?);
         if first.limit() > below || second.header.first_index > purged.next() {

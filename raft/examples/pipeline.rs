@@ -7,13 +7,15 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement speaks and may panic")]
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raft::{
-    Applied, ApplyError, Config, Entry, Group, NodeId, Payload, ProposeError, StateMachine,
+    Applied, ApplyError, Checkpoint, CheckpointError, Config, Entry, Group, NodeId, Payload,
+    ProposeError, StateMachine,
 };
 use tokio::runtime::Runtime;
 
@@ -44,6 +46,14 @@ impl StateMachine for Counter {
             }
         };
         Ok(entries.into_iter().map(outcome).collect())
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
+        Box::new(|_| Err(CheckpointError::new("a counter keeps nothing")))
+    }
+
+    fn install(&mut self, _from: &Path) -> Result<(), ApplyError> {
+        Err(ApplyError::new("a counter keeps nothing"))
     }
 }
 

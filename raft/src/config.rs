@@ -9,6 +9,9 @@ use commitlog::BootId;
 
 use crate::{Error, NodeId};
 
+/// Slower than this, a snapshot would hardly ever arrive.
+const SNAPSHOT_RATE_MIN: u64 = 64 << 10;
+
 /// Settings of one replica.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -22,7 +25,7 @@ pub struct Config {
     pub listen: Option<String>,
     /// Address that clients use for this node. Peers learn it.
     pub client_addr: String,
-    /// Holds `identity` and `log/`. Created when missing, locked while in use.
+    /// Holds `identity`, `log/` and `snapshot/`. Created when missing, locked while in use.
     pub data_dir: PathBuf,
     pub flush: Flush,
     /// Names this run of the operating system: what was written without a sync survives the end of
@@ -32,6 +35,9 @@ pub struct Config {
     pub secret: Option<Secret>,
     /// Bytes per segment file; fixed for the life of the group. Default 256 MiB.
     pub segment_size: u64,
+    /// Bytes per second at which a snapshot is sent to another replica, so that it does not take
+    /// the disk and the network from everything else. Default 50 MiB.
+    pub snapshot_rate: u64,
     pub timing: Timing,
     pub limits: Limits,
 }
@@ -56,6 +62,7 @@ impl Config {
             boot_id: BootId::current(),
             secret: None,
             segment_size: 256 << 20,
+            snapshot_rate: 50 << 20,
             timing: Timing::default(),
             limits: Limits::default(),
         }
@@ -73,6 +80,10 @@ impl Config {
         }
         self.timing.validate()?;
         self.limits.validate(self.segment_size)?;
+        if self.snapshot_rate < SNAPSHOT_RATE_MIN {
+            let (rate, min) = (self.snapshot_rate, SNAPSHOT_RATE_MIN);
+            return Err(Error::SnapshotRate { rate, min });
+        }
         Ok(self.listen.as_deref().unwrap_or(own))
     }
 }

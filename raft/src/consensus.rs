@@ -1,6 +1,7 @@
 //! Opens the log and starts openraft over it, then everything that runs beside it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,22 +18,30 @@ use crate::failure::{Failure, Panicked};
 use crate::group::Parts;
 use crate::log_store::LogStore;
 use crate::log_view::LogView;
-use crate::machine::Machine;
+use crate::machine::{Machine, Surroundings};
 use crate::network::client::Factory;
 use crate::network::server::{Consensus, RaftNode};
 use crate::proposals::{Proposals, Sender};
+use crate::purge::Purger;
 use crate::read_barrier::ReadBarrier;
 use crate::role::RoleKeeper;
+use crate::snapshot::install::{self, Installs, Target};
+use crate::snapshot::receive::Receiver;
+use crate::snapshot::store::Store;
 use crate::space::Space;
 use crate::suspect::{Suspicion, rehabilitate};
 use crate::watermarks::Watermarks;
-use crate::{Config, Error, Flush, NodeId, StateMachine, batch, bootstrap, vote};
+use crate::{
+    Applied, ApplyError, Config, Error, Flush, NodeId, StateMachine, batch, bootstrap, snapshot,
+    vote,
+};
 
 /// A log with consensus over it.
 pub(crate) struct Opened {
     pub(crate) raft: RaftNode,
     log: Arc<LogView>,
     space: Arc<Space>,
+    store: Arc<Store>,
     suspect: bool,
 }
 
@@ -40,23 +49,34 @@ pub(crate) struct Opened {
 pub(crate) async fn open<S: StateMachine>(
     parts: &Parts,
     group: GroupId,
-    state_machine: S,
+    mut state_machine: S,
 ) -> Result<Opened, Error> {
     let config = &parts.config;
     let (log, suspect) = open_log(config, group)?;
     let log = Arc::new(log);
+    let store = Arc::new(open_snapshots(config, group, &log, &mut state_machine)?);
     let reader = log.reader();
     let view = Arc::new(look_at(&log)?);
-    let machine = Machine::new(state_machine, view.clone(), parts.failure.clone())?;
-    let store = LogStore::new(log.clone(), view.clone());
+    let surroundings = Surroundings {
+        view: view.clone(),
+        store: store.clone(),
+        log: log.clone(),
+        log_dir: config.data_dir.join(LOG_DIR),
+        failure: parts.failure.clone(),
+    };
+    let machine = Machine::new(state_machine, surroundings)?;
+    let log_store = LogStore::new(log.clone(), view.clone());
     let factory = Factory {
         links: parts.links.clone(),
         node: config.node_id,
         boot_id: parts.local.boot_id,
         append_deadline: config.timing.append_deadline,
+        log: log.clone(),
+        segment_size: config.segment_size,
+        snapshot_rate: config.snapshot_rate,
     };
     let settings = Arc::new(raft_config(config, suspect)?);
-    let raft = RaftNode::new(config.node_id.0, settings, factory, store, machine)
+    let raft = RaftNode::new(config.node_id.0, settings, factory, log_store, machine)
         .await
         .map_err(|fatal| Error::Consensus { reason: fatal.to_string() })?;
     parts.local.log_opened(view.clone());
@@ -64,7 +84,45 @@ pub(crate) async fn open<S: StateMachine>(
     parts.log.set(log).expect("a log is opened once");
     parts.reader.set(reader).expect("a log is opened once");
     say_membership(config, &raft);
-    Ok(Opened { raft, log: view, space, suspect })
+    Ok(Opened { raft, log: view, space, store, suspect })
+}
+
+/// This node's snapshots. An installation that was interrupted is finished first.
+fn open_snapshots<S: StateMachine>(
+    config: &Config,
+    group: GroupId,
+    log: &CommitLog,
+    state_machine: &mut S,
+) -> Result<Store, Error> {
+    let failed = |source| Error::Snapshot {
+        path: config.data_dir.join(snapshot::store::DIR),
+        source: Box::new(source),
+    };
+    let store = Store::open(&config.data_dir, group).map_err(failed)?;
+    let log_dir = config.data_dir.join(LOG_DIR);
+    let mut state = Restored(state_machine);
+    let target = Target { store: &store, log, log_dir: &log_dir, state: &mut state };
+    install::finish(target).map_err(failed)?;
+    // The state was lost, or is kept in memory only. The log has what is behind the snapshot.
+    if let Some(stored) = store.current()
+        && state_machine.applied().log_id < Some(stored.manifest.last)
+    {
+        tracing::info!(last = %stored.manifest.last, "taking the state from the last snapshot");
+        state_machine.install(&stored.state())?;
+    }
+    Ok(store)
+}
+
+struct Restored<'a, S>(&'a mut S);
+
+impl<S: StateMachine> Installs for Restored<'_, S> {
+    fn applied(&self) -> Applied {
+        self.0.applied()
+    }
+
+    fn install(&mut self, from: &Path) -> Result<(), ApplyError> {
+        self.0.install(from)
+    }
 }
 
 /// The log, and whether acknowledged entries may be missing from it.
@@ -139,12 +197,14 @@ pub(crate) fn look_at(log: &CommitLog) -> Result<LogView, Error> {
         None => None,
         Some(bytes) => Some(vote::decode(&bytes).ok_or(Error::Vote)?),
     };
-    let last_stamp = match state.last.filter(|_| state.last != state.purged) {
+    // The last entry may be purged and still be there.
+    let last_stamp = match state.last {
         None => 0,
-        Some(last) => {
-            let frames = log.reader().frames(last.index..last.index.next(), 0)?;
-            frames.last().map_or(0, |frame| frame.record.stamp)
-        }
+        Some(last) => match log.reader().frames(last.index..last.index.next(), 0) {
+            Ok(frames) => frames.last().map_or(0, |frame| frame.record.stamp),
+            Err(commitlog::Error::Purged { .. }) => 0,
+            Err(error) => return Err(error.into()),
+        },
     };
     Ok(LogView::new(Arc::new(watermarks), saved, state.last, last_stamp))
 }
@@ -206,15 +266,34 @@ impl Services {
         proposals: Arc<Proposals<O>>,
         opened: Opened,
     ) -> Services {
-        let Opened { raft, log, space, suspect } = opened;
+        let Opened { raft, log, space, store, suspect } = opened;
         let node = parts.config.node_id;
         let suspicion = Arc::new(Suspicion::new(suspect));
         let presence = parts.presence.clone();
         let detector = Arc::new(Detector::new(node, presence, log.clone(), suspicion.clone()));
         let (barrier, rounds) = ReadBarrier::new(raft.clone());
         let mut tasks = JoinSet::new();
+        let view = log.clone();
         let sender =
             Sender { proposals: proposals.clone(), raft: raft.clone(), log, space: space.clone() };
+        let commit_log = parts.log.get().expect("it was opened").clone();
+        let segment_size = parts.config.segment_size;
+        let purger = Purger {
+            raft: raft.clone(),
+            log: commit_log.clone(),
+            view,
+            store: store.clone(),
+            segment_size,
+        };
+        tasks.spawn(purger.run());
+        let receiver = Arc::new(Receiver {
+            raft: raft.clone(),
+            store,
+            log: commit_log,
+            log_dir: parts.config.data_dir.join(LOG_DIR),
+            segment_size,
+            one: tokio::sync::Mutex::default(),
+        });
         tasks.spawn(sender.run());
         tasks.spawn(rounds);
         let links = parts.links.clone();
@@ -243,7 +322,7 @@ impl Services {
             stop: parts.stop.subscribe(),
         };
         tasks.spawn(keeper.run());
-        let consensus = Consensus { raft, detector, suspicion, space };
+        let consensus = Consensus { raft, detector, suspicion, space, receiver };
         parts.barrier.set(barrier).expect("started once");
         assert!(parts.consensus.set(consensus).is_ok(), "started once");
         Services { tasks }

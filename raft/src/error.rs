@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use commitlog::position::LogId;
+use commitlog::position::{LogId, LogIndex};
 
 use crate::{GroupId, Member, NodeId};
 
@@ -42,6 +42,17 @@ impl ApplyError {
     }
 }
 
+/// A state machine could not write a copy of its state. Nothing else is affected.
+#[derive(Debug, thiserror::Error)]
+#[error("write a copy of the state")]
+pub struct CheckpointError(#[source] Box<dyn std::error::Error + Send + Sync>);
+
+impl CheckpointError {
+    pub fn new(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> CheckpointError {
+        CheckpointError(source.into())
+    }
+}
+
 /// Why a node does not start, or has stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -58,6 +69,8 @@ pub enum Error {
         "limits must be positive and unacked_bytes {unacked_bytes} >= command_bytes {command_bytes}"
     )]
     Limits { unacked_bytes: usize, command_bytes: usize },
+    #[error("snapshot_rate {rate} bytes per second is below {min}")]
+    SnapshotRate { rate: u64, min: u64 },
     #[error("broker name {name:?} is empty or holds other than visible ASCII characters")]
     BrokerName { name: String },
     #[error("a secret of {bytes} bytes is shorter than {min}")]
@@ -78,6 +91,15 @@ pub enum Error {
          lost, and this replica must be replaced"
     )]
     LogBehindState { applied: Option<LogId>, last: Option<LogId> },
+    /// The state was lost, and so was the snapshot of it.
+    #[error(
+        "the state machine has applied {applied:?}, but the log begins behind {purged:?} and there \
+         is no snapshot: this replica must be replaced"
+    )]
+    StateBehindLog { applied: Option<LogId>, purged: Option<LogIndex> },
+    /// A snapshot was being installed when the node stopped, and cannot be finished.
+    #[error("finish the snapshot in {path}")]
+    Snapshot { path: PathBuf, source: Box<crate::snapshot::Error> },
     #[error("the vote in the log's hard state cannot be read")]
     Vote,
     #[error(transparent)]

@@ -14,6 +14,7 @@
 //! - `purged <= applied <= committed <= last`, asserted where any of them moves.
 //! - A proposal's outcome is sent after its entry was durable on a quorum and applied here.
 //! - Commands apply in the order in which they were accepted; stamps never go backwards.
+//! - What is removed lies below the state's floor, and a snapshot reaches further.
 //! - A node votes only with its vote on disk, and with the log it ever acknowledged.
 //! - Every queue, buffer and wait has a bound ([`Limits`], [`Timing`]).
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
@@ -37,9 +38,11 @@ mod membership;
 mod network;
 mod node;
 mod proposals;
+mod purge;
 mod read_barrier;
 mod reader;
 mod role;
+mod snapshot;
 mod space;
 mod state_machine;
 mod status;
@@ -53,10 +56,11 @@ pub use commitlog::position::{LogId, LogIndex, LogOffset, Term};
 pub use commitlog::{BootId, GroupId};
 
 pub use config::{Config, Flush, Limits, Secret, Timing};
-pub use error::{ApplyError, Error, ProposeError, Refusal};
+pub use error::{ApplyError, CheckpointError, Error, ProposeError, Refusal};
 pub use group::Group;
 pub use node::{Member, NodeId, Role, RoleKind};
 pub use reader::{ReadError, Reader};
-pub use state_machine::{Applied, Command, Entry, Payload, StateMachine};
+pub use snapshot::Error as SnapshotError;
+pub use state_machine::{Applied, Checkpoint, Command, Entry, Payload, StateMachine};
 pub use status::Status;
 pub use transfer::TransferError;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use commitlog::position::{LogId, LogIndex};
+use commitlog::position::{LogId, LogIndex, LogOffset};
 use tokio::sync::watch;
 
 use crate::types::RaftVote;
@@ -16,6 +16,8 @@ pub(crate) struct LogView {
     last: Mutex<Option<LogId>>,
     /// Stamp of the last entry in the log.
     last_stamp: AtomicU64,
+    /// What the state may still read begins here.
+    floor: AtomicU64,
     /// The last entry that counts as stored on this node.
     stored: watch::Sender<Option<LogIndex>>,
 }
@@ -33,6 +35,7 @@ impl LogView {
             vote: Mutex::new(vote),
             last: Mutex::new(last),
             last_stamp: AtomicU64::new(last_stamp),
+            floor: AtomicU64::new(0),
             stored: watch::Sender::new(last.map(|last| last.index)),
         }
     }
@@ -83,6 +86,24 @@ impl LogView {
         let mut last = self.last.lock().expect("no holder panics");
         *last = (*last).max(Some(upto));
         self.set_stored(upto.index);
+    }
+
+    /// A snapshot as of `last` was installed; the log now ends at `log_last`.
+    pub(crate) fn installed(&self, last: LogId, log_last: LogId, stamp: u64) {
+        self.watermarks.installed(last, log_last);
+        *self.last.lock().expect("no holder panics") = Some(log_last);
+        self.last_stamp.store(stamp, Ordering::Release);
+        self.stored.send_replace(Some(log_last.index));
+    }
+
+    /// Nothing that the state may still read lies below.
+    pub(crate) fn floor(&self) -> LogOffset {
+        LogOffset(self.floor.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_floor(&self, floor: LogOffset) {
+        let before = self.floor.fetch_max(floor.0, Ordering::AcqRel);
+        assert!(before <= floor.0, "the floor goes back from {before} to {floor}");
     }
 
     pub(crate) fn reset_stamp(&self, stamp: u64) {

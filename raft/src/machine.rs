@@ -2,9 +2,14 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
-use futures::{Stream, TryStreamExt};
+use bytes::Bytes;
+use commitlog::CommitLog;
+use commitlog::position::LogOffset;
+use futures::{FutureExt, Stream, TryStreamExt};
 use openraft::alias::{SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
@@ -12,7 +17,11 @@ use openraft::{OptionalSend, RaftSnapshotBuilder};
 use crate::failure::{Failure, Panicked};
 use crate::log_view::LogView;
 use crate::membership;
-use crate::state_machine::{Entry, Payload, StateMachine};
+use crate::snapshot::install::{self, Installed, Installs, Target};
+use crate::snapshot::send::blocking;
+use crate::snapshot::store::{Store, Stored};
+use crate::snapshot::{self, Snapshot};
+use crate::state_machine::{Applied, Checkpoint, Entry, Payload, StateMachine};
 use crate::types::{EntryPayload, LogEntry, RaftLogId, Reply, TypeConfig, from_raft, to_raft};
 use crate::{ApplyError, Error, batch};
 
@@ -24,6 +33,10 @@ const CHUNK_ENTRIES: usize = 1024;
 /// A [`StateMachine`] with its type of outcome hidden, so that openraft is instantiated once.
 trait Apply: Send + Sync + 'static {
     fn apply(&mut self, entries: Vec<Entry>) -> Result<Vec<Reply>, ApplyError>;
+    fn applied(&self) -> Applied;
+    fn floor(&self) -> LogOffset;
+    fn checkpoint(&self) -> Checkpoint;
+    fn install(&mut self, from: &Path) -> Result<(), ApplyError>;
 }
 
 struct Typed<S>(S);
@@ -36,6 +49,22 @@ impl<S: StateMachine> Apply for Typed<S> {
         assert_eq!(expected, found, "one outcome per command");
         Ok(outcomes.into_iter().map(Reply::new).collect())
     }
+
+    fn applied(&self) -> Applied {
+        self.0.applied()
+    }
+
+    fn floor(&self) -> LogOffset {
+        self.0.floor()
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
+        self.0.checkpoint()
+    }
+
+    fn install(&mut self, from: &Path) -> Result<(), ApplyError> {
+        self.0.install(from)
+    }
 }
 
 fn command_count(entry: &Entry) -> usize {
@@ -47,11 +76,25 @@ fn command_count(entry: &Entry) -> usize {
 
 /// The adapter between openraft and a [`StateMachine`].
 pub(crate) struct Machine {
-    state: Box<dyn Apply>,
+    /// Away while a snapshot is installed.
+    state: Option<Box<dyn Apply>>,
     applied: Option<RaftLogId>,
     membership: StoredMembershipOf<TypeConfig>,
     log: Arc<LogView>,
+    store: Arc<Store>,
+    target: Arc<CommitLog>,
+    log_dir: PathBuf,
     failure: Failure,
+}
+
+/// What a machine needs beside its state.
+pub(crate) struct Surroundings {
+    pub(crate) view: Arc<LogView>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) log: Arc<CommitLog>,
+    /// The directory of `log`.
+    pub(crate) log_dir: PathBuf,
+    pub(crate) failure: Failure,
 }
 
 impl Machine {
@@ -59,28 +102,85 @@ impl Machine {
     /// What the state machine kept of the membership cannot be read.
     pub(crate) fn new<S: StateMachine>(
         state: S,
-        log: Arc<LogView>,
-        failure: Failure,
+        surroundings: Surroundings,
     ) -> Result<Machine, Error> {
+        let Surroundings { view: log, store, log: target, log_dir, failure } = surroundings;
         let applied = state.applied();
         if applied.log_id > log.last() {
             return Err(Error::LogBehindState { applied: applied.log_id, last: log.last() });
         }
-        let membership = match applied.membership {
-            None => StoredMembershipOf::<TypeConfig>::default(),
-            Some(bytes) => {
-                let (log_id, membership) = membership::decode(bytes).map_err(ApplyError::new)?;
-                StoredMembershipOf::<TypeConfig>::new(log_id.map(to_raft), membership)
-            }
-        };
+        let purged = log.watermarks.marks().purged;
+        if applied.log_id.map(|id| id.index) < purged {
+            return Err(Error::StateBehindLog { applied: applied.log_id, purged });
+        }
+        let membership = stored_membership(applied.membership)?;
         log.watermarks.attach_machine(applied.log_id.map(|id| id.index));
+        log.set_floor(state.floor());
         Ok(Machine {
-            state: Box::new(Typed(state)),
+            state: Some(Box::new(Typed(state))),
             applied: applied.log_id.map(to_raft),
             membership,
             log,
+            store,
+            target,
+            log_dir,
             failure,
         })
+    }
+
+    fn state(&mut self) -> &mut Box<dyn Apply> {
+        self.state.as_mut().expect("nothing is asked for while a snapshot is installed")
+    }
+
+    /// How to write a copy of the state.
+    pub(crate) fn checkpoint(&mut self) -> Checkpoint {
+        self.state().checkpoint()
+    }
+
+    async fn install(&mut self, snapshot: Snapshot) -> Result<(), Error> {
+        let started = Instant::now();
+        let mut state = self.state.take().expect("one snapshot is installed at a time");
+        let (store, log, log_dir) = (self.store.clone(), self.target.clone(), self.log_dir.clone());
+        let path = store.installing();
+        let work = move || {
+            let installed = match snapshot {
+                Snapshot::Arrived(dir) => {
+                    let (store, log, log_dir) = (&*store, &*log, &*log_dir);
+                    let target = Target { store, log, log_dir, state: &mut state };
+                    Some(install::install(target, &dir)?)
+                }
+                // A state that was lost, or lives in memory only; the log has the rest.
+                Snapshot::Own(stored) => {
+                    Apply::install(&mut *state, &stored.state())?;
+                    None
+                }
+            };
+            Ok((state, installed))
+        };
+        let installed = AssertUnwindSafe(blocking(work)).catch_unwind().await;
+        let installed =
+            installed.unwrap_or_else(|panic| Err(ApplyError::new(Panicked::from(&*panic)).into()));
+        let (state, installed) = installed.map_err(|source| match source {
+            snapshot::Error::Install(error) => Error::Apply(error),
+            source => Error::Snapshot { path, source: Box::new(source) },
+        })?;
+        let applied = Apply::applied(&*state);
+        match (installed, applied.log_id) {
+            (Some(Installed { last, log_last, log_stamp }), _) => {
+                self.log.installed(last, log_last, log_stamp);
+            }
+            (None, Some(last)) => {
+                let log_last = self.log.last().unwrap_or(last);
+                self.log.watermarks.installed(last, log_last);
+            }
+            (None, None) => {}
+        }
+        self.log.set_floor(state.floor());
+        self.applied = applied.log_id.map(to_raft);
+        self.membership = stored_membership(applied.membership)?;
+        self.state = Some(state);
+        tracing::info!(applied = ?applied.log_id, took = ?started.elapsed(), "snapshot installed");
+        Ok(())
     }
 
     async fn apply_chunk(&mut self, chunk: Chunk) -> Result<(), Error> {
@@ -97,6 +197,8 @@ impl Machine {
             self.membership = membership;
         }
         self.log.watermarks.applied(last);
+        let floor = self.state().floor();
+        self.log.set_floor(floor);
         for (responder, reply) in chunk.responders.into_iter().zip(replies) {
             if let Some(responder) = responder {
                 responder.send(reply);
@@ -108,7 +210,7 @@ impl Machine {
     /// A panic ends the node like an error: the task that it unwinds would otherwise be missed only
     /// by the proposers, who would wait for ever.
     fn apply_or_fail(&mut self, entries: Vec<Entry>) -> Result<Vec<Reply>, ApplyError> {
-        let applied = catch_unwind(AssertUnwindSafe(|| self.state.apply(entries)));
+        let applied = catch_unwind(AssertUnwindSafe(|| self.state().apply(entries)));
         applied.unwrap_or_else(|panic| Err(ApplyError::new(Panicked::from(&*panic))))
     }
 
@@ -127,6 +229,13 @@ impl Machine {
         }
         self.apply_chunk(chunk).await
     }
+}
+
+/// What a state machine kept of the membership, as openraft takes it.
+fn stored_membership(kept: Option<Bytes>) -> Result<StoredMembershipOf<TypeConfig>, ApplyError> {
+    let Some(bytes) = kept else { return Ok(StoredMembershipOf::<TypeConfig>::default()) };
+    let (log_id, membership) = membership::decode(bytes).map_err(ApplyError::new)?;
+    Ok(StoredMembershipOf::<TypeConfig>::new(log_id.map(to_raft), membership))
 }
 
 fn read_failed(error: &io::Error) -> Error {
@@ -176,30 +285,48 @@ impl Chunk {
     }
 }
 
-/// Snapshots come with retention, which is what makes them necessary. Until then nothing is ever
-/// purged, so that none is ever asked for; being asked all the same is an error, not a pretence.
-#[derive(Debug)]
-pub(crate) struct NoSnapshots;
+/// Shows openraft the snapshot that counts: [`crate::purge`] makes it. Makes one itself only where
+/// there is none, which is when what was purged asks for one at the start.
+pub(crate) struct Builder {
+    store: Arc<Store>,
+    checkpoint: Option<Checkpoint>,
+}
 
-/// The data of a snapshot: there is none.
-#[derive(Debug, Clone)]
-pub(crate) enum NoSnapshot {}
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = Snapshot;
 
-#[derive(Debug, thiserror::Error)]
-#[error("this version neither makes nor takes snapshots")]
-pub(crate) struct SnapshotsUnsupported;
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, Snapshot>, io::Error> {
+        let stored = match (self.store.current(), self.checkpoint.take()) {
+            (Some(stored), _) => stored,
+            (None, Some(checkpoint)) => {
+                let store = self.store.clone();
+                blocking(move || store.build(checkpoint)).await.map_err(io::Error::other)?
+            }
+            (None, None) => return Err(io::Error::other("a builder builds once")),
+        };
+        shown(stored)
+    }
+}
 
-impl RaftSnapshotBuilder<TypeConfig> for NoSnapshots {
-    type SnapshotData = NoSnapshot;
+fn shown(stored: Arc<Stored>) -> Result<SnapshotOf<TypeConfig, Snapshot>, io::Error> {
+    let meta = stored.manifest.meta().map_err(io::Error::other)?;
+    Ok(SnapshotOf::<TypeConfig, Snapshot> { meta, snapshot: Snapshot::Own(stored) })
+}
 
-    async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, NoSnapshot>, io::Error> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, SnapshotsUnsupported))
+/// A state machine during an installation.
+impl Installs for Box<dyn Apply> {
+    fn applied(&self) -> Applied {
+        Apply::applied(&**self)
+    }
+
+    fn install(&mut self, from: &Path) -> Result<(), ApplyError> {
+        Apply::install(&mut **self, from)
     }
 }
 
 impl RaftStateMachine<TypeConfig> for Machine {
-    type SnapshotData = NoSnapshot;
-    type SnapshotBuilder = NoSnapshots;
+    type SnapshotData = Snapshot;
+    type SnapshotBuilder = Builder;
 
     async fn applied_state(
         &mut self,
@@ -218,21 +345,25 @@ impl RaftStateMachine<TypeConfig> for Machine {
         })
     }
 
-    async fn get_snapshot_builder(&mut self) -> NoSnapshots {
-        NoSnapshots
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder { store: self.store.clone(), checkpoint: Some(self.checkpoint()) }
     }
 
     async fn install_snapshot(
         &mut self,
         _meta: &SnapshotMetaOf<TypeConfig>,
-        snapshot: NoSnapshot,
+        snapshot: Snapshot,
     ) -> Result<(), io::Error> {
-        match snapshot {}
+        self.install(snapshot).await.map_err(|error| {
+            let text = error.to_string();
+            self.failure.report(error);
+            io::Error::other(text)
+        })
     }
 
     async fn get_current_snapshot(
         &mut self,
-    ) -> Result<Option<SnapshotOf<TypeConfig, NoSnapshot>>, io::Error> {
-        Ok(None)
+    ) -> Result<Option<SnapshotOf<TypeConfig, Snapshot>>, io::Error> {
+        self.store.current().map(shown).transpose()
     }
 }

@@ -1,9 +1,11 @@
 //! What a broker group replicates: the contract between consensus and the state above it.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use commitlog::position::{LogId, LogOffset};
 
-use crate::ApplyError;
+use crate::{ApplyError, CheckpointError};
 
 /// The deterministic state of one broker group. Every replica applies the same entries in the same
 /// order, so that equal `applied` means equal state.
@@ -25,7 +27,30 @@ pub trait StateMachine: Send + Sync + 'static {
     /// Called from one task at a time; may block for as long as a write to local storage takes.
     /// An error is final: the node stops.
     fn apply(&mut self, entries: Vec<Entry>) -> Result<Vec<Vec<Self::Outcome>>, ApplyError>;
+
+    /// Nothing that this state may still read lies below this position. Never goes back; equal on
+    /// replicas that applied the same. What lies below is removed, a segment at a time.
+    fn floor(&self) -> LogOffset {
+        LogOffset(0)
+    }
+
+    /// How to write a copy of the state. Quick: the work is in calling what it returns, which
+    /// happens elsewhere while entries go on being applied.
+    fn checkpoint(&self) -> Checkpoint;
+
+    /// Puts the copy in the directory `from` in the place of this state; `from` stays as it is.
+    /// Durable when this returns. If a crash interrupts it, it is called again at the next start,
+    /// whatever the state then looks like.
+    ///
+    /// # Errors
+    /// Final: the node stops.
+    fn install(&mut self, from: &Path) -> Result<(), ApplyError>;
 }
+
+/// Writes a self-contained durable copy of a state into a directory that does not exist yet, as
+/// plain files, by hard links where it can; returns what the copy is as of, which is no older than
+/// the state was when this was made.
+pub type Checkpoint = Box<dyn FnOnce(&Path) -> Result<Applied, CheckpointError> + Send + Sync>;
 
 /// How far a state machine has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -81,6 +81,18 @@ impl Watermarks {
         });
     }
 
+    /// The log and the state were replaced by those of a snapshot, which end at `last`.
+    pub(crate) fn installed(&self, last: LogId, log_last: LogId) {
+        self.update(|state| {
+            let before = state.marks.applied;
+            assert!(before <= Some(last.index), "install {last:?} over {before:?}");
+            state.marks.last = Some(log_last.index);
+            state.marks.committed = state.marks.committed.max(Some(last.index));
+            state.marks.applied = Some(last.index);
+            state.applied_term = last.term.0;
+        });
+    }
+
     pub(crate) fn committed(&self, committed: LogIndex) {
         self.update(|state| {
             state.marks.committed = state.marks.committed.max(Some(committed));

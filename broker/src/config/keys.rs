@@ -52,6 +52,10 @@ pub(super) const KEYS: &[Key] = &[
         "Silence of the leader before a follower may stand, at least.",
     ),
     key("raft.election_timeout_max", "The same, at most."),
+    key(
+        "raft.snapshot_rate",
+        "Bytes per second at which the leader brings back a replica that the log does not reach.",
+    ),
     key("log.segment_size", "Size of a log file. Fixed when the group is created."),
     key("tls.certificate_file", "PEM certificate chain to show. Empty: a new self-signed one."),
     key("tls.key_file", "PEM private key of the certificate."),

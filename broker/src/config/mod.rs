@@ -96,6 +96,7 @@ pub struct RaftConfig {
     pub election_timeout_min: Duration,
     #[serde(with = "humantime_serde")]
     pub election_timeout_max: Duration,
+    pub snapshot_rate: Size,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -190,6 +191,7 @@ impl Default for Config {
                 heartbeat_interval: Duration::from_millis(200),
                 election_timeout_min: Duration::from_millis(600),
                 election_timeout_max: Duration::from_millis(1000),
+                snapshot_rate: Size::mib(50),
             },
             log: LogConfig { segment_size: Size::mib(256) },
             tls: TlsFiles { certificate_file: PathBuf::new(), key_file: PathBuf::new() },

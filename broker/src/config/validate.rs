@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use proto::BrokerName;
 
-use super::{Config, ConfigError, units::check_address};
+use super::{Config, ConfigError, Size, units::check_address};
 
 /// Fewer heartbeats than this within an election timeout, and one lost packet costs an election.
 const HEARTBEATS_PER_ELECTION: u32 = 2;
@@ -12,6 +12,8 @@ const MOST_WORKERS: usize = 1024;
 /// Longer is a slip of the pen.
 const LONGEST_DELAY: Duration = Duration::from_hours(10 * 365 * 24);
 const MOST_QUEUES: u32 = 1024;
+/// Slower than this, a replica that is brought back would hardly ever arrive.
+const SLOWEST_SNAPSHOT: Size = Size(64 << 10);
 /// Every question is a record in the log.
 const SHORTEST_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -144,6 +146,11 @@ impl Config {
             let why = "must be at most 10 years".to_owned();
             return Err(invalid("max_delay", &format!("{:?}", self.max_delay), why));
         }
+        if self.raft.snapshot_rate < SLOWEST_SNAPSHOT {
+            let found = self.raft.snapshot_rate.to_string();
+            let why = format!("must be at least {SLOWEST_SNAPSHOT}");
+            return Err(invalid("raft.snapshot_rate", &found, why));
+        }
         let limits = [
             ("limits.connections", self.limits.connections),
             ("limits.long_polls", self.limits.long_polls),
@@ -193,12 +200,14 @@ mod tests {
             heartbeat_interval: Duration::from_millis(400),
             election_timeout_min: Duration::from_millis(600),
             election_timeout_max: Duration::from_millis(900),
+            ..Config::dev().raft
         };
         assert!(refused(&Config { raft, ..Config::dev() }).contains("two heartbeats"));
         let raft = RaftConfig {
             heartbeat_interval: Duration::from_millis(100),
             election_timeout_min: Duration::from_millis(900),
             election_timeout_max: Duration::from_millis(900),
+            ..Config::dev().raft
         };
         assert!(refused(&Config { raft, ..Config::dev() }).contains("differ"));
     }

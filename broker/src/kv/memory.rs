@@ -1,10 +1,14 @@
 //! The store in memory: for simulation and for tests.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::ops::Bound;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
-use super::{Batch, Durable, Edit, Error, Family, Kv, Visit};
+use bytes::{Buf as _, BufMut as _, TryGetError};
+
+use super::{Batch, Durable, Edit, Error, Family, Kv, Look, Visit};
 
 type Records = [BTreeMap<Vec<u8>, Vec<u8>>; Family::ALL.len()];
 
@@ -96,6 +100,67 @@ impl Kv for Memory {
         inner.unflushed.push(Step::Trim(family, key.to_vec()));
         Ok(())
     }
+
+    fn checkpoint(&self, into: &Path, look: &mut Look<'_>) -> Result<(), Error> {
+        self.flush(Durable::Now)?;
+        let copy = self.crashed();
+        let path = into.join(COPY);
+        let io = |action| move |source| Error::Io { action, path: into.join(COPY), source };
+        std::fs::create_dir(into).map_err(io("create the directory of"))?;
+        let mut file = std::fs::File::create(path).map_err(io("create"))?;
+        file.write_all(&encode(&copy.lock().durable)).map_err(io("write"))?;
+        file.sync_all().map_err(io("sync"))?;
+        look(&copy)
+    }
+
+    fn restore(&self, from: &Path) -> Result<(), Error> {
+        let path = from.join(COPY);
+        let bytes = std::fs::read(&path).map_err(|source| Error::Io {
+            action: "read",
+            path: path.clone(),
+            source,
+        })?;
+        let problem = "a record is cut off";
+        let live = decode(&bytes).map_err(|_| Error::Copy { path, problem })?;
+        *self.lock() = Inner { durable: live.clone(), live, unflushed: vec![] };
+        Ok(())
+    }
+}
+
+/// Name of the one file of a copy.
+const COPY: &str = "records";
+
+/// `family 1 | key length 4 | value length 4 | key | value`, for each record.
+fn encode(records: &Records) -> Vec<u8> {
+    let mut out = Vec::new();
+    for family in Family::ALL {
+        for (key, value) in &records[family.index()] {
+            out.push(family as u8);
+            for part in [key, value] {
+                out.put_u32(u32::try_from(part.len()).expect("records are small"));
+            }
+            out.extend_from_slice(key);
+            out.extend_from_slice(value);
+        }
+    }
+    out
+}
+
+fn decode(mut bytes: &[u8]) -> Result<Records, TryGetError> {
+    let mut records = Records::default();
+    while bytes.has_remaining() {
+        let family = usize::from(bytes.try_get_u8()?);
+        let (key, value) = (bytes.try_get_u32()? as usize, bytes.try_get_u32()? as usize);
+        let short = TryGetError { requested: key + value, available: bytes.len() };
+        if bytes.len() < key + value || family >= records.len() {
+            return Err(short);
+        }
+        let (key, rest) = bytes.split_at(key);
+        let (value, rest) = rest.split_at(value);
+        records[family].insert(key.to_vec(), value.to_vec());
+        bytes = rest;
+    }
+    Ok(records)
 }
 
 fn trim(records: &mut Records, family: Family, key: &[u8]) {

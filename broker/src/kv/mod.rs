@@ -47,7 +47,7 @@ pub mod topic_standing;
 
 use std::fmt;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use frontier::Frontier;
 pub use ids::{ConsumerGroupId, TopicId};
@@ -95,10 +95,28 @@ pub trait Kv: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// The store cannot be written.
     fn trim(&self, family: Family, key: &[u8]) -> Result<(), Error>;
+
+    /// Writes a durable copy into the directory `into`, which is created: every batch up to some
+    /// point, at least those written before the call, and none after. Shows `look` what the copy
+    /// holds. Writes go on meanwhile.
+    ///
+    /// # Errors
+    /// The copy cannot be written or read, or `look` failed; the store itself is as it was.
+    fn checkpoint(&self, into: &Path, look: &mut Look<'_>) -> Result<(), Error>;
+
+    /// Puts the copy in the directory `from` in the place of everything in the store. Nobody may
+    /// use the store meanwhile. If a crash interrupts it, the store may be empty.
+    ///
+    /// # Errors
+    /// What the store holds then is unknown: stop using it.
+    fn restore(&self, from: &Path) -> Result<(), Error>;
 }
 
 /// Is shown a key and a value, and says whether to go on.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Error> + 'a;
+
+/// Is shown a copy of a store.
+pub type Look<'a> = dyn FnMut(&dyn Kv) -> Result<(), Error> + 'a;
 
 /// When a flush has to be through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,6 +195,8 @@ pub enum Error {
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
     #[error("{record} record is damaged: {problem} (key {key})")]
     Corrupt { record: &'static str, problem: &'static str, key: Hex },
+    #[error("{path} is no copy of a store: {problem}")]
+    Copy { path: PathBuf, problem: &'static str },
     #[error("schema version {found} is not the supported {supported}")]
     Schema { found: u8, supported: u8 },
 }

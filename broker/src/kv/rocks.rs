@@ -4,15 +4,16 @@
 //! flushed atomically, so what a crash leaves is a prefix of the batches.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompactionStyle,
     DBCompressionType, FlushOptions, LogLevel, Options, ReadOptions, UniversalCompactOptions,
     WriteBatch, WriteOptions,
 };
 
-use super::{Batch, Durable, Edit, Error, Family, Kv, Visit};
+use super::{Batch, Durable, Edit, Error, Family, Kv, Look, Visit};
 
 /// Where and how large.
 #[derive(Debug, Clone)]
@@ -34,9 +35,13 @@ impl RocksConfig {
 
 /// A RocksDB database.
 pub struct Rocks {
-    db: DB,
+    config: RocksConfig,
+    /// Closed only while it is replaced.
+    db: RwLock<Option<Open>>,
     trims: Mutex<Trims>,
 }
+
+struct Open(DB);
 
 /// Removing files is durable at once, while the batches that made them superfluous are not: so a
 /// trim waits until a flush that was asked for after it is through.
@@ -53,27 +58,33 @@ impl Rocks {
     /// # Errors
     /// The directory cannot be used, is in use, or holds a damaged store.
     pub fn open(config: &RocksConfig) -> Result<Self, Error> {
-        std::fs::create_dir_all(&config.path).map_err(|source| Error::Io {
-            action: "create directory",
-            path: config.path.clone(),
-            source,
-        })?;
-        let cache = Cache::new_lru_cache(config.cache_bytes);
-        let families = Family::ALL
-            .map(|f| ColumnFamilyDescriptor::new(f.name(), family_options(f, config, &cache)));
-        let db = open(&config.path, config.memtable_bytes, families)?;
-        Ok(Self { db, trims: Mutex::default() })
+        let db = RwLock::new(Some(Open::new(config)?));
+        Ok(Self { config: config.clone(), db, trims: Mutex::default() })
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&Open) -> T) -> T {
+        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        work(db.as_ref().expect("nobody uses a store that is being replaced"))
+    }
+}
+
+impl Open {
+    fn new(config: &RocksConfig) -> Result<Self, Error> {
+        std::fs::create_dir_all(&config.path).map_err(io("create directory", &config.path))?;
+        DB::open_cf_descriptors(&options(config.memtable_bytes), &config.path, families(config))
+            .map(Self)
+            .map_err(|source| Error::Store { action: "open", source })
     }
 
     fn family(&self, family: Family) -> &ColumnFamily {
-        self.db.cf_handle(family.name()).expect("every family is opened")
+        self.0.cf_handle(family.name()).expect("every family is opened")
     }
 
     /// Every flush asked for so far is through.
     fn is_flushed(&self) -> Result<bool, Error> {
         for family in Family::ALL {
             let waiting = self
-                .db
+                .0
                 .property_int_value_cf(self.family(family), "rocksdb.num-immutable-mem-table")
                 .map_err(|source| Error::Store { action: "ask", source })?;
             if waiting != Some(0) {
@@ -84,7 +95,7 @@ impl Rocks {
     }
 
     fn remove_files_below(&self, family: Family, key: &[u8]) -> Result<(), Error> {
-        self.db
+        self.0
             .delete_file_in_range_cf(self.family(family), &[][..], key)
             .map_err(|source| Error::Store { action: "trim", source })
     }
@@ -92,7 +103,121 @@ impl Rocks {
 
 impl Kv for Rocks {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        self.db
+        self.with(|open| open.get(family, key))
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        below: &[u8],
+        visit: &mut Visit<'_>,
+    ) -> Result<(), Error> {
+        self.with(|open| open.scan(family, from, below, visit))
+    }
+
+    fn write(&self, batch: &Batch) -> Result<(), Error> {
+        self.with(|open| open.write(batch))
+    }
+
+    fn flush(&self, when: Durable) -> Result<(), Error> {
+        let mut trims = self.trims.lock().unwrap_or_else(PoisonError::into_inner);
+        self.with(|open| {
+            if open.is_flushed()? {
+                for (family, key) in std::mem::take(&mut trims.covered) {
+                    open.remove_files_below(family, &key)?;
+                }
+            }
+            open.flush(when)
+        })?;
+        let asked = std::mem::take(&mut trims.asked);
+        trims.covered.extend(asked);
+        Ok(())
+    }
+
+    fn trim(&self, family: Family, key: &[u8]) -> Result<(), Error> {
+        let mut trims = self.trims.lock().unwrap_or_else(PoisonError::into_inner);
+        // Keys of trimmed families ascend, so the newest trim of a family says it all.
+        trims.asked.retain(|(other, _)| *other != family);
+        trims.asked.push((family, key.to_vec()));
+        Ok(())
+    }
+
+    fn checkpoint(&self, into: &Path, look: &mut Look<'_>) -> Result<(), Error> {
+        let store = |action| move |source| Error::Store { action, source };
+        self.with(|open| {
+            // Flushes what is in memory, and links the files.
+            let copy = Checkpoint::new(&open.0).map_err(store("copy"))?;
+            copy.create_checkpoint(into).map_err(store("copy"))
+        })?;
+        {
+            let config = RocksConfig { path: into.to_owned(), ..self.config.clone() };
+            let (options, families) = (options(config.memtable_bytes), families(&config));
+            let opened = DB::open_cf_descriptors_read_only(&options, into, families, false);
+            let db = RwLock::new(Some(Open(opened.map_err(store("open the copy of"))?)));
+            look(&Self { config, db, trims: Mutex::default() })?;
+        }
+        // Notes that opening it has left.
+        for path in plain_files(into)? {
+            if name(&path).starts_with("LOG") || name(&path) == "LOCK" {
+                std::fs::remove_file(&path).map_err(io("remove", &path))?;
+            }
+        }
+        sync(into)
+    }
+
+    fn restore(&self, from: &Path) -> Result<(), Error> {
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        // Whoever opens the directory must be the only one.
+        *db = None;
+        *self.trims.lock().unwrap_or_else(PoisonError::into_inner) = Trims::default();
+        let path = &self.config.path;
+        if path.exists() {
+            std::fs::remove_dir_all(path).map_err(io("remove", path))?;
+        }
+        std::fs::create_dir_all(path).map_err(io("create directory", path))?;
+        for file in plain_files(from)? {
+            let to = path.join(&*name(&file));
+            // Tables never change; everything else is written to, and must stay as it is in the copy.
+            if file.extension().is_some_and(|extension| extension == "sst") {
+                std::fs::hard_link(&file, &to).map_err(io("link", &to))?;
+            } else {
+                std::fs::copy(&file, &to).map_err(io("copy", &to))?;
+                sync(&to)?;
+            }
+        }
+        sync(path)?;
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync(parent)?;
+        }
+        *db = Some(Open::new(&self.config)?);
+        Ok(())
+    }
+}
+
+fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + use<'a> {
+    move |source| Error::Io { action, path: path.to_owned(), source }
+}
+
+fn name(path: &Path) -> std::borrow::Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
+}
+
+fn plain_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let entries = std::fs::read_dir(dir).map_err(io("list", dir))?;
+    let paths = entries.map(|entry| Ok(entry.map_err(io("list", dir))?.path()));
+    paths.filter(|path| !path.as_ref().is_ok_and(|path| path.is_dir())).collect()
+}
+
+/// Makes a file, or the names in a directory, durable.
+fn sync(path: &Path) -> Result<(), Error> {
+    let opened = std::fs::File::open(path).map_err(io("open", path))?;
+    opened.sync_all().map_err(io("sync", path))
+}
+
+impl Open {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.0
             .get_cf(self.family(family), key)
             .map_err(|source| Error::Store { action: "read", source })
     }
@@ -106,7 +231,7 @@ impl Kv for Rocks {
     ) -> Result<(), Error> {
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(below);
-        let mut records = self.db.raw_iterator_cf_opt(self.family(family), options);
+        let mut records = self.0.raw_iterator_cf_opt(self.family(family), options);
         records.seek(from);
         while let Some((key, value)) = records.item() {
             if visit(key, value)?.is_break() {
@@ -130,49 +255,33 @@ impl Kv for Rocks {
         }
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.db
+        self.0
             .write_opt(changes, &options)
             .map_err(|source| Error::Store { action: "write", source })
     }
 
     fn flush(&self, when: Durable) -> Result<(), Error> {
-        let mut trims = self.trims.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.is_flushed()? {
-            for (family, key) in std::mem::take(&mut trims.covered) {
-                self.remove_files_below(family, &key)?;
-            }
-        }
         let mut options = FlushOptions::default();
         options.set_wait(when == Durable::Now);
         let families = Family::ALL.map(|family| self.family(family));
-        self.db
+        self.0
             .flush_cfs_opt(&families, &options)
-            .map_err(|source| Error::Store { action: "flush", source })?;
-        let asked = std::mem::take(&mut trims.asked);
-        trims.covered.extend(asked);
-        Ok(())
-    }
-
-    fn trim(&self, family: Family, key: &[u8]) -> Result<(), Error> {
-        let mut trims = self.trims.lock().unwrap_or_else(PoisonError::into_inner);
-        // Keys of trimmed families ascend, so the newest trim of a family says it all.
-        trims.asked.retain(|(other, _)| *other != family);
-        trims.asked.push((family, key.to_vec()));
-        Ok(())
+            .map_err(|source| Error::Store { action: "flush", source })
     }
 }
 
 impl std::fmt::Debug for Rocks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rocks").field("path", &self.db.path()).finish_non_exhaustive()
+        f.debug_struct("Rocks").field("path", &self.config.path).finish_non_exhaustive()
     }
 }
 
-fn open(
-    path: &Path,
-    memtable_bytes: usize,
-    families: impl IntoIterator<Item = ColumnFamilyDescriptor>,
-) -> Result<DB, Error> {
+fn families(config: &RocksConfig) -> [ColumnFamilyDescriptor; Family::ALL.len()] {
+    let cache = Cache::new_lru_cache(config.cache_bytes);
+    Family::ALL.map(|f| ColumnFamilyDescriptor::new(f.name(), family_options(f, config, &cache)))
+}
+
+fn options(memtable_bytes: usize) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
@@ -194,8 +303,7 @@ fn open(
     options.set_log_level(LogLevel::Warn);
     options.set_stats_dump_period_sec(0);
     options.set_stats_persist_period_sec(0);
-    DB::open_cf_descriptors(&options, path, families)
-        .map_err(|source| Error::Store { action: "open", source })
+    options
 }
 
 fn family_options(family: Family, config: &RocksConfig, cache: &Cache) -> Options {
@@ -308,7 +416,10 @@ mod tests {
         put(&kv, Family::Dedupe, 1, b"old");
         kv.flush(Durable::Now).unwrap();
         // Only files below the first level are removed.
-        kv.db.compact_range_cf(kv.family(Family::Dedupe), None::<&[u8]>, None::<&[u8]>);
+        kv.with(|open| {
+            let family = open.family(Family::Dedupe);
+            open.0.compact_range_cf(family, None::<&[u8]>, None::<&[u8]>);
+        });
         put(&kv, Family::Dedupe, 2, b"new");
 
         kv.trim(Family::Dedupe, &2_u64.to_be_bytes()).unwrap();
@@ -316,6 +427,42 @@ mod tests {
         assert_eq!(keys(&kv, Family::Dedupe), [1, 2]);
         kv.flush(Durable::Now).unwrap();
         assert_eq!(keys(&kv, Family::Dedupe), [2]);
+    }
+
+    #[test]
+    fn a_copy_holds_what_was_written_before_and_can_take_the_stores_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let kv = Rocks::open(&RocksConfig::new(dir.path().join("kv"))).unwrap();
+        put(&kv, Family::State, 1, b"one");
+        put(&kv, Family::Queue, 2, b"two");
+        let copy = dir.path().join("copy");
+        let mut seen = None;
+        kv.checkpoint(&copy, &mut |copy| {
+            seen = copy.get(Family::State, &1_u64.to_be_bytes())?;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(seen.as_deref(), Some(&b"one"[..]));
+        put(&kv, Family::State, 1, b"later");
+        put(&kv, Family::Keys, 3, b"more");
+
+        let other = Rocks::open(&RocksConfig::new(dir.path().join("other"))).unwrap();
+        put(&other, Family::State, 9, b"gone");
+        other.flush(Durable::Now).unwrap();
+        for _ in 0..2 {
+            other.restore(&copy).unwrap();
+            assert_eq!(other.get(Family::State, &1_u64.to_be_bytes()).unwrap().unwrap(), b"one");
+            assert_eq!(keys(&other, Family::State), [1]);
+            assert_eq!(keys(&other, Family::Queue), [2]);
+            // The copy stays as it is, whatever happens to the store.
+            put(&other, Family::State, 1, b"changed");
+            put(&other, Family::Queue, 5, b"five");
+            other.flush(Durable::Now).unwrap();
+        }
+        drop(other);
+        let other = Rocks::open(&RocksConfig::new(dir.path().join("other"))).unwrap();
+        assert_eq!(keys(&other, Family::Queue), [2, 5]);
+        assert_eq!(keys(&kv, Family::Keys), [3], "the original goes on");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The state as consensus sees it.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use raft::{ApplyError, Entry, StateMachine};
+use raft::{ApplyError, Checkpoint, CheckpointError, Entry, StateMachine};
 
 use super::State;
 use crate::command::{Effect, Outcome};
@@ -78,6 +79,28 @@ impl StateMachine for Machine {
             (self.on_effects)(&applied.effects);
         }
         Ok(applied.outcomes)
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
+        let kv = self.state.read().store();
+        Box::new(move |into| {
+            let mut applied = raft::Applied::default();
+            let copied = kv.checkpoint(into, &mut |copy| {
+                applied.log_id = kv::Frontier::load(copy)?.applied;
+                applied.membership = kv::membership::load(copy)?;
+                Ok(())
+            });
+            copied.map_err(CheckpointError::new)?;
+            Ok(applied)
+        })
+    }
+
+    fn install(&mut self, from: &Path) -> Result<(), ApplyError> {
+        let mut state = self.state.write();
+        let kv = state.store();
+        kv.restore(from).map_err(ApplyError::new)?;
+        *state = State::open(kv).map_err(ApplyError::new)?;
+        Ok(())
     }
 }
 

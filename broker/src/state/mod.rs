@@ -213,6 +213,11 @@ impl State {
         self.applied
     }
 
+    /// Where the state is kept.
+    fn store(&self) -> Arc<dyn Kv> {
+        self.kv.clone()
+    }
+
     /// The last membership applied, as the `raft` crate encoded it.
     #[must_use]
     pub fn membership(&self) -> Option<&Bytes> {

@@ -37,6 +37,7 @@ pub(crate) enum Method {
     Vote,
     PreVote,
     TransferLeader,
+    Snapshot,
     Witness,
 }
 
@@ -51,6 +52,7 @@ impl Method {
             Method::Vote => "Vote",
             Method::PreVote => "PreVote",
             Method::TransferLeader => "TransferLeader",
+            Method::Snapshot => "Snapshot",
             Method::Witness => "Witness",
         }
     }
@@ -65,6 +67,7 @@ impl Method {
             | Method::Vote
             | Method::PreVote
             | Method::TransferLeader
+            | Method::Snapshot
             | Method::Witness => false,
         }
     }

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use commitlog::CommitLog;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
@@ -29,8 +30,10 @@ use super::auth::Method;
 use super::convert;
 use super::links::{Link, Links};
 use crate::NodeId;
-use crate::machine::{NoSnapshot, SnapshotsUnsupported};
+use crate::failure::Chain;
 use crate::membership::Node;
+use crate::snapshot::Snapshot;
+use crate::snapshot::send::{ShipError, Shipment};
 use crate::types::TypeConfig;
 
 type RpcError = RPCError<TypeConfig>;
@@ -43,6 +46,10 @@ pub(crate) struct Factory {
     pub(crate) boot_id: u64,
     /// How long a request on a stream may stay unanswered.
     pub(crate) append_deadline: Duration,
+    pub(crate) log: Arc<CommitLog>,
+    pub(crate) segment_size: u64,
+    /// Bytes per second of a snapshot.
+    pub(crate) snapshot_rate: u64,
 }
 
 impl Factory {
@@ -52,6 +59,9 @@ impl Factory {
             node: self.node,
             boot_id: self.boot_id,
             append_deadline: self.append_deadline,
+            log: self.log.clone(),
+            segment_size: self.segment_size,
+            snapshot_rate: self.snapshot_rate,
             lane,
         }
     }
@@ -84,6 +94,9 @@ pub(crate) struct Client {
     node: NodeId,
     boot_id: u64,
     append_deadline: Duration,
+    log: Arc<CommitLog>,
+    segment_size: u64,
+    snapshot_rate: u64,
     lane: Lane,
 }
 
@@ -312,15 +325,45 @@ impl NetBackoff<TypeConfig> for Client {
 }
 
 impl NetSnapshot<TypeConfig> for Client {
-    type SnapshotData = NoSnapshot;
+    type SnapshotData = Snapshot;
 
+    /// Takes as long as it takes: it goes on while the receiver says that it is at work, and ends
+    /// when openraft wants it to.
     async fn full_snapshot(
         &mut self,
-        _vote: VoteOf<TypeConfig>,
-        _snapshot: SnapshotOf<TypeConfig, NoSnapshot>,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        vote: VoteOf<TypeConfig>,
+        snapshot: SnapshotOf<TypeConfig, Snapshot>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        Err(StreamingError::Unreachable(Unreachable::new(&SnapshotsUnsupported)))
+        let Snapshot::Own(stored) = snapshot.snapshot else {
+            unreachable!("only what this node has stored is sent");
+        };
+        let shipment = Shipment {
+            link: self.link.clone(),
+            vote,
+            boot_id: self.boot_id,
+            stored,
+            log: self.log.clone(),
+            segment_size: self.segment_size,
+            rate: self.snapshot_rate,
+        };
+        let sent = tokio::select! {
+            sent = shipment.send() => sent,
+            closed = cancel => return Err(closed.into()),
+        };
+        match sent {
+            Ok(vote) => Ok(SnapshotResponse::new(vote)),
+            Err(error) => {
+                tracing::warn!(peer = %self.link.node, error = %Chain(&error), "snapshot not sent");
+                Err(match &error {
+                    // In its own time: what has arrived is kept.
+                    ShipError::Refused(_) | ShipError::Silent | ShipError::Here(_) => {
+                        StreamingError::Unreachable(Unreachable::new(&error))
+                    }
+                    ShipError::Malformed(_) => StreamingError::Network(NetworkError::new(&error)),
+                })
+            }
+        }
     }
 }

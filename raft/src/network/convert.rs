@@ -1,7 +1,7 @@
 //! Between what travels and what openraft takes.
 
 use commitlog::Kind;
-use commitlog::position::{LogId, LogIndex, Term};
+use commitlog::position::{LogId, LogIndex, LogOffset, Term};
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, TransferLeaderRequest};
 use proto::raft_rpc as rpc;
 
@@ -121,6 +121,36 @@ fn to_entry(record: rpc::LogRecord) -> Result<LogEntry, Malformed> {
     };
     let log_id = to_log_id(rpc::LogId { term: record.term, index: record.index });
     Ok(LogEntry { log_id, stamp: record.stamp, payload, position: None })
+}
+
+pub(crate) fn snapshot_offer(
+    leader: &RaftVote,
+    boot_id: u64,
+    manifest: rpc::SnapshotManifest,
+    segments: &[commitlog::Extent],
+    segment_size: u64,
+) -> rpc::SnapshotOffer {
+    let segment = |extent: &commitlog::Extent| rpc::SnapshotSegment {
+        base: extent.base.0,
+        len: extent.len,
+        last: Some(rpc::LogId { term: extent.last.term.0, index: extent.last.index.0 }),
+    };
+    rpc::SnapshotOffer {
+        vote: Some(vote(leader)),
+        boot_id,
+        manifest: Some(manifest),
+        segments: segments.iter().map(segment).collect(),
+        segment_size,
+    }
+}
+
+pub(crate) fn to_extent(segment: &rpc::SnapshotSegment) -> Result<commitlog::Extent, Malformed> {
+    let last = segment.last.ok_or(Malformed::Missing("last entry"))?;
+    Ok(commitlog::Extent {
+        base: LogOffset(segment.base),
+        len: segment.len,
+        last: LogId { term: Term(last.term), index: LogIndex(last.index) },
+    })
 }
 
 /// What a replica answered to an append: how far it matches, or why not.

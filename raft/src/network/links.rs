@@ -1,6 +1,7 @@
 //! Connections to the other replicas.
 //!
-//! Each has two: one for entries, and one for everything that must not wait behind them.
+//! Each has three: one for entries, one for snapshots, which are slow on purpose, and one for
+//! everything that must not wait behind either.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -27,12 +28,20 @@ pub(crate) struct Link {
     control: Channel,
     /// Entries.
     bulk: Channel,
+    snapshot: Channel,
     credentials: Credentials,
 }
 
 impl Link {
     fn open(node: NodeId, addr: &str, credentials: Credentials) -> Link {
-        Link { node, addr: addr.into(), control: channel(addr), bulk: channel(addr), credentials }
+        Link {
+            node,
+            addr: addr.into(),
+            control: channel(addr),
+            bulk: channel(addr),
+            snapshot: channel(addr),
+            credentials,
+        }
     }
 
     pub(crate) fn control(&self) -> RaftClient<Channel> {
@@ -41,6 +50,10 @@ impl Link {
 
     pub(crate) fn bulk(&self) -> RaftClient<Channel> {
         client(self.bulk.clone())
+    }
+
+    pub(crate) fn snapshot(&self) -> RaftClient<Channel> {
+        client(self.snapshot.clone())
     }
 
     /// A call to this peer, signed.

@@ -10,7 +10,8 @@ use openraft::raft::StreamAppendResult;
 use proto::raft_rpc as rpc;
 use proto::raft_rpc::raft_server::{Raft, RaftServer};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server as TonicServer;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
@@ -27,10 +28,13 @@ use crate::bootstrap::stopped;
 use crate::detector::Detector;
 use crate::local::{Local, group_id};
 use crate::machine::Machine;
+use crate::snapshot::receive::Receiver;
 use crate::space::{Claim, Full, Space};
 use crate::suspect::Suspicion;
 use crate::types::TypeConfig;
 
+/// Answers about a snapshot that wait to be sent: there are few, and signs of life.
+const SNAPSHOT_ANSWERS: usize = 4;
 /// How often a watched connection carries a sign of life.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -42,6 +46,7 @@ pub(crate) struct Consensus {
     pub(crate) detector: Arc<Detector>,
     pub(crate) suspicion: Arc<Suspicion>,
     pub(crate) space: Arc<Space>,
+    pub(crate) receiver: Arc<Receiver>,
 }
 
 #[derive(Clone)]
@@ -262,6 +267,20 @@ impl Raft for Server {
         let answer = consensus.raft.handle_transfer_leader(message).await.map_err(fatal)?;
         let refused = answer.err().map(|refusal| refusal.to_string()).unwrap_or_default();
         Ok(Response::new(rpc::TransferLeaderResponse { refused }))
+    }
+
+    type SnapshotStream = Boxed<rpc::SnapshotResponse>;
+
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<rpc::SnapshotRequest>>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        self.credentials.admit(&request, Method::Snapshot)?;
+        let receiver = self.consensus()?.receiver.clone();
+        let (answers, outbound) = mpsc::channel(SNAPSHOT_ANSWERS);
+        tokio::spawn(receiver.run(request.into_inner(), answers));
+        let stopped = stopped(self.stop.clone());
+        Ok(Response::new(ReceiverStream::new(outbound).take_until(stopped).boxed()))
     }
 
     async fn witness(

@@ -8,15 +8,16 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Buf as _, BufMut as _, Bytes};
 use raft::{
-    Applied, ApplyError, Config, Entry, Error, Group, LogOffset, NodeId, Payload, ProposeError,
-    Refusal, Secret, StateMachine, Status,
+    Applied, ApplyError, Checkpoint, CheckpointError, Config, Entry, Error, Group, LogId,
+    LogOffset, NodeId, Payload, ProposeError, Refusal, Secret, StateMachine, Status,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -52,7 +53,14 @@ pub struct ToyState {
     pub digest: u32,
     /// Applying this command fails.
     pub poison: Option<Bytes>,
+    /// Where the last command stands that told to forget what was before it.
+    pub floor: LogOffset,
+    /// How often the state was replaced.
+    pub installed: usize,
 }
+
+/// A command that moves the floor to itself.
+pub const FORGET: &str = "forget";
 
 /// Holds up a state machine while it is closed.
 #[derive(Debug, Clone, Default)]
@@ -129,6 +137,9 @@ impl StateMachine for Toy {
                         hasher.update(&command.bytes);
                         hasher.update(&command.position.0.to_le_bytes());
                         state.digest = hasher.finalize();
+                        if command.bytes == FORGET.as_bytes() {
+                            state.floor = command.position;
+                        }
                         numbers.push(state.commands.len());
                         state.commands.push((command.position, command.bytes));
                     }
@@ -138,6 +149,68 @@ impl StateMachine for Toy {
             state.applied.log_id = Some(entry.log_id);
         }
         Ok(outcomes)
+    }
+
+    fn floor(&self) -> LogOffset {
+        self.state.lock().unwrap().floor
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
+        let state = self.state();
+        Box::new(move |into| {
+            let write = || -> std::io::Result<()> {
+                std::fs::create_dir(into)?;
+                let mut file = std::fs::File::create(into.join("toy"))?;
+                file.write_all(&state.encode())?;
+                file.sync_all()
+            };
+            write().map_err(CheckpointError::new)?;
+            Ok(state.applied)
+        })
+    }
+
+    fn install(&mut self, from: &Path) -> Result<(), ApplyError> {
+        let bytes = std::fs::read(from.join("toy")).map_err(ApplyError::new)?;
+        let mut state = self.state.lock().unwrap();
+        let installed = state.installed + 1;
+        *state = ToyState { installed, ..ToyState::decode(bytes.into()) };
+        Ok(())
+    }
+}
+
+impl ToyState {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let last = self.applied.log_id.expect("something was applied");
+        let membership = self.applied.membership.as_ref().expect("somebody belongs to it");
+        for number in [last.term.0, last.index.0, self.last_stamp, self.floor.0] {
+            out.put_u64(number);
+        }
+        out.put_u32(self.digest);
+        out.put_u32(u32::try_from(membership.len()).unwrap());
+        out.put_slice(membership);
+        for (position, bytes) in &self.commands {
+            out.put_u64(position.0);
+            out.put_u32(u32::try_from(bytes.len()).unwrap());
+            out.put_slice(bytes);
+        }
+        out
+    }
+
+    fn decode(mut bytes: Bytes) -> ToyState {
+        let log_id = Some(LogId::new(bytes.get_u64(), bytes.get_u64()));
+        let (last_stamp, floor) = (bytes.get_u64(), LogOffset(bytes.get_u64()));
+        let digest = bytes.get_u32();
+        let membership = bytes.get_u32() as usize;
+        let membership = Some(bytes.split_to(membership));
+        let mut commands = Vec::new();
+        while bytes.has_remaining() {
+            let position = LogOffset(bytes.get_u64());
+            let len = bytes.get_u32() as usize;
+            commands.push((position, bytes.split_to(len)));
+        }
+        let applied = Applied { log_id, membership };
+        ToyState { applied, commands, last_stamp, digest, floor, poison: None, installed: 0 }
     }
 }
 

@@ -1,0 +1,274 @@
+//! Sends a snapshot, and the log up to it, to a replica that can be fed from neither log any more.
+//!
+//! What the receiver has already is not sent: it says which files it wants, and from where on.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use commitlog::{CommitLog, Extent, Pin};
+use proto::raft_rpc as rpc;
+use proto::raft_rpc::snapshot_request::Step;
+use proto::raft_rpc::snapshot_response::Step as Answer;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use super::pace::Pace;
+use super::store::Stored;
+use super::{Error, failed};
+use crate::network::auth::Method;
+use crate::network::convert;
+use crate::network::links::Link;
+use crate::types::RaftVote;
+
+/// Bytes per message.
+const CHUNK: u64 = 1 << 20;
+/// Messages on their way from the disk to the network.
+const AHEAD: usize = 4;
+/// A receiver says something every second; one that is silent for so long is given up.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How often the progress is told.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+/// A snapshot on its way.
+pub(crate) struct Shipment {
+    pub(crate) link: Link,
+    pub(crate) vote: RaftVote,
+    pub(crate) boot_id: u64,
+    pub(crate) stored: Arc<Stored>,
+    pub(crate) log: Arc<CommitLog>,
+    pub(crate) segment_size: u64,
+    /// Bytes per second.
+    pub(crate) rate: u64,
+}
+
+/// Why a snapshot did not arrive. What did arrive is kept by the receiver.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ShipError {
+    #[error("the receiver: {0}")]
+    Refused(#[from] Status),
+    #[error("the receiver is silent")]
+    Silent,
+    #[error("this node")]
+    Here(#[from] Error),
+    #[error("a message that does not belong here: {0}")]
+    Malformed(&'static str),
+}
+
+/// What is offered, and kept from being removed until it is sent.
+struct Goods {
+    stored: Arc<Stored>,
+    log: Arc<CommitLog>,
+    segments: Vec<Extent>,
+    _pin: Pin,
+}
+
+/// A file, or a segment.
+enum Item {
+    File { path: PathBuf, len: u64 },
+    Segment(Extent),
+}
+
+impl Shipment {
+    /// Returns the receiver's vote once it has installed the snapshot, or has refused it for a
+    /// higher vote. Dropping the future ends the transfer.
+    pub(crate) async fn send(self) -> Result<RaftVote, ShipError> {
+        let goods = Arc::new(self.goods().await?);
+        let (requests, outbound) = mpsc::channel(AHEAD);
+        let request = self.link.request(Method::Snapshot, ReceiverStream::new(outbound));
+        let mut client = self.link.snapshot();
+        let offer = convert::snapshot_offer(
+            &self.vote,
+            self.boot_id,
+            goods.stored.manifest.message(),
+            &goods.segments,
+            self.segment_size,
+        );
+        // There is room for the first.
+        let _ = requests.try_send(request_of(Step::Offer(offer)));
+        let call = timeout(PATIENCE, client.snapshot(request)).await;
+        let mut answers = call.map_err(|_elapsed| ShipError::Silent)??.into_inner();
+        let wants = match next(&mut answers).await? {
+            Answer::Wants(wants) => wants,
+            Answer::Installed(installed) => return vote_of(installed),
+            Answer::Busy(_) => return Err(ShipError::Malformed("an answer that is no want")),
+        };
+        let feeding = self.feed(&goods, wants.parts, requests);
+        let answering = next(&mut answers);
+        tokio::pin!(feeding, answering);
+        // The channel to the receiver stays open until it has answered.
+        let mut fed = None;
+        let last = loop {
+            tokio::select! {
+                answer = &mut answering => break answer?,
+                result = &mut feeding, if fed.is_none() => fed = Some(result?),
+            }
+        };
+        match last {
+            Answer::Installed(installed) => vote_of(installed),
+            Answer::Wants(_) | Answer::Busy(_) => Err(ShipError::Malformed("an answer twice")),
+        }
+    }
+
+    async fn goods(&self) -> Result<Goods, Error> {
+        let (stored, log) = (self.stored.clone(), self.log.clone());
+        blocking(move || {
+            // Pinned first: what the extents name must still be there when its turn comes.
+            let pin = log.pin();
+            let segments = log.reader().extents(stored.manifest.last)?;
+            Ok(Goods { stored, log, segments, _pin: pin })
+        })
+        .await
+    }
+
+    /// Sends what is wanted, and then the wish to have it installed. Returns the sender, which must
+    /// be kept until there is an answer.
+    async fn feed(
+        &self,
+        goods: &Arc<Goods>,
+        parts: Vec<rpc::SnapshotPart>,
+        requests: mpsc::Sender<rpc::SnapshotRequest>,
+    ) -> Result<mpsc::Sender<rpc::SnapshotRequest>, ShipError> {
+        let mut plan = Vec::new();
+        for part in parts {
+            let item = goods.item(part.file).ok_or(ShipError::Malformed("a want"))?;
+            let left = item.len().checked_sub(part.from);
+            plan.push((part.file, part.from, left.ok_or(ShipError::Malformed("a want"))?));
+        }
+        let total: u64 = plan.iter().map(|(_, _, left)| left).sum();
+        let mut progress = Progress::start(&self.link, goods.total(), total);
+        let mut pace = Pace::new(self.rate, Instant::now());
+        for (file, from, left) in plan {
+            let mut at = from;
+            while at < from + left {
+                let len = CHUNK.min(from + left - at);
+                let data = goods.read(file, at, len).await?;
+                sleep_until(pace.book(data.len(), Instant::now())).await;
+                let crc = crc32fast::hash(&data);
+                progress.sent(data.len() as u64);
+                let chunk = rpc::SnapshotChunk { file, at, crc, data };
+                if requests.send(request_of(Step::Chunk(chunk))).await.is_err() {
+                    // The receiver has ended the stream, and says why.
+                    return Ok(requests);
+                }
+                at += len;
+            }
+        }
+        let install = rpc::SnapshotInstall {};
+        // As above.
+        let _ = requests.send(request_of(Step::Install(install))).await;
+        Ok(requests)
+    }
+}
+
+fn request_of(step: Step) -> rpc::SnapshotRequest {
+    rpc::SnapshotRequest { step: Some(step) }
+}
+
+fn vote_of(installed: rpc::SnapshotInstalled) -> Result<RaftVote, ShipError> {
+    convert::to_vote(installed.vote).map_err(|_malformed| ShipError::Malformed("no vote"))
+}
+
+/// The next answer that says something.
+async fn next(answers: &mut Streaming<rpc::SnapshotResponse>) -> Result<Answer, ShipError> {
+    loop {
+        let message = timeout(PATIENCE, answers.message()).await;
+        let message = message.map_err(|_elapsed| ShipError::Silent)??;
+        let ended = || ShipError::Malformed("the stream ended without an answer");
+        match message.ok_or_else(ended)?.step.ok_or(ShipError::Malformed("no answer"))? {
+            Answer::Busy(_) => {}
+            answer @ (Answer::Wants(_) | Answer::Installed(_)) => return Ok(answer),
+        }
+    }
+}
+
+impl Item {
+    fn len(&self) -> u64 {
+        match self {
+            Item::File { len, .. } => *len,
+            Item::Segment(extent) => extent.len,
+        }
+    }
+}
+
+impl Goods {
+    fn item(&self, file: u32) -> Option<Item> {
+        let file = usize::try_from(file).ok()?;
+        let files = &self.stored.manifest.files;
+        match file.checked_sub(files.len()) {
+            None => {
+                let path = self.stored.state().join(&files[file].name);
+                Some(Item::File { path, len: files[file].len })
+            }
+            Some(segment) => self.segments.get(segment).copied().map(Item::Segment),
+        }
+    }
+
+    fn total(&self) -> u64 {
+        let files = self.stored.manifest.files.iter().map(|file| file.len);
+        files.chain(self.segments.iter().map(|extent| extent.len)).sum()
+    }
+
+    async fn read(self: &Arc<Self>, file: u32, at: u64, len: u64) -> Result<Bytes, Error> {
+        let this = self.clone();
+        blocking(move || match this.item(file).ok_or(Error::Malformed("no such file"))? {
+            Item::Segment(extent) => Ok(this.log.reader().raw(extent.base, at, len)?),
+            Item::File { path, .. } => read_file(&path, at, len),
+        })
+        .await
+    }
+}
+
+fn read_file(path: &std::path::Path, at: u64, len: u64) -> Result<Bytes, Error> {
+    use std::os::unix::fs::FileExt as _;
+    let file = std::fs::File::open(path).map_err(failed("open", path))?;
+    let mut buf = vec![0; usize::try_from(len).expect("a chunk fits memory")];
+    file.read_exact_at(&mut buf, at).map_err(failed("read", path))?;
+    Ok(buf.into())
+}
+
+/// Runs what waits for a disk where nobody else waits for it.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is ending.
+            Err(_) => Err(Error::Stopped),
+        },
+    }
+}
+
+/// Tells how a transfer goes.
+struct Progress {
+    peer: u64,
+    total: u64,
+    sent: u64,
+    started: Instant,
+    told: Instant,
+}
+
+impl Progress {
+    fn start(link: &Link, whole: u64, total: u64) -> Progress {
+        let peer = link.node.0;
+        tracing::info!(peer, bytes = total, reused = whole - total, "sending a snapshot");
+        let now = Instant::now();
+        Progress { peer, total, sent: 0, started: now, told: now }
+    }
+
+    fn sent(&mut self, bytes: u64) {
+        self.sent += bytes;
+        if self.told.elapsed() < TELL_EVERY && self.sent < self.total {
+            return;
+        }
+        self.told = Instant::now();
+        let (peer, sent, total) = (self.peer, self.sent, self.total);
+        tracing::info!(peer, sent, total, after = ?self.started.elapsed(), "snapshot on its way");
+    }
+}
