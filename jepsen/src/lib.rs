@@ -1,16 +1,19 @@
-//! The fault suite's accounting: what clients did ([`History`]) and what that proves ([`check`]).
+//! The fault suite's pure half: what clients did, and what that proves.
 //!
-//! Pure data and pure functions. Clients of every kind (the cluster tests, the demo, official
-//! clients in other languages) record into the same history, so that one checker judges them all.
+//! [`accounting`] is what the cluster tests keep: sends, receives and acks. [`history`] is the
+//! record of a fault run, with every operation, every fault and what was seen of the cluster;
+//! [`judge`] holds one checker per promise; [`export`] writes a history for checkers that others
+//! wrote; [`report`] shows a run to people. [`class`] decides which failures are definite.
+//!
+//! Pure data and pure functions. Nothing here knows the product: it is judged from outside.
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
-mod checker;
-#[cfg(test)]
-mod checker_test;
-mod history;
-mod verdict;
+pub mod accounting;
+pub mod class;
+pub mod history;
+pub mod judge;
 
-pub use checker::check;
-pub use history::{Action, Error, Event, Fate, History, Message, Place, Queue};
-pub use verdict::{Anomaly, Verdict};
+pub use accounting::{
+    Action, Anomaly, Error, Event, Fate, History, Message, Place, Queue, Verdict, check,
+};

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::history::{Action, Event, Fate, History, Message, Place, Queue};
-use crate::verdict::{Anomaly, Verdict};
+use crate::accounting::history::{Action, Event, Fate, History, Message, Place, Queue};
+use crate::accounting::verdict::{Anomaly, Verdict};
 
 /// Judges `history`. `complete` names the groups that read every queue to its end: for them a
 /// message that is missing is lost, and an offset that is missing is a gap.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::history::{Message, Place, Queue};
+use crate::accounting::history::{Message, Place, Queue};
 
 /// How many anomalies the text of a verdict shows before it only counts the rest.
 const SHOWN: usize = 20;
