@@ -42,7 +42,7 @@ pub use register::{Unique, Wrong, zones};
 pub use sends::{Fate, Sends, Sent};
 pub use slice::{Slice, slice};
 pub use timeline::{Band, Timeline};
-pub use verdict::{Judgement, judge};
+pub use verdict::{CHECKERS, Judgement, judge, judge_with};
 
 use crate::history::{Plan, Record};
 

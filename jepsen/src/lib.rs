@@ -11,8 +11,12 @@
 
 pub mod accounting;
 pub mod class;
+#[allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its terminal")]
+pub mod cli;
+pub mod export;
 pub mod history;
 pub mod judge;
+pub mod report;
 
 pub use accounting::{
     Action, Anomaly, Error, Event, Fate, History, Message, Place, Queue, Verdict, check,

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::history::{Plan, Record, Workload};
 use crate::judge::{
-    Case, Finding, Kind, Recovery, Validity, availability, coverage, delay, fifo, lifecycle, log,
-    max_offset, messages, meta, offset, poll, queue, rebalance, recoveries, replicas, txn,
+    Anomaly, Case, Finding, Kind, Recovery, Validity, availability, coverage, delay, fifo,
+    lifecycle, log, max_offset, messages, meta, offset, poll, queue, rebalance, recoveries,
+    replicas, txn,
 };
 
 /// How many anomalies the text of a judgement shows.
@@ -35,7 +36,7 @@ pub struct Judgement {
 type Checker = fn(&Case<'_>) -> Finding;
 
 /// The checkers, with the workloads that call for them; none calls for those that always apply.
-const CHECKERS: &[(&str, &[Workload], Checker)] = &[
+const TABLE: &[(&str, &[Workload], Checker)] = &[
     ("messages", &[], messages::check),
     ("replicas", &[], replicas::check),
     (
@@ -54,15 +55,38 @@ const CHECKERS: &[(&str, &[Workload], Checker)] = &[
     ("meta", &[Workload::Meta], meta::check),
 ];
 
+/// The names of the checkers.
+pub const CHECKERS: &[&str] = &[
+    "messages",
+    "replicas",
+    "queue",
+    "log",
+    "poll",
+    "max-offset",
+    "offset",
+    "fifo",
+    "txn",
+    "delay",
+    "rebalance",
+    "meta",
+];
+
 /// Judges a run.
 #[must_use]
 pub fn judge(plan: &Plan, record: &Record) -> Judgement {
+    judge_with(plan, record, &[])
+}
+
+/// Judges a run with these checkers of properties only; with all that apply if none is named.
+#[must_use]
+pub fn judge_with(plan: &Plan, record: &Record, only: &[String]) -> Judgement {
     let case = Case::new(plan, record);
-    let property: BTreeMap<String, Finding> = CHECKERS
+    let property: BTreeMap<String, Finding> = TABLE
         .iter()
         .filter(|(_, workloads, _)| {
             workloads.is_empty() || workloads.iter().any(|w| plan.includes(*w))
         })
+        .filter(|(name, ..)| only.is_empty() || only.iter().any(|wanted| wanted == name))
         .map(|(name, _, check)| ((*name).to_owned(), check(&case)))
         .collect();
     let coverage = coverage::check(&case);
@@ -103,6 +127,12 @@ impl Judgement {
         kinds
     }
 
+    /// The anomalies that are kept as examples.
+    pub fn examples(&self) -> impl Iterator<Item = &Anomaly> {
+        let found = self.findings().flat_map(|(_, finding)| finding.anomalies.values());
+        found.flat_map(|found| &found.examples)
+    }
+
     /// Why the run cannot show that nothing is wrong.
     pub fn doubts(&self) -> impl Iterator<Item = (&str, &str)> {
         self.findings().flat_map(|(name, f)| f.doubts.iter().map(move |doubt| (name, &**doubt)))
@@ -116,16 +146,22 @@ impl fmt::Display for Judgement {
         for (kind, count) in &kinds {
             write!(f, "\n  {kind}: {count}")?;
         }
-        let examples = self
-            .findings()
-            .flat_map(|(_, finding)| finding.anomalies.values())
-            .flat_map(|found| &found.examples);
-        for anomaly in examples.take(SHOWN) {
+        for anomaly in self.examples().take(SHOWN) {
             write!(f, "\n    {}: {} {:?}", anomaly.kind, anomaly.what, anomaly.events)?;
         }
         for (name, doubt) in self.doubts() {
             write!(f, "\n  unknown ({name}): {doubt}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CHECKERS, TABLE};
+
+    #[test]
+    fn the_names_are_those_of_the_table() {
+        assert_eq!(CHECKERS, TABLE.iter().map(|(name, ..)| *name).collect::<Vec<_>>());
     }
 }

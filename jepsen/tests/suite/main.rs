@@ -8,6 +8,7 @@ mod benign;
 mod edit;
 mod files;
 mod mutations;
+mod program;
 mod registers;
 mod sound;
 mod world;

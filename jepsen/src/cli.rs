@@ -1,0 +1,104 @@
+//! The commands of the `jepsen` program.
+
+mod check;
+mod doctor;
+mod export;
+mod index;
+mod run_dir;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+pub use doctor::{Ability, abilities};
+pub use run_dir::RunDir;
+
+/// Judges recorded fault runs of a broker cluster.
+#[derive(Debug, Parser)]
+#[command(name = "jepsen", version, about)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Judges recorded runs; writes results.json, report.html and the slice of each anomaly.
+    ///
+    /// Exit code: 0 valid, 1 invalid, 2 unknown, 3 the record itself is broken, 64 usage.
+    Check {
+        /// Directories with test.json and history.jsonl.
+        #[arg(required = true)]
+        dirs: Vec<PathBuf>,
+        /// Only these checkers of properties, by name.
+        #[arg(long, value_delimiter = ',')]
+        checker: Vec<String>,
+        /// Prints the results as JSON, one object per run.
+        #[arg(long)]
+        json: bool,
+        /// Writes nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Writes a history for a checker of others.
+    Export {
+        dir: PathBuf,
+        #[arg(long, value_enum)]
+        format: Format,
+        /// Where to; the terminal unless given.
+        #[arg(long, short)]
+        output: Option<PathBuf>,
+    },
+    /// Writes index.html over all judged runs below a directory.
+    Index { store: PathBuf },
+    /// Says which faults this machine can make.
+    Doctor {
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Whose form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A JSON array of operations.
+    Porcupine,
+    /// Events as EDN maps.
+    Edn,
+    /// Queues as lists: list-append transactions as JSON lines.
+    Elle,
+}
+
+/// Wrong usage: what the shell's own tools answer.
+const USAGE: u8 = 64;
+/// The record, and not the cluster, is at fault.
+const HARNESS: u8 = 3;
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // What cannot be printed cannot be reported either.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    let done = match args.command {
+        Command::Check { dirs, checker, json, dry_run } => {
+            check::run(&dirs, &checker, json, dry_run)
+        }
+        Command::Export { dir, format, output } => export::run(&dir, format, output.as_deref()),
+        Command::Index { store } => index::run(&store),
+        Command::Doctor { json } => doctor::run(json),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("jepsen: {error:#}");
+            ExitCode::from(HARNESS)
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The fault suite's program.
+
+fn main() -> std::process::ExitCode {
+    jepsen::cli::main()
+}
