@@ -31,7 +31,7 @@ pub use answer::{Answer, Delivery, Entry};
 pub use call::{Call, Change, Key, Resolution};
 pub use event::{Body, Event, Failure, Process};
 pub use fault::{Fault, Phase};
-pub use line::{Error, read};
+pub use line::{Error, events, read};
 pub use observation::Observation;
 pub use ops::{Op, Outcome, Record, Seen, Unpaired};
 pub use plan::{Group, Limits, Plan, Queue, Wants, Workload};

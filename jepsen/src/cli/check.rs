@@ -58,7 +58,11 @@ fn check(dir: &Path, only: &[String], dry_run: bool) -> Result<Judgement> {
     if dry_run {
         return Ok(judgement);
     }
-    let slices: Vec<Slice> = judgement.examples().map(|a| slice(&run.events, a)).collect();
+    let mut slices: Vec<Slice> = Vec::new();
+    if judgement.examples().next().is_some() {
+        let events = run.events()?;
+        slices.extend(judgement.examples().map(|anomaly| slice(&events, anomaly)));
+    }
     let results = serde_json::to_string_pretty(&judgement)?;
     write(&dir.join("results.json"), &results)?;
     let page = report::page(&run.plan, &run.record, &judgement, &slices);

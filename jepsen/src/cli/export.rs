@@ -24,7 +24,7 @@ pub(super) fn run(dir: &Path, format: Format, output: Option<&Path>) -> Result<u
 fn write(run: &RunDir, format: Format, to: &mut impl Write) -> Result<()> {
     match format {
         Format::Porcupine => porcupine(&run.record, &mut *to)?,
-        Format::Edn => edn(&run.events, &mut *to)?,
+        Format::Edn => edn(&run.events()?, &mut *to)?,
         Format::Elle => {
             let exported = elle(&run.record, &mut *to)?;
             let (appends, reads) = (exported.appends, exported.reads);

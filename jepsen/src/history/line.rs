@@ -55,18 +55,22 @@ impl Ext {
     }
 }
 
-/// Reads a whole history. A line that is no event is an error, not skipped.
-pub fn read(from: impl BufRead) -> Result<Vec<Event>, Error> {
-    let mut events = Vec::new();
-    for (line, text) in (1..).zip(from.lines()) {
+/// Reads a history event by event. A line that is no event is an error, not skipped; nothing that
+/// comes after an error means anything.
+pub fn events(from: impl BufRead) -> impl Iterator<Item = Result<Event, Error>> {
+    (1..).zip(from.lines()).map(|(line, text)| {
         let text = text.map_err(Error::Read)?;
         let event = Event::from_line(&text).map_err(|source| Error::Line { line, source })?;
         if event.index != line - 1 {
             return Err(Error::OutOfOrder { line, index: event.index });
         }
-        events.push(event);
-    }
-    Ok(events)
+        Ok(event)
+    })
+}
+
+/// Reads a whole history.
+pub fn read(from: impl BufRead) -> Result<Vec<Event>, Error> {
+    events(from).collect()
 }
 
 impl Event {

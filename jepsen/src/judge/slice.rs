@@ -10,6 +10,9 @@ use crate::judge::Anomaly;
 
 /// Operations shown before and after those of the anomaly.
 const NEIGHBOURS: usize = 20;
+/// Events on each side among which neighbours are looked for: a long history is not searched whole
+/// for each anomaly.
+const REACH: u64 = 100_000;
 
 /// A part of a history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,8 +101,10 @@ pub fn slice(events: &[Event], anomaly: &Anomaly) -> Slice {
         _ => return Slice { anomaly: anomaly.clone(), lines: Vec::new(), own: Vec::new() },
     };
     let near = |event: &&Event| event.index.abs_diff(first).min(event.index.abs_diff(last));
-    let mut akin: Vec<(bool, u64, &Event)> = events
-        .iter()
+    let from = first.saturating_sub(REACH);
+    let around = events.iter().skip(usize::try_from(from).unwrap_or(usize::MAX));
+    let mut akin: Vec<(bool, u64, &Event)> = around
+        .take_while(|event| event.index <= last.saturating_add(REACH))
         .filter_map(|event| {
             let of = subjects(&event.body);
             let same = of.iter().any(|s| messages.contains(s));
