@@ -332,7 +332,7 @@ async fn ordered_messages_wait_for_each_other_within_their_group() {
     let mut by_group: HashMap<bool, Vec<String>> = HashMap::new();
     for text in seen.all() {
         let number: usize = text.trim_end_matches('!').parse().unwrap();
-        by_group.entry(number % 2 == 0).or_default().push(text);
+        by_group.entry(number.is_multiple_of(2)).or_default().push(text);
     }
     let even = ["0", "2", "4!", "4!", "4", "6", "8", "10", "12", "14", "16", "18"];
     assert_eq!(by_group[&true], even);
