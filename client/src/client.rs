@@ -70,6 +70,9 @@ impl Client {
         mind_latency: bool,
     ) -> Result<(Arc<Self>, mpsc::Receiver<Orphan>), Error> {
         let id = config.check()?;
+        if let Some(group) = role.group() {
+            group.parse::<proto::ConsumerGroup>()?;
+        }
         let pool = Pool::new(&config)?;
         let access = config.discovery.find().await?;
         let (orphans, questions) = mpsc::channel(ORPHANS);

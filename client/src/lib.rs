@@ -4,6 +4,8 @@
 //!   transactional messages.
 //! - [`PushConsumer`]: a listener is called with each message.
 //! - [`SimpleConsumer`]: messages when they are asked for.
+//! - [`PullConsumer`]: queues from offsets of one's own choice; also broadcast, where every client
+//!   reads everything.
 //!
 //! Every call that fails says what became of it: [`Error::fate`].
 //!
@@ -38,7 +40,8 @@ mod topology;
 
 pub use config::ClientConfig;
 pub use consumer::{
-    ConsumeResult, PushConsumer, PushConsumerBuilder, SimpleConsumer, SimpleConsumerBuilder,
+    Begin, ConsumeResult, FileOffsets, MemoryOffsets, OffsetStore, PullConsumer,
+    PullConsumerBuilder, PushConsumer, PushConsumerBuilder, SimpleConsumer, SimpleConsumerBuilder,
     StartFrom,
 };
 pub use credentials::Credentials;

@@ -167,11 +167,9 @@ mod tests {
         Error::Refused { code, message: String::new() }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers make it on the spot")]
     fn pause(next: Next) -> Option<Duration> {
-        match next {
-            Next::Again { pause } => Some(pause),
-            Next::GiveUp(_) => None,
-        }
+        if let Next::Again { pause } = next { Some(pause) } else { None }
     }
 
     #[test]

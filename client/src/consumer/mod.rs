@@ -1,12 +1,17 @@
 //! Receiving.
 
 mod acker;
+mod offset_store;
 mod offsets;
+mod positions;
+mod pull;
 mod push;
 mod rpc;
 mod simple;
 mod start_from;
 
+pub use offset_store::{FileOffsets, MemoryOffsets, OffsetStore};
+pub use pull::{Begin, PullConsumer, PullConsumerBuilder};
 pub use push::{ConsumeResult, PushConsumer, PushConsumerBuilder};
 pub use simple::{SimpleConsumer, SimpleConsumerBuilder};
 pub use start_from::StartFrom;
