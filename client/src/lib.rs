@@ -6,6 +6,7 @@
 //! - [`SimpleConsumer`]: messages when they are asked for.
 //! - [`PullConsumer`]: queues from offsets of one's own choice; also broadcast, where every client
 //!   reads everything.
+//! - [`Idempotent`]: each message once in effect.
 //!
 //! Every call that fails says what became of it: [`Error::fate`].
 //!
@@ -40,9 +41,9 @@ mod topology;
 
 pub use config::ClientConfig;
 pub use consumer::{
-    Begin, ConsumeResult, FileOffsets, MemoryOffsets, OffsetStore, PullConsumer,
-    PullConsumerBuilder, PushConsumer, PushConsumerBuilder, SimpleConsumer, SimpleConsumerBuilder,
-    StartFrom,
+    Begin, ConsumeResult, DoneStore, FileOffsets, Idempotent, MemoryDone, MemoryOffsets,
+    OffsetStore, PullConsumer, PullConsumerBuilder, PushConsumer, PushConsumerBuilder,
+    SimpleConsumer, SimpleConsumerBuilder, Standing, StartFrom,
 };
 pub use credentials::Credentials;
 pub use discovery::Discovery;

@@ -1,6 +1,7 @@
 //! Receiving.
 
 mod acker;
+mod idempotent;
 mod offset_store;
 mod offsets;
 mod positions;
@@ -10,6 +11,7 @@ mod rpc;
 mod simple;
 mod start_from;
 
+pub use idempotent::{DoneStore, Idempotent, MemoryDone, Standing};
 pub use offset_store::{FileOffsets, MemoryOffsets, OffsetStore};
 pub use pull::{Begin, PullConsumer, PullConsumerBuilder};
 pub use push::{ConsumeResult, PushConsumer, PushConsumerBuilder};

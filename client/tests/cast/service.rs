@@ -94,7 +94,17 @@ impl State {
 
     fn take(&mut self, topic: &str, batch: usize) -> Vec<v2::Message> {
         let (mut taken, now, mut held) = (Vec::new(), Instant::now(), Vec::new());
+        let commits = self
+            .ended
+            .iter()
+            .filter(|ended| ended.resolution() == v2::TransactionResolution::Commit);
+        let committed: Vec<String> = commits.map(|ended| ended.transaction_id.clone()).collect();
         for stored in self.stored.iter_mut().filter(|stored| !stored.done) {
+            let system = stored.message.system_properties.as_ref();
+            let half = system.is_some_and(|s| s.message_type() == v2::MessageType::Transaction);
+            if half && !committed.contains(&format!("tx-{}", stored.offset)) {
+                continue;
+            }
             if stored.message.topic.as_ref().is_none_or(|t| t.name != topic) {
                 continue;
             }
