@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use proto::{admin, v2};
 use raftmq_client::{
-    ClientConfig, ConsumeResult, FilterExpression, Message, MessageView, Producer, PushConsumer,
-    Resolution, SimpleConsumer, StartFrom,
+    Begin, ClientConfig, ConsumeResult, FilterExpression, MemoryOffsets, Message, MessageView,
+    Producer, PullConsumer, PushConsumer, Resolution, SimpleConsumer, StartFrom,
 };
 use tests::cluster::{DRAIN, ELECTION};
 use tests::{Cluster, eventually};
@@ -333,5 +333,82 @@ async fn simple_consumers_choose_what_they_get() {
     let late = receives("late", FilterExpression::all(), StartFrom::Last).await;
     assert_eq!(late, ["after".to_owned()].into());
     producer.close().await;
+    cluster.finish().await;
+}
+
+/// Members of a group that pull share the queues, go on from what was committed when the leader or
+/// one of them goes, and read everything; broadcasting clients read everything each.
+#[tokio::test(flavor = "multi_thread")]
+async fn pulling_goes_on_after_the_leader() {
+    const MESSAGES: usize = 400;
+    let cluster = Cluster::of(3).start().await;
+    cluster.topic("audit", 4).await;
+    let producer =
+        Producer::builder(config(&cluster)).topic("audit").build().await.expect("it starts");
+    let send = async |from: usize| {
+        for n in from..from + MESSAGES / 2 {
+            producer.send_one_way(Message::new("audit", n.to_string())).await.expect("room");
+        }
+        producer.flush().await;
+    };
+    send(0).await;
+    let member = async || {
+        let builder = PullConsumer::builder(config(&cluster), "readers").subscribe("audit", "*");
+        builder.build().await.expect("it starts")
+    };
+    let (one, other) = (member().await, member().await);
+    wait("the queues are shared", DRAIN, async || {
+        let (mine, yours) = (one.assigned(), other.assigned());
+        let apart = mine.iter().all(|queue| !yours.contains(queue));
+        if apart && mine.len() == 2 && yours.len() == 2 { Ok(()) } else { Err((mine, yours)) }
+    })
+    .await;
+    let got = Got::default();
+    let read = async |consumer: &PullConsumer, until: usize| {
+        let start = Instant::now();
+        while got.texts().len() < until {
+            let polled = consumer.poll(Duration::from_secs(1)).await.expect("polled");
+            polled.iter().for_each(|message| got.add(text(message)));
+            let _ = consumer.commit().await;
+            assert!(start.elapsed() < DRAIN, "{} of {until}", got.texts().len());
+        }
+    };
+    let (leader, status) = cluster.leader().await;
+    tokio::join!(read(&one, MESSAGES / 2), read(&other, MESSAGES / 2));
+    wait("committed", ELECTION, async || one.commit().await.and(other.commit().await)).await;
+    leader.kill();
+    cluster.leader_after(status.term).await;
+    // The other one gets everything that is left.
+    one.close().await;
+    send(MESSAGES / 2).await;
+    read(&other, MESSAGES).await;
+    wait("committed", ELECTION, async || other.commit().await).await;
+    eprintln!("{} deliveries of {MESSAGES} messages", got.deliveries());
+    other.close().await;
+
+    let late = member().await;
+    assert!(late.poll(Duration::from_secs(2)).await.expect("polled").is_empty(), "all committed");
+    late.close().await;
+    for begin in [Begin::First, Begin::Last] {
+        let all = PullConsumer::builder(config(&cluster), "screens")
+            .subscribe("audit", "*")
+            .begin(begin)
+            .broadcast(MemoryOffsets::default())
+            .build()
+            .await
+            .expect("it starts");
+        let mut seen = BTreeSet::new();
+        loop {
+            let polled = all.poll(Duration::from_secs(2)).await.expect("polled");
+            if polled.is_empty() {
+                break;
+            }
+            seen.extend(polled.iter().map(text));
+        }
+        assert_eq!(seen.len(), if begin == Begin::First { MESSAGES } else { 0 });
+        all.close().await;
+    }
+    producer.close().await;
+    leader.start();
     cluster.finish().await;
 }
