@@ -370,6 +370,29 @@ async fn an_ordered_message_that_fails_too_often_is_given_up() {
     assert_eq!((given_up.len(), given_up[0].delivery_attempt), (1, 3));
 }
 
+/// What follows a message whose delivery was lost to somebody else waits for it: it would overtake.
+#[tokio::test]
+async fn what_follows_a_lost_delivery_is_not_consumed() {
+    let server = server(0).await;
+    server.state().fifo = true;
+    server.put("orders", "1", Some("g"));
+    server.put("orders", "2", Some("g"));
+    server.script("ack_message", [Script::Code(Code::InvalidReceiptHandle)]);
+    let seen = Seen::default();
+    let see = seen.clone();
+    let consumer = push(&server)
+        .listen(move |message| {
+            see.add(body(&message));
+            async { ConsumeResult::Success }
+        })
+        .await
+        .unwrap();
+    eventually("the first was refused", || server.calls("ack_message") == 1).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(consumer.close().await);
+    assert_eq!(seen.all(), ["1"]);
+}
+
 /// A paused consumer receives nothing; a resumed one goes on where it was.
 #[tokio::test]
 async fn a_consumer_can_be_paused() {

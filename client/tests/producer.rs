@@ -174,8 +174,11 @@ async fn a_batch_is_one_request() {
 /// them and by SendMessage where it has not.
 #[tokio::test]
 async fn submitted_messages_share_requests_with_and_without_streams() {
-    for server in [Server::start().await, Server::with_streams().await] {
+    // However slow the machine is, the server is slower.
+    let (unary, stream) = (Duration::from_millis(100), Duration::from_millis(20));
+    for (server, hold) in [(Server::start().await, unary), (Server::with_streams().await, stream)] {
         server.topic("orders", 4, v2::MessageType::Normal);
+        server.state().hold = hold;
         let producer = builder(&server).build().await.unwrap();
         let mut sendings = Vec::new();
         for n in 0..2000 {

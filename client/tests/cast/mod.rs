@@ -68,6 +68,8 @@ pub struct State {
     pub backoff: Vec<Duration>,
     pub batches: Vec<usize>,
     pub streamed: usize,
+    /// How long each send takes: of a stream one after the other, otherwise at once.
+    pub hold: Duration,
     pub offsets: HashMap<(String, i32), i64>,
 }
 

@@ -22,6 +22,14 @@ impl Produce for Service {
         self.state.lock().expect("no holder panics").called("open");
         let sends = request.into_inner().take_while(|sends| std::future::ready(sends.is_ok()));
         let sends = sends.flat_map(|sends| stream::iter(sends.unwrap_or_default().sends));
+        let held = self.clone();
+        let sends = sends.then(move |one| {
+            let hold = held.state.lock().expect("no holder panics").hold;
+            async move {
+                tokio::time::sleep(hold).await;
+                one
+            }
+        });
         let results = sends.map(move |one| {
             let mut state = service.state.lock().expect("no holder panics");
             state.streamed += one.messages.len();

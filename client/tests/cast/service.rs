@@ -244,6 +244,7 @@ impl MessagingService for Service {
         request: Request<SendMessageRequest>,
     ) -> Result<Response<v2::SendMessageResponse>, Status> {
         let request = request.into_inner();
+        sleep(self.with(|state| state.hold)).await;
         let refuse = |status| v2::SendMessageResponse { status: Some(status), entries: vec![] };
         self.by_script("send_message", |state| state.send(request), refuse).await
     }
