@@ -27,6 +27,7 @@ pub mod data_dir;
 pub mod delivery;
 pub mod directory;
 pub mod error;
+pub mod fault;
 pub mod filter;
 pub mod grpc;
 pub mod http;

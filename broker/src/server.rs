@@ -36,6 +36,7 @@ use crate::{
     data_dir::{DataDir, DataDirError},
     delivery::{Readers, Waiting},
     directory,
+    fault::Fault,
     grpc::{Edge, LocalAdmin, SessionService},
     http, kv, leadership,
     metrics::Metrics,
@@ -398,6 +399,7 @@ fn settings(config: &Config, advertised: String) -> Settings {
         send_bytes: config.limits.send_bytes.bytes(),
         receive_bytes: config.limits.receive_bytes.bytes(),
         clients: config.limits.clients,
+        fault: Fault::holding(config.hold().expect("validated")),
     }
 }
 

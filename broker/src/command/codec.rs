@@ -52,6 +52,22 @@ pub(super) mod tag {
     pub(super) const PARK_TRANSACTIONS: u8 = 43;
 }
 
+/// The tag of a command that the leader can be held at, see `fault`.
+pub(crate) fn tag_named(name: &str) -> Option<u8> {
+    Some(match name {
+        "Pop" => tag::POP,
+        "PopFifo" => tag::POP_FIFO,
+        "Ack" => tag::ACK,
+        "DeadLetter" => tag::DEAD_LETTER,
+        "Fire" => tag::FIRE,
+        "Recall" => tag::RECALL,
+        "AppendHalf" => tag::APPEND_HALF,
+        "EndTransaction" => tag::END_TRANSACTION,
+        "CheckTransactions" => tag::CHECK_TRANSACTIONS,
+        _ => return None,
+    })
+}
+
 /// Kinds of retry policy. Persisted.
 mod backoff {
     pub(super) const CUSTOMIZED: u8 = 0;

@@ -25,7 +25,7 @@ pub use administration::{
 pub use codec::DecodeError;
 pub(crate) use codec::{
     decode_group_config, decode_limited, decode_topic_config, encode_group_config, encode_limited,
-    encode_topic_config, verdict_byte, verdict_of,
+    encode_topic_config, tag_named, verdict_byte, verdict_of,
 };
 pub use offsets::{CommitOffset, FollowReset, ResetOffsets, ResetTo};
 pub(crate) use ordered::dead_letter_placement;

@@ -79,7 +79,14 @@ pub(super) const KEYS: &[Key] = &[
     key("shutdown.finish_within", "On SIGTERM: how long calls in progress may take."),
     key("tracing.filter", "Which log lines: error, warn, info, debug, trace, or per module."),
     key("tracing.format", "Log lines on stderr: text or json."),
+    key(
+        "fault.hold",
+        "For tests of the broker itself, refused by release builds: a moment to hold still at.",
+    ),
 ];
+
+/// Settings that operators are not shown while they have their defaults.
+pub(super) const HIDDEN: &[&str] = &["fault.hold"];
 
 /// Farther than this, a suggestion would only confuse.
 const LARGEST_DISTANCE: usize = 6;

@@ -22,6 +22,8 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use crate::fault::Hold;
+
 /// Queues of a topic that comes into being by its first use.
 const AUTO_CREATED_QUEUES: u32 = 8;
 
@@ -55,6 +57,7 @@ pub struct Config {
     pub transaction: TransactionConfig,
     pub shutdown: ShutdownConfig,
     pub tracing: TracingConfig,
+    pub fault: FaultConfig,
 }
 
 /// When a message counts as written on a replica.
@@ -157,6 +160,13 @@ pub struct TracingConfig {
     pub format: TracingFormat,
 }
 
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the documentation users read is in keys.rs, one line a key")]
+pub struct FaultConfig {
+    pub hold: String,
+}
+
 /// How log lines look on stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -218,6 +228,7 @@ impl Default for Config {
                 filter: "info,openraft=error".into(),
                 format: TracingFormat::Text,
             },
+            fault: FaultConfig::default(),
         }
     }
 }
@@ -232,6 +243,15 @@ impl Config {
             raft_peers: Peers::one(1, "127.0.0.1:40911"),
             auto_create_topics: true,
             ..Config::default()
+        }
+    }
+
+    /// Where a test wants this node to hold still.
+    pub fn hold(&self) -> Result<Option<Hold>, String> {
+        match self.fault.hold.as_str() {
+            "" => Ok(None),
+            _ if !cfg!(debug_assertions) => Err("this build has no faults to offer".into()),
+            text => text.parse().map(Some),
         }
     }
 

@@ -23,7 +23,8 @@ impl Config {
         self.check_identity()?;
         self.check_addresses()?;
         self.check_timing()?;
-        self.check_bounds()
+        self.check_bounds()?;
+        self.hold().map(drop).map_err(|why| invalid("fault.hold", &self.fault.hold, why))
     }
 
     fn check_identity(&self) -> Result<(), ConfigError> {
@@ -210,6 +211,15 @@ mod tests {
             ..Config::dev().raft
         };
         assert!(refused(&Config { raft, ..Config::dev() }).contains("differ"));
+    }
+
+    #[test]
+    fn a_fault_must_make_sense() {
+        let mut config = Config::dev();
+        config.fault.hold = "after lunch 1h".into();
+        assert!(refused(&config).contains("fault.hold"));
+        config.fault.hold = "after Fire 1s".into();
+        assert_eq!(config.validate().is_ok(), cfg!(debug_assertions));
     }
 
     #[test]

@@ -58,6 +58,7 @@ use crate::{
     Error,
     command::{Command, Outcome},
     delivery::{Budget, Lanes, Readers, Waiting},
+    fault::Fault,
     filter::Compiled,
     metrics::Metrics,
     sessions::{Clients, Couriers},
@@ -104,6 +105,8 @@ pub struct Settings {
     pub receive_bytes: usize,
     /// Clients registered.
     pub clients: usize,
+    /// For tests.
+    pub fault: Fault,
 }
 
 /// When producers are asked about transactions that they have not ended.
@@ -243,10 +246,7 @@ impl Broker {
         parts: Vec<Bytes>,
         deadline: Instant,
     ) -> Result<Outcome, Error> {
-        match self.group.propose(parts, proposal_deadline(deadline)).await? {
-            Outcome::Rejected(rejection) => Err(rejection.into()),
-            outcome => Ok(outcome),
-        }
+        propose(&self.group, &self.settings.fault, parts, deadline).await
     }
 
     /// Returns once this node's state holds everything that was committed before the call.
@@ -256,6 +256,22 @@ impl Broker {
 
     fn next_turn(&self) -> u32 {
         self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+async fn propose(
+    group: &Group<Machine>,
+    fault: &Fault,
+    parts: Vec<Bytes>,
+    deadline: Instant,
+) -> Result<Outcome, Error> {
+    let tag = parts[0][0];
+    fault.before(tag).await;
+    let outcome = group.propose(parts, proposal_deadline(deadline)).await?;
+    fault.after(tag).await;
+    match outcome {
+        Outcome::Rejected(rejection) => Err(rejection.into()),
+        outcome => Ok(outcome),
     }
 }
 

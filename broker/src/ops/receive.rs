@@ -19,7 +19,6 @@ use proto::{
 use super::{
     ANSWER_BYTES, ANSWER_RESERVE, Broker, CLIENT_RESERVE, INLINE_BYTES,
     pick::{Plan, Wish, plan},
-    proposal_deadline,
     quota::Load,
     unexpected,
 };
@@ -283,13 +282,8 @@ impl Broker {
 
     fn proposal(&self, command: &Command, deadline: Instant) -> Proposal {
         let group = self.group.clone();
-        let parts = command.encode();
-        Box::pin(async move {
-            match group.propose(parts, proposal_deadline(deadline)).await? {
-                Outcome::Rejected(rejection) => Err(rejection.into()),
-                outcome => Ok(outcome),
-            }
-        })
+        let (fault, parts) = (self.settings.fault.clone(), command.encode());
+        Box::pin(async move { super::propose(&group, &fault, parts, deadline).await })
     }
 
     /// Waits for the proposal and reads what was granted. Empty if others were faster, or if the
