@@ -192,6 +192,9 @@ pub enum Bound {
     /// Receive calls that wait.
     #[error("polling full: as many receive calls wait as may")]
     LongPolls,
+    /// Answers that nobody has read yet.
+    #[error("too many answers are on their way to consumers")]
+    Answers,
 }
 
 impl Error {

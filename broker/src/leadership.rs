@@ -43,4 +43,5 @@ async fn stop(broker: &Broker, duties: &mut JoinSet<()>) {
     broker.waiting.call_all();
     broker.readers.call_all();
     broker.lanes.clear();
+    broker.forget_answers();
 }

@@ -5,7 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proto::{ClientId, header, hop, v2::Language};
+use proto::{
+    ClientId, header,
+    hop::{self, CallId},
+    v2::Language,
+};
 use tonic::{Request, metadata::MetadataMap};
 
 /// What a request says about itself outside of its message.
@@ -25,6 +29,8 @@ pub struct Caller {
     pub deadline: Instant,
     /// Another node forwarded this: serve it here or refuse, never forward again.
     pub hop: bool,
+    /// Names a receive call to the leader that performs it.
+    pub call: Option<CallId>,
 }
 
 /// How long a caller without a deadline of its own is served.
@@ -50,6 +56,7 @@ impl Caller {
             local: request.local_addr().unwrap_or(UNSPECIFIED),
             deadline: Instant::now() + timeout.unwrap_or(NO_DEADLINE).min(DEADLINE_MAX),
             hop: metadata.contains_key(hop::HOP),
+            call: metadata.contains_key(hop::HOP).then(|| hop::call(metadata)).flatten(),
         }
     }
 
@@ -63,6 +70,7 @@ impl Caller {
             local: UNSPECIFIED,
             deadline,
             hop: false,
+            call: None,
         }
     }
 

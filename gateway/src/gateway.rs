@@ -12,8 +12,9 @@ use proto::{
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
-    Config, Directory, Local, channels::Channels, consumer_groups::ConsumerGroups,
-    forward::Forwarder, registry::Registry, session, topics::Learned,
+    Config, Directory, Local, answers::Answers, channels::Channels,
+    consumer_groups::ConsumerGroups, forward::Forwarder, registry::Registry, session,
+    topics::Learned,
 };
 
 /// An access point. Clones share everything; its sessions end with the last clone.
@@ -26,6 +27,7 @@ pub(crate) struct Inner<L, D> {
     pub(crate) config: Config,
     pub(crate) forwarder: Forwarder<L, D>,
     pub(crate) registry: Registry,
+    pub(crate) answers: Arc<Answers>,
     pub(crate) topics: Learned,
     pub(crate) consumer_groups: ConsumerGroups,
     /// Whose turn it is among the broker groups of a topic.
@@ -46,6 +48,7 @@ impl<L: Local, D: Directory> Gateway<L, D> {
     pub fn start(config: Config, local: L, directory: D) -> Self {
         let inner = Arc::new(Inner {
             registry: Registry::new(config.clients_max),
+            answers: Arc::new(Answers::new(config.boot_id)),
             config,
             forwarder: Forwarder { local, directory, channels: Channels::default() },
             topics: Learned::default(),

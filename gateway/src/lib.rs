@@ -22,6 +22,7 @@
 mod acks;
 pub mod admin;
 mod answer;
+mod answers;
 mod caller;
 mod channels;
 mod clients;

@@ -4,8 +4,6 @@
 //! A client always gets gRPC OK and a status in the payload. Only a node that forwarded gets a gRPC
 //! error, so that it can tell a refusal from an answer.
 
-use std::sync::Arc;
-
 use futures::{StreamExt, stream};
 use proto::{
     BrokerName, SendMessageRequest, hop,
@@ -27,7 +25,6 @@ use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use crate::{
     Caller, Directory, Gateway, Local, Miss, PullStream, ReceiveStream,
-    answer::Answer,
     status::{self, Refusal},
     telemetry,
 };
@@ -183,7 +180,6 @@ impl<L: Local, D: Directory> MessagingService for Gateway<L, D> {
             Ok(asked) => asked,
             Err(refusal) => return Ok(Response::new(only(&refusal))),
         };
-        let client = asked.caller.client_id.clone().expect("it is identified");
         // The headers go out at once; some clients wait for them. Dropping the stream drops the
         // request wherever it is.
         let gateway = self.clone();
@@ -192,8 +188,7 @@ impl<L: Local, D: Directory> MessagingService for Gateway<L, D> {
             let answer = gateway.receive(&caller, &metadata, message).await;
             answer.unwrap_or_else(|refusal| only(&refusal))
         });
-        let answer = Answer::new(Arc::clone(&self.inner), client, Box::pin(answer.flatten()));
-        Ok(Response::new(Box::pin(answer)))
+        Ok(Response::new(Box::pin(answer.flatten())))
     }
 
     async fn ack_message(

@@ -2,11 +2,11 @@
 
 pub(crate) mod offsets;
 
-use std::{error::Error, future::Future, pin::Pin, time::Duration};
+use std::{error::Error, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
 use proto::{
-    ConsumerGroup, SendMessageRequest, Topic, hop,
+    BrokerName, ConsumerGroup, SendMessageRequest, Topic, hop,
     limits::{GRPC_BYTES, LONG_POLL_MIN, LONG_POLL_SLACK},
     session::{
         DescribeGroupRequest, DescribeTopicRequest, GroupSettings, sessions_client::SessionsClient,
@@ -16,7 +16,12 @@ use proto::{
 use tonic::{Code, ConnectError, Request, Status, transport::Channel};
 
 use crate::{
-    Caller, Local, Miss, ReceiveStream, TopicRoute, channels::Lane, retry::Failure, status::Refusal,
+    Caller, Local, Miss, ReceiveStream, TopicRoute,
+    answer::{Answer, Call},
+    answers::Answers,
+    channels::Lane,
+    retry::Failure,
+    status::Refusal,
 };
 
 /// One kind of request to a leader.
@@ -151,8 +156,16 @@ unary!(
 #[derive(Debug)]
 pub(crate) struct ReceiveMessage;
 
+/// A poll, and whom to tell what became of its answer.
+#[derive(Clone)]
+pub(crate) struct ReceiveRequest {
+    pub(crate) message: v2::ReceiveMessageRequest,
+    pub(crate) group: BrokerName,
+    pub(crate) answers: Arc<Answers>,
+}
+
 impl Operation for ReceiveMessage {
-    type Request = v2::ReceiveMessageRequest;
+    type Request = ReceiveRequest;
     type Response = ReceiveStream;
     const LANE: Lane = Lane::Streams;
     /// Leaders end an empty poll 100 ms before the deadline; that answer must get through.
@@ -167,16 +180,47 @@ impl Operation for ReceiveMessage {
         caller: &Caller,
         request: Self::Request,
     ) -> Result<Self::Response, Failure> {
-        let stream = local.receive_message(caller, request).await?;
-        begun(stream).await.map_err(|status| classify(&status))
+        let call = Call::begin(&request.answers, &request.group);
+        let caller = Caller { call: Some(call.id), ..caller.clone() };
+        let stream = match local.receive_message(&caller, request.message).await {
+            Ok(stream) => begun(stream).await.map_err(|status| classify(&status)),
+            Err(miss) => Err(miss.into()),
+        };
+        answered(call, stream, |failure| matches!(failure, Failure::NotDone { .. }))
     }
 
     async fn remote(
         channel: Channel,
         request: Request<Self::Request>,
     ) -> Result<Self::Response, Status> {
-        let stream = messaging(channel).receive_message(request).await?.into_inner();
-        begun(Box::pin(stream)).await
+        let (mut metadata, extensions, request) = request.into_parts();
+        let call = Call::begin(&request.answers, &request.group);
+        hop::name_call(&mut metadata, call.id);
+        let request = Request::from_parts(metadata, extensions, request.message);
+        let stream = match messaging(channel).receive_message(request).await {
+            Ok(answer) => begun(Box::pin(answer.into_inner())).await,
+            Err(status) => Err(status),
+        };
+        answered(call, stream, |status| {
+            matches!(classify(status), Failure::NotDone { .. } | Failure::NotSent)
+        })
+    }
+}
+
+/// The answer on its way to the client, or why there is none.
+fn answered<E>(
+    call: Call,
+    stream: Result<ReceiveStream, E>,
+    is_nothing: impl FnOnce(&E) -> bool,
+) -> Result<ReceiveStream, E> {
+    match stream {
+        Ok(stream) => Ok(Box::pin(Answer::new(call, stream))),
+        Err(error) => {
+            if is_nothing(&error) {
+                call.came_to_nothing();
+            }
+            Err(error)
+        }
     }
 }
 

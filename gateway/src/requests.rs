@@ -1,6 +1,9 @@
 //! Where each client request goes: the routing of RPCs to broker groups.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures::future::join_all;
 use proto::{
@@ -23,7 +26,7 @@ use crate::{
     forward::Passage,
     operation::{
         AckMessage, ChangeInvisibleDuration, EndTransaction, ForwardToDeadLetterQueue, Operation,
-        RecallMessage, ReceiveMessage, SendMessage,
+        RecallMessage, ReceiveMessage, ReceiveRequest, SendMessage,
     },
     peek::peek,
     placement::{fifo_queue, rotation},
@@ -80,7 +83,7 @@ impl<L: Local, D: Directory> Gateway<L, D> {
         caller: &Caller,
         dialled: proto::v2::Endpoints,
         topic: Option<Resource>,
-        group: &'a dyn Fn(&BrokerName) -> Option<std::sync::Arc<crate::GroupView>>,
+        group: &'a dyn Fn(&BrokerName) -> Option<Arc<crate::GroupView>>,
     ) -> Asker<'a> {
         Asker {
             mode: self.inner.config.route_mode,
@@ -97,7 +100,7 @@ impl<L: Local, D: Directory> Gateway<L, D> {
         caller: &Caller,
         topic: &Topic,
         create: bool,
-    ) -> Result<std::sync::Arc<TopicRoute>, Refusal> {
+    ) -> Result<Arc<TopicRoute>, Refusal> {
         let inner = &self.inner;
         let hold = inner.config.hold;
         let found = inner.forwarder.find_topic(&inner.topics, caller, topic, create, hold).await?;
@@ -172,6 +175,11 @@ impl<L: Local, D: Directory> Gateway<L, D> {
             elsewhere: false,
         };
         let mut closing = self.inner.closing();
+        let request = ReceiveRequest {
+            message: request,
+            group: group.clone(),
+            answers: Arc::clone(&self.inner.answers),
+        };
         tokio::select! {
             answer = self.inner.forwarder.call::<ReceiveMessage>(&passage, request) => answer,
             // A stopping node does not make its server wait for every poll to end.

@@ -10,7 +10,8 @@ use proto::{
     BrokerName, ConsumerGroup, hop,
     limits::GRPC_BYTES,
     session::{
-        Alive, Down, GroupSettings, Hello, Receipt, Up, down, sessions_client::SessionsClient, up,
+        Alive, Answered, Down, GroupSettings, Hello, Receipt, Up, down,
+        sessions_client::SessionsClient, up,
     },
     v2::Settings,
 };
@@ -44,6 +45,12 @@ const LEADER_WAIT: Duration = Duration::from_secs(3);
 
 /// Pause before the next attempt when nothing changed.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long news of answers are collected, so that many go in one message.
+const COLLECT_ANSWERS: Duration = Duration::from_millis(10);
+
+/// Answers in one such message.
+const ANSWERS_AT_ONCE: usize = 2048;
 
 /// Messages on their way to the leader.
 const UP_MAX: usize = 64;
@@ -144,6 +151,8 @@ impl<L: Local, D: Directory> Link<'_, L, D> {
         clients_changed.mark_unchanged();
         let everything = inner.registry.lock().everything();
         let mut told = tell(&up, everything).await?;
+        let mut answers_changed = inner.answers.changed();
+        let mut answers_told = self.tell_answers(&up, 0).await?;
         let mut alive_ticks = interval(ALIVE_EVERY);
         alive_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut alive_since = Instant::now() - ALIVE_EVERY;
@@ -162,6 +171,11 @@ impl<L: Local, D: Directory> Link<'_, L, D> {
                     let news = inner.registry.lock().since(told).map_err(|_| End::Behind)?;
                     told = tell(&up, news).await?;
                 }
+                Ok(()) = answers_changed.changed() => {
+                    tokio::time::sleep(COLLECT_ANSWERS).await;
+                    answers_changed.mark_unchanged();
+                    answers_told = self.tell_answers(&up, answers_told).await?;
+                }
                 now = alive_ticks.tick() => {
                     let ids = inner.registry.lock().heard_since(alive_since.into_std());
                     alive_since = now;
@@ -178,6 +192,18 @@ impl<L: Local, D: Directory> Link<'_, L, D> {
                     }
                 }
             }
+        }
+    }
+
+    /// Tells how answers ended, if the leader was told of so many. Returns of how many now.
+    async fn tell_answers(&self, up: &mpsc::Sender<Up>, mut told: u64) -> Result<u64, End> {
+        loop {
+            let (answers, now) = self.inner.answers.since(self.group, told, ANSWERS_AT_ONCE);
+            told = now;
+            if answers.is_empty() {
+                return Ok(told);
+            }
+            say(up, up::Event::Answered(Answered { answers })).await?;
         }
     }
 

@@ -15,7 +15,7 @@ use proto::{
     ConsumerGroup, QueueId, QueueOffset, ReceiptHandle, TransactionId, hop, produce,
     produce::produce_client::ProduceClient,
     receipt_handle::group_hash,
-    session::up,
+    session::{Answer, up},
     v2::{self, Language, receive_message_response::Content},
 };
 use tonic::Code;
@@ -242,7 +242,9 @@ async fn an_answer_that_breaks_off_ends_with_what_came() {
         parts[..],
         [Some(Content::Status(_)), Some(Content::Message(_)), Some(Content::DeliveryTimestamp(_))]
     ));
-    eventually("the leader hears of the loss", || heard_of_a_loss(&leader)).await;
+    let answer = eventually("the leader hears of it", || heard_of_an_answer(&leader)).await;
+    assert_eq!((answer.passed, answer.read), (1, true), "the client has what came");
+    assert_eq!(leader.scene().calls, [Some(call_of(answer))]);
 }
 
 #[tokio::test]
@@ -261,16 +263,49 @@ async fn the_leader_hears_of_a_client_that_gives_a_poll_up() {
     let stream = consumer.receive_message(from_client(poll(ORDERS, "broker-a"))).await;
     eventually("the leader holds the poll", || (leader.scene().polls_held == 1).then_some(()))
         .await;
-    assert!(heard_of_a_loss(&leader).is_none());
+    assert!(heard_of_an_answer(&leader).is_none());
     drop(stream);
-    eventually("the leader hears of the loss", || heard_of_a_loss(&leader)).await;
+    let answer = eventually("the leader hears of it", || heard_of_an_answer(&leader)).await;
+    assert_eq!((answer.passed, answer.read), (0, false));
+    assert_eq!(leader.scene().calls, [Some(call_of(answer))]);
 }
 
-fn heard_of_a_loss(leader: &ScriptedBroker) -> Option<()> {
+/// What an access point said last about an answer.
+fn heard_of_an_answer(leader: &ScriptedBroker) -> Option<Answer> {
     let scene = leader.scene();
-    let mut said = scene.sessions.iter().flatten();
-    said.any(|event| matches!(event, up::Event::Lost(lost) if lost.client_id == "client@1"))
-        .then_some(())
+    let mut said = scene.sessions.iter().flatten().filter_map(|event| match event {
+        up::Event::Answered(answered) => answered.answers.last().copied(),
+        _ => None,
+    });
+    said.next_back()
+}
+
+/// As the access point of the tests names it.
+fn call_of(answer: Answer) -> hop::CallId {
+    hop::CallId { access_point: 7, number: answer.call }
+}
+
+#[tokio::test]
+async fn each_attempt_of_a_poll_is_a_call_of_its_own() {
+    let leader = ScriptedBroker::leading("broker-a");
+    leader.scene().script.push_back(Script::Miss(Miss::Unknown));
+    let leader_node = Node::broker(&leader).await;
+    let (access, directory) = access_point().await;
+    let address = leader_node.address.as_str();
+    publish(
+        &directory,
+        vec![group("broker-a", 1, Some(address), &[address])],
+        vec![topic(ORDERS, &["broker-a"])],
+    );
+    let mut consumer = client(&access.address).await;
+    let stream = consumer.receive_message(from_client(poll(ORDERS, "broker-a"))).await;
+    let parts: Vec<_> = stream.expect("the headers come at once").into_inner().collect().await;
+    assert_eq!(parts.len(), 1);
+    let calls = leader.scene().calls.clone();
+    assert_eq!(calls.len(), 2);
+    assert_ne!(calls[0], calls[1]);
+    let answer = eventually("the leader hears of the first", || heard_of_an_answer(&leader)).await;
+    assert_eq!((Some(call_of(answer)), answer.read), (calls[0], false));
 }
 
 #[tokio::test]

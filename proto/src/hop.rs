@@ -11,10 +11,35 @@ use crate::{BrokerName, InvalidName};
 
 /// On a request: the broker that the sender takes for the leader.
 pub const HOP: &str = "x-raftmq-hop";
+/// On a receive call: names it, see [`CallId`].
+pub const CALL: &str = "x-raftmq-call";
 /// On a refusal: how the request ended; `not-done` or `unknown`.
 pub const FATE: &str = "x-raftmq-fate";
 /// On a refusal: `host:port` of the leader's client port.
 pub const LEADER: &str = "x-raftmq-leader";
+
+/// Names a receive call, so that its access point can say what became of the answer. An attempt at
+/// another node is another call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId {
+    /// The boot id of the access point.
+    pub access_point: u64,
+    /// Differs from call to call.
+    pub number: u64,
+}
+
+/// Names a forwarded call.
+pub fn name_call(request: &mut MetadataMap, call: CallId) {
+    let text = format!("{:x}-{:x}", call.access_point, call.number);
+    request.insert(CALL, ascii(&text).expect("digits are ASCII"));
+}
+
+/// The name of a forwarded call; `None` when it has none that can be read.
+pub fn call(request: &MetadataMap) -> Option<CallId> {
+    let (access_point, number) = request.get(CALL)?.to_str().ok()?.split_once('-')?;
+    let hex = |digits| u64::from_str_radix(digits, 16).ok();
+    Some(CallId { access_point: hex(access_point)?, number: hex(number)? })
+}
 
 /// How a request ended that got no answer in RocketMQ's own words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +122,19 @@ mod tests {
         assert_eq!(asked(&request), Ok(Some(broker)));
         request.insert(HOP, ascii("a/b").unwrap());
         assert!(asked(&request).is_err());
+    }
+
+    #[test]
+    fn the_name_of_a_call_is_read_back() {
+        let mut request = MetadataMap::new();
+        assert_eq!(call(&request), None);
+        let id = CallId { access_point: u64::MAX, number: 7 };
+        name_call(&mut request, id);
+        assert_eq!(call(&request), Some(id));
+        for odd in ["7", "-", "x-1", "1-"] {
+            request.insert(CALL, ascii(odd).unwrap());
+            assert_eq!(call(&request), None, "{odd}");
+        }
     }
 
     #[test]

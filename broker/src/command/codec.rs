@@ -5,6 +5,7 @@
 //! panic. Message bytes come last and are neither copied in nor copied out.
 
 mod administration;
+mod give_back;
 mod offsets;
 mod timers;
 mod transactions;
@@ -50,6 +51,7 @@ pub(super) mod tag {
     pub(super) const END_TRANSACTION: u8 = 41;
     pub(super) const CHECK_TRANSACTIONS: u8 = 42;
     pub(super) const PARK_TRANSACTIONS: u8 = 43;
+    pub(super) const GIVE_BACK: u8 = 80;
 }
 
 /// The tag of a command that the leader can be held at, see `fault`.
@@ -118,6 +120,7 @@ impl Command {
             Self::ChangeInvisible(c) => change_invisible(&mut out, c),
             Self::Renew(c) => renew(&mut out, c),
             Self::Release(c) => release(&mut out, c),
+            Self::GiveBack(c) => give_back::give_back(&mut out, c),
             Self::DeleteTopic(c) => administration::delete_topic(&mut out, c),
             Self::DeleteGroup(c) => administration::delete_group(&mut out, c),
             Self::SwitchGroup(c) => administration::switch_group(&mut out, c),
@@ -157,6 +160,7 @@ impl Command {
             tag::CHANGE_INVISIBLE => Self::ChangeInvisible(input.change_invisible()?),
             tag::RENEW => Self::Renew(input.renew()?),
             tag::RELEASE => Self::Release(input.release()?),
+            tag::GIVE_BACK => Self::GiveBack(input.give_back()?),
             tag::DELETE_TOPIC => Self::DeleteTopic(input.delete_topic()?),
             tag::DELETE_GROUP => Self::DeleteGroup(input.delete_group()?),
             tag::SWITCH_GROUP => Self::SwitchGroup(input.switch_group()?),

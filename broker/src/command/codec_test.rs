@@ -179,6 +179,16 @@ fn command() -> impl Strategy<Value = Command> {
         (client(), group(), any::<u64>()).prop_map(|(client, group, after_ms)| {
             Command::Release(Release { client, group, after_ms })
         }),
+        (group(), topic(), few((handle(), any::<u64>(), any::<u32>()))).prop_map(
+            |(group, topic, back)| {
+                let returned = |(handle, since, attempt)| {
+                    let since = Timestamp(since);
+                    Returned { handle, since, attempt }
+                };
+                let deliveries = back.into_iter().map(returned).collect();
+                Command::GiveBack(GiveBack { group, topic, deliveries })
+            }
+        ),
         (group(), topic(), queue(), offset()).prop_map(|(group, topic, queue, offset)| {
             Command::CommitOffset(CommitOffset { group, topic, queue, offset })
         }),
@@ -365,6 +375,16 @@ fn golden() {
             invisible_ms: 5,
         }),
         "07 0001 67 0001 74 00000002 0001 63 0000000000000006 0000000000000005",
+    );
+    let returned = Returned { handle, since: Timestamp(6), attempt: 1 };
+    check(
+        &Command::GiveBack(GiveBack {
+            group: group.clone(),
+            topic: "t".parse().unwrap(),
+            deliveries: vec![returned],
+        }),
+        "50 0001 67 0001 74 0001 00000002 0000000000000003 0000000000000004 \
+         0000000000000006 00000001",
     );
     check(
         &Command::Release(Release { client, group, after_ms: 5 }),

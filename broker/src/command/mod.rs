@@ -8,6 +8,7 @@ mod administration;
 mod codec;
 #[cfg(test)]
 mod codec_test;
+mod give_back;
 mod offsets;
 mod ordered;
 mod ordered_codec;
@@ -27,6 +28,7 @@ pub(crate) use codec::{
     decode_group_config, decode_limited, decode_topic_config, encode_group_config, encode_limited,
     encode_topic_config, tag_named, verdict_byte, verdict_of,
 };
+pub use give_back::{GiveBack, Returned};
 pub use offsets::{CommitOffset, FollowReset, ResetOffsets, ResetTo};
 pub(crate) use ordered::dead_letter_placement;
 pub use ordered::{
@@ -53,6 +55,7 @@ pub enum Command {
     ChangeInvisible(ChangeInvisible),
     Renew(Renew),
     Release(Release),
+    GiveBack(GiveBack),
     AppendDelayed(AppendDelayed),
     Fire(Fire),
     Recall(Recall),

@@ -37,6 +37,11 @@ pub enum Outcome {
         /// Deliveries that were let go of.
         count: u32,
     },
+    /// To `GiveBack`.
+    GivenBack {
+        /// Deliveries that were taken back.
+        count: u32,
+    },
     /// To `AppendDelayed`: one per message, in order.
     Delayed {
         /// Log time of the entry that carries the command.
@@ -145,6 +150,10 @@ pub struct Granted {
     pub len: u32,
     /// 1 for the first delivery.
     pub attempt: u32,
+    /// The attempts before this one; as many as `attempt` when this one does not count.
+    pub before: u32,
+    /// When it was handed out. Each hand-out of a delivery has its own.
+    pub since: Timestamp,
     /// Names this delivery; goes into the receipt handle.
     pub delivery: u64,
     /// When it may be delivered again, in log time.

@@ -152,7 +152,7 @@ impl Local for Edge {
         topic: &Topic,
     ) -> Result<Vec<ClientId>, Miss> {
         self.broker.leading().map_err(|error| miss(&error))?;
-        Ok(self.broker.clients().pulling(group, topic))
+        Ok(self.broker.clients().pulling(group, topic, Instant::now()))
     }
 
     async fn recall_message(

@@ -23,10 +23,10 @@ use tonic::Status;
 use super::{local::Edge, status};
 use crate::{
     Error,
-    command::Handle,
     filter::Compiled,
     metrics::Rpc,
     ops::{Broker, Delivery, Poll, invisible_duration, polling_time},
+    sessions::{End, Outgoing, Parcel},
 };
 
 impl Edge {
@@ -79,6 +79,7 @@ fn parse(
         invisible,
         auto_renew: request.auto_renew,
         attempt_id: attempt_id(request.attempt_id.as_deref()),
+        call: caller.call,
         wait_until: now + wait,
         deadline: caller.deadline,
     })
@@ -123,41 +124,52 @@ async fn serve(broker: Arc<Broker>, poll: Poll, mut result: oneshot::Sender<Outc
     let _ = result.send(outcome);
 }
 
-/// Messages on their way to a client. If it is dropped before all were written, they are given
-/// back.
+/// Messages on their way to a client. An access point that named the call says what became of
+/// them; otherwise they are taken back if this is dropped before all were written.
 struct Batch {
     broker: Arc<Broker>,
-    poll: Poll,
     rest: VecDeque<ReceiveMessageResponse>,
-    unread: Vec<Handle>,
+    unnamed: Option<Parcel>,
+    written: usize,
     _delivery: Delivery,
 }
 
 impl Batch {
     fn new(broker: Arc<Broker>, poll: Poll, mut delivery: Delivery) -> Self {
         let messages = std::mem::take(&mut delivery.messages);
-        let unread: Vec<Handle> = messages.iter().map(|message| message.handle).collect();
+        let deliveries: Vec<Outgoing> = messages.iter().map(|message| message.outgoing).collect();
         let status = if messages.is_empty() { status::no_new_message() } else { status::ok() };
         let mut rest = VecDeque::with_capacity(messages.len() + 2);
         rest.push_back(item(Content::Status(status)));
         rest.extend(messages.into_iter().map(|m| item(Content::Message(m.message))));
         rest.push_back(item(Content::DeliveryTimestamp(wall_now().into())));
-        Batch { broker, poll, rest, unread, _delivery: delivery }
+        let mut unnamed = None;
+        if !deliveries.is_empty() {
+            let Poll { group, topic, client, call, .. } = poll;
+            let parcel = Parcel { group, topic, client, deliveries };
+            match call {
+                Some(call) => broker.send_out(call, parcel),
+                None => unnamed = Some(parcel),
+            }
+        }
+        Batch { broker, rest, unnamed, written: 0, _delivery: delivery }
     }
 
     fn next(&mut self) -> Option<ReceiveMessageResponse> {
-        let next = self.rest.pop_front();
-        if next.is_none() {
-            self.unread.clear();
-        }
-        next
+        let Some(next) = self.rest.pop_front() else {
+            self.unnamed = None;
+            return None;
+        };
+        self.written += usize::from(matches!(next.content, Some(Content::Message(_))));
+        Some(next)
     }
 }
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        let unread = std::mem::take(&mut self.unread);
-        self.broker.give_back(&self.poll, unread);
+        if let Some(parcel) = self.unnamed.take() {
+            self.broker.take_back(parcel, End { passed: self.written, read: false });
+        }
     }
 }
 

@@ -83,7 +83,7 @@ impl Sessions for SessionService {
         let ListMembersRequest { group, topic } = request.into_inner();
         let group: ConsumerGroup = group.parse().map_err(|error| bad_name(&error))?;
         let topic: Topic = topic.parse().map_err(|error| bad_name(&error))?;
-        let members = self.broker.clients().pulling(&group, &topic);
+        let members = self.broker.clients().pulling(&group, &topic, Instant::now());
         let client_ids = members.iter().map(ToString::to_string).collect();
         Ok(Response::new(ListMembersResponse { client_ids }))
     }
@@ -120,28 +120,38 @@ impl Sessions for SessionService {
     }
 }
 
+/// What is known of an access point that speaks.
+struct Session {
+    id: SessionId,
+    /// Its boot id, once it has introduced itself.
+    access_point: Option<u64>,
+    clients: HashSet<ClientId>,
+}
+
 /// One access point, until it goes or another node leads.
 async fn converse(
     broker: Arc<Broker>,
     incoming: Streaming<Up>,
     down: mpsc::Sender<Result<Down, Status>>,
 ) {
-    let mut clients = HashSet::new();
-    let session = broker.couriers.open(down.clone());
-    follow(&broker, session, incoming, &down, &mut clients).await;
-    broker.couriers.close(session);
-    if !clients.is_empty() && broker.leading().is_ok() && !*broker.stopping().borrow() {
-        // Its answers to receive calls may have died with it.
-        broker.doubt(clients);
+    let id = broker.couriers.open(down.clone());
+    let mut session = Session { id, access_point: None, clients: HashSet::new() };
+    follow(&broker, &mut session, incoming, &down).await;
+    broker.couriers.close(id);
+    if let Some(access_point) = session.access_point {
+        broker.access_point_closed(access_point, id);
+    }
+    if !session.clients.is_empty() && broker.leading().is_ok() && !*broker.stopping().borrow() {
+        // If it died, so did its connections to them, perhaps with answers that seemed to be read.
+        broker.doubt(session.clients);
     }
 }
 
 async fn follow(
     broker: &Arc<Broker>,
-    session: SessionId,
+    session: &mut Session,
     mut incoming: Streaming<Up>,
     down: &mpsc::Sender<Result<Down, Status>>,
-    clients: &mut HashSet<ClientId>,
 ) {
     let mut role = broker.role();
     let mut stopping = broker.stopping();
@@ -149,7 +159,7 @@ async fn follow(
     loop {
         tokio::select! {
             said = incoming.message() => match said {
-                Ok(Some(up)) => hear(broker, session, up, clients),
+                Ok(Some(up)) => hear(broker, session, up),
                 Ok(None) => return,
                 Err(error) => {
                     debug!(%error, "session with an access point broke");
@@ -186,16 +196,18 @@ async fn follow(
     }
 }
 
-fn hear(broker: &Arc<Broker>, session: SessionId, up: Up, clients: &mut HashSet<ClientId>) {
+fn hear(broker: &Arc<Broker>, session: &mut Session, up: Up) {
     let now = Instant::now();
     match up.event {
         Some(up::Event::Hello(hello)) => {
             debug!(access_point = %hello.access_point, "session opened");
+            session.access_point = Some(hello.boot_id);
+            broker.access_point_opened(hello.boot_id, session.id);
         }
         Some(up::Event::Client(client)) => {
             if let Ok(id) = client.client_id.parse::<ClientId>() {
-                clients.insert(id.clone());
-                broker.couriers.met(session, id);
+                session.clients.insert(id.clone());
+                broker.couriers.met(session.id, id);
             }
             for conflict in broker.clients().announce(&client, now) {
                 warn!(%conflict, "conflicting subscriptions");
@@ -213,12 +225,16 @@ fn hear(broker: &Arc<Broker>, session: SessionId, up: Up, clients: &mut HashSet<
             }
         }
         Some(up::Event::Gone(gone)) => {
-            clients.remove(gone.client_id.as_str());
+            session.clients.remove(gone.client_id.as_str());
             if let Ok(id) = gone.client_id.parse() {
-                broker.couriers.left(session, &id);
+                broker.couriers.left(session.id, &id);
             }
             depart(broker, &gone, now);
         }
+        Some(up::Event::Answered(answered)) => match session.access_point {
+            Some(access_point) => broker.answered(access_point, &answered.answers),
+            None => debug!("answers of an access point that has not said who it is"),
+        },
         Some(up::Event::Lost(lost)) => broker.doubt(lost.client_id.parse::<ClientId>()),
         None => (),
     }
@@ -227,7 +243,7 @@ fn hear(broker: &Arc<Broker>, session: SessionId, up: Up, clients: &mut HashSet<
 fn depart(broker: &Arc<Broker>, gone: &Gone, now: Instant) {
     let Ok(id) = gone.client_id.parse::<ClientId>() else { return };
     if !gone.terminated {
-        // Its connection broke, perhaps with an answer on its way.
+        // Its connection broke, perhaps with an answer that seemed to be read.
         broker.doubt([id.clone()]);
     }
     let departed = broker.clients().gone(&id, gone.terminated, now);

@@ -1,14 +1,16 @@
 //! Deliveries that may never have reached their client.
 //!
-//! When a leader, an access point or a client's connection dies, answers to receive calls die with
-//! it: the messages in them count as delivered, and nobody has them. Without automatic renewal they
-//! come back when their invisible duration ends. With it they would be kept from everybody for
-//! hours, because their client lives. So the leader renews only what it has reason to trust: what
-//! it handed out itself since the last such death, or what was renewed before. The rest ends as if
-//! it had not been renewable, and comes again. A client that had it all the same, and takes longer
-//! than that, sees its message twice, which at-least-once allows.
+//! What becomes of an answer to a receive call is told by its access point, and what did not arrive
+//! is taken back, see `give_back`. Two things nobody can tell: what became of the answers of the
+//! leader before, which knew whom it had to hear from; and whether bytes that were handed to a
+//! connection got through when the connection breaks. Without automatic renewal such messages come
+//! back when their invisible duration ends. With it they would be kept from everybody for hours,
+//! because their client lives. So the leader renews only what it has reason to trust: what it
+//! handed out itself since the last broken connection of that client, or what was renewed before.
+//! The rest ends as if it had not been renewable, and comes again. A client that had it all the
+//! same, and takes longer than that, sees its message twice, which at-least-once allows.
 //!
-//! Deaths need not be remembered by the next leader: to it, everything from before is in doubt.
+//! None of this need be remembered by the next leader: to it, everything from before is in doubt.
 
 use std::{collections::HashMap, time::Duration};
 

@@ -11,6 +11,7 @@ mod assemble;
 mod dead_letter;
 mod delayed;
 mod doubt;
+mod give_back;
 mod groups;
 mod invisible;
 mod judge;
@@ -61,7 +62,7 @@ use crate::{
     fault::Fault,
     filter::Compiled,
     metrics::Metrics,
-    sessions::{Clients, Couriers},
+    sessions::{Clients, Couriers, HandedOut},
     state::Machine,
 };
 
@@ -77,6 +78,8 @@ const INLINE_BYTES: u64 = 1 << 20;
 const CLIENT_RESERVE: Duration = Duration::from_millis(1500);
 /// The empty answer must arrive before the deadline.
 const ANSWER_RESERVE: Duration = Duration::from_millis(100);
+/// Answers with messages that no access point has confirmed. Each is of about 40 bytes a message.
+const ANSWERS_ON_THEIR_WAY: usize = 32_768;
 /// A proposal that nobody waits longer for has an unknown outcome.
 pub(crate) const LONGEST_PROPOSAL: Duration = Duration::from_secs(30);
 
@@ -139,6 +142,7 @@ pub struct Broker {
     pub(crate) couriers: Couriers,
     clients: Mutex<Clients>,
     doubts: Mutex<doubt::Doubts>,
+    handed_out: Mutex<HandedOut>,
     role: watch::Receiver<Role>,
     /// What is known of messages that wait for their turn.
     pub(crate) blocks: receive_fifo::Blocks,
@@ -160,6 +164,7 @@ impl Broker {
             receive_budget: Budget::new(settings.receive_bytes),
             clients: Mutex::new(Clients::new(settings.clients)),
             doubts: Mutex::default(),
+            handed_out: Mutex::new(HandedOut::new(ANSWERS_ON_THEIR_WAY)),
             role: group.role(),
             readers: view.readers(),
             lanes: Lanes::default(),

@@ -10,7 +10,7 @@ use proto::{
     v2::{self, Permission},
 };
 
-use super::{ANSWER_BYTES, ANSWER_RESERVE, Broker, CLIENT_RESERVE, INLINE_BYTES};
+use super::{ANSWER_BYTES, ANSWER_RESERVE, Broker, CLIENT_RESERVE, INLINE_BYTES, quota::limited};
 use crate::{
     Error,
     command::{Command, FollowReset, Rejection},
@@ -110,6 +110,7 @@ impl Broker {
         if !self.view.may_consume(&pull.group) {
             return Err(Error::Rejected(Rejection::GroupDisabled));
         }
+        self.must_not_owe(limited(&pull.group, pull.client.as_ref()))?;
         if let Some(misplaced) = self.follow_reset(&pull).await? {
             return Ok(Pulled::misplaced(misplaced));
         }
@@ -125,6 +126,8 @@ impl Broker {
             };
             let found = self.read(&pull, look).await?;
             if !found.messages.is_empty() {
+                let bodies = found.messages.iter().map(|message| message.body.len());
+                self.charge(limited(&pull.group, pull.client.as_ref()), bodies);
                 return Ok(found);
             }
             let moved = found.next > pull.offset;

@@ -10,7 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::command::{Limited, Quota};
+use proto::{ClientId, ConsumerGroup};
+
+use super::Broker;
+use crate::{
+    Error,
+    command::{Limited, Quota},
+};
 
 /// Buckets remembered. Over it all are forgotten, which is as if they were full.
 const BUCKETS: usize = 100_000;
@@ -33,6 +39,38 @@ struct Pair {
 pub(crate) struct Load {
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
+}
+
+/// Who is charged for what a consumer gets.
+pub(super) fn limited(
+    group: &ConsumerGroup,
+    client: Option<&ClientId>,
+) -> impl IntoIterator<Item = Limited> {
+    let client = client.map(|client| Limited::Client(client.clone()));
+    std::iter::once(Limited::Group(group.clone())).chain(client)
+}
+
+impl Broker {
+    /// What a consumer gets is taken from the buckets then: before, nothing must be owed.
+    pub(super) fn must_not_owe(
+        &self,
+        whom: impl IntoIterator<Item = Limited>,
+    ) -> Result<(), Error> {
+        let quotas = self.view.quotas_of(whom);
+        self.buckets.take(&quotas, Load::default(), Instant::now()).map_err(Error::QuotaExceeded)
+    }
+
+    /// A consumer gets messages with bodies of these lengths.
+    pub(super) fn charge(
+        &self,
+        whom: impl IntoIterator<Item = Limited>,
+        bodies: impl ExactSizeIterator<Item = usize>,
+    ) {
+        let quotas = self.view.quotas_of(whom);
+        let messages = bodies.len() as u64;
+        let load = Load { messages, bytes: bodies.map(|bytes| bytes as u64).sum() };
+        self.buckets.charge(&quotas, load, Instant::now());
+    }
 }
 
 impl Buckets {

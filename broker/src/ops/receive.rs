@@ -12,6 +12,7 @@ use futures::future::join_all;
 use proto::{
     ClientId, ConsumerGroup, Filter, QueueId, Topic,
     clock::{millis, wall_now},
+    hop::CallId,
     limits, v2,
     v2::Permission,
 };
@@ -19,18 +20,18 @@ use proto::{
 use super::{
     ANSWER_BYTES, ANSWER_RESERVE, Broker, CLIENT_RESERVE, INLINE_BYTES,
     pick::{Plan, Wish, plan},
-    quota::Load,
+    quota::limited,
     unexpected,
 };
 use crate::{
-    Error,
+    Error, Fate,
     command::{
-        Ack, Command, Granted, Handle, Limited, Outcome, Pop, Rejection, TopicConfig,
-        is_dead_letter_topic,
+        Ack, Command, Granted, Handle, Outcome, Pop, Rejection, TopicConfig, is_dead_letter_topic,
     },
     delivery::{Lease, Place, Reservation},
     error::Bound,
     filter::Sieve,
+    sessions::Outgoing,
 };
 
 /// Messages that could not be handed over are visible again after this.
@@ -59,6 +60,8 @@ pub struct Poll {
     pub auto_renew: bool,
     /// Hash of what names the call across its retries; of use where order is kept.
     pub attempt_id: Option<u64>,
+    /// The access point's name for the call, by which it says what became of the answer.
+    pub call: Option<CallId>,
     /// How long to wait for a message.
     pub wait_until: Instant,
     /// When the client stops listening.
@@ -78,8 +81,8 @@ pub struct Delivery {
 pub struct Delivered {
     /// As the client gets it.
     pub message: v2::Message,
-    /// Names the delivery.
-    pub handle: Handle,
+    /// The delivery.
+    pub outgoing: Outgoing,
 }
 
 pub(super) type Proposal = Pin<Box<dyn Future<Output = Result<Outcome, Error>> + Send>>;
@@ -135,17 +138,16 @@ impl Broker {
     /// Nothing is proposed if this is dropped before it returns.
     pub async fn find(&self, poll: &Poll) -> Result<Option<Taking>, Error> {
         self.leading()?;
+        if self.has_too_many_on_their_way() {
+            return Err(Error::Overloaded(Bound::Answers));
+        }
         self.clients().seen(&poll.client, Instant::now());
         match self.topic(&poll.topic, poll.deadline).await {
             Ok(config) => self.may_consume(poll, Some(&config))?,
             Err(Error::TopicNotFound(_)) => self.may_consume(poll, None)?,
             Err(error) => return Err(error),
         }
-        // What is delivered is taken from the bucket then: now it only must not be owed.
-        let quotas = self.view.quotas_of(limited(poll));
-        self.buckets
-            .take(&quotas, Load::default(), Instant::now())
-            .map_err(Error::QuotaExceeded)?;
+        self.must_not_owe(limited(&poll.group, Some(&poll.client)))?;
         let place = Place { group: poll.group.clone(), topic: poll.topic.clone() };
         if let Some(taking) = self.try_take(poll, &place).await? {
             return Ok(Some(taking));
@@ -299,6 +301,10 @@ impl Broker {
             Ok(Outcome::Popped { granted }) => granted,
             Ok(other) => unexpected(&other),
             Err(error) => {
+                if error.fate() == Fate::Unknown {
+                    // Perhaps it has messages now that no answer will carry.
+                    self.doubt([poll.client.clone()]);
+                }
                 drop(reservation);
                 self.waiting.pass_on(&place);
                 return Err(error);
@@ -335,7 +341,8 @@ impl Broker {
         };
         match read {
             Ok((messages, unwanted)) => {
-                self.charge(poll, &messages);
+                let bodies = messages.iter().map(|delivered| delivered.message.body.len());
+                self.charge(limited(&poll.group, Some(&poll.client)), bodies);
                 self.consume_unwanted(poll, unwanted);
                 Ok(Delivery { messages, _lease: Some(lease) })
             }
@@ -371,16 +378,11 @@ impl Broker {
             };
             let message = super::assemble::assemble(self, poll, granted, stamp, stored);
             self.metrics.delivered(message.body.len(), granted.attempt);
-            messages.push(Delivered { message, handle });
+            let Granted { since, attempt, before, .. } = *granted;
+            let outgoing = Outgoing { handle, since, attempt, before };
+            messages.push(Delivered { message, outgoing });
         }
         Ok((messages, unwanted))
-    }
-
-    fn charge(&self, poll: &Poll, messages: &[Delivered]) {
-        let quotas = self.view.quotas_of(limited(poll));
-        let bytes = messages.iter().map(|delivered| delivered.message.body.len() as u64).sum();
-        let load = Load { messages: messages.len() as u64, bytes };
-        self.buckets.charge(&quotas, load, Instant::now());
     }
 
     /// They count as consumed, like everything that the filter does not want.
@@ -397,8 +399,8 @@ impl Broker {
         });
     }
 
-    /// The client is gone or cannot be served: its messages are visible again soon.
-    pub fn give_back(self: &Arc<Self>, poll: &Poll, handles: Vec<Handle>) {
+    /// The client cannot be served: its messages are visible again soon.
+    fn give_back(self: &Arc<Self>, poll: &Poll, handles: Vec<Handle>) {
         if handles.is_empty() {
             return;
         }
@@ -414,11 +416,6 @@ impl Broker {
             join_all(moves).await;
         });
     }
-}
-
-/// Who is charged for deliveries.
-fn limited(poll: &Poll) -> [Limited; 2] {
-    [Limited::Group(poll.group.clone()), Limited::Client(poll.client.clone())]
 }
 
 fn handle_of(granted: &Granted) -> Handle {

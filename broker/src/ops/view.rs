@@ -172,7 +172,7 @@ impl View {
     }
 
     /// Those among `of` that have a quota.
-    pub fn quotas_of<const N: usize>(&self, of: [Limited; N]) -> Vec<(Limited, Quota)> {
+    pub fn quotas_of(&self, of: impl IntoIterator<Item = Limited>) -> Vec<(Limited, Quota)> {
         let state = self.state.read();
         let found = of.into_iter().map(|of| (state.quota(&of), of));
         found.filter(|(quota, _)| *quota != Quota::default()).map(|(q, of)| (of, q)).collect()

@@ -15,6 +15,10 @@ use proto::{ClientId, ConsumerGroup, Filter, Topic, session, v2};
 /// A client that nobody heard of for so long is gone.
 pub const SILENCE: Duration = Duration::from_secs(90);
 
+/// A member of a group that pulls, that nobody heard of for so long, gets no share: three times what
+/// official clients leave between two heartbeats.
+const PULLS_WITHIN: Duration = Duration::from_secs(30);
+
 /// A client as it last introduced itself.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -184,11 +188,12 @@ impl Clients {
 
     /// Living members of a consumer group that pull a topic's queues and ask for a share of them,
     /// in order. One that names no topics takes part in all.
-    pub fn pulling(&self, group: &ConsumerGroup, topic: &Topic) -> Vec<ClientId> {
+    pub fn pulling(&self, group: &ConsumerGroup, topic: &Topic, now: Instant) -> Vec<ClientId> {
         let takes_part = |client: &Client| {
             client.kind == v2::ClientType::PullConsumer
                 && client.group.as_ref() == Some(group)
                 && (client.topics.is_empty() || client.topics.contains_key(topic))
+                && now.saturating_duration_since(client.last_seen) < PULLS_WITHIN
         };
         let members = self.known.iter().filter(|(_, client)| takes_part(client));
         let mut members: Vec<ClientId> = members.map(|(id, _)| id.clone()).collect();
@@ -327,6 +332,26 @@ mod tests {
         let new = clients.announce(&consumer("b", &[("u", "*")]), now);
         assert_eq!(new.len(), 2);
         assert!(new[0].to_string().contains("not at all"));
+    }
+
+    #[test]
+    fn who_pulls_has_a_share_while_it_is_heard_of() {
+        let now = Instant::now();
+        let mut clients = Clients::new(10);
+        for name in ["b", "a"] {
+            let mut puller = consumer(name, &[("t", "*")]);
+            let settings = puller.settings.as_mut().expect("it has some");
+            settings.client_type = Some(v2::ClientType::PullConsumer.into());
+            clients.announce(&puller, now);
+        }
+        clients.announce(&consumer("pops", &[("t", "*")]), now);
+        let (group, topic) = ("g".parse().expect("valid"), "t".parse().expect("valid"));
+        assert_eq!(clients.pulling(&group, &topic, now), [id("a"), id("b")]);
+        let later = now + PULLS_WITHIN;
+        clients.seen(&id("b"), later);
+        assert_eq!(clients.pulling(&group, &topic, later), [id("b")]);
+        clients.seen(&id("a"), later);
+        assert_eq!(clients.pulling(&group, &topic, later), [id("a"), id("b")], "back again");
     }
 
     #[test]

@@ -27,8 +27,8 @@ const RECEIPT_WAIT: Duration = Duration::from_secs(2);
 pub type DownSender = mpsc::Sender<Result<Down, Status>>;
 
 /// Tells sessions of access points apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SessionId(u64);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub(super) u64);
 
 /// All sessions of this leader.
 #[derive(Debug, Default)]

@@ -2,7 +2,9 @@
 
 mod clients;
 mod couriers;
+mod handed_out;
 
 pub use couriers::{Couriers, DownSender, SessionId};
+pub use handed_out::{End, HandedOut, Outgoing, Parcel};
 
 pub use clients::{Client, Clients, Conflict, Departed, SILENCE};

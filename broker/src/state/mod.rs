@@ -31,6 +31,7 @@ mod end_transaction;
 mod entries;
 mod expire;
 mod fire;
+mod give_back;
 mod in_flight;
 pub mod limits;
 mod machine;
@@ -315,6 +316,7 @@ impl State {
             Command::ChangeInvisible(c) => self.change_invisible(at, &c),
             Command::Renew(c) => self.renew(at, &c),
             Command::Release(c) => self.release(at, &c),
+            Command::GiveBack(c) => self.give_back(at, &c),
             Command::DeleteTopic(c) => self.delete_topic(c),
             Command::DeleteGroup(c) => self.delete_group(c),
             Command::SwitchGroup(c) => self.switch_group(c),
@@ -414,6 +416,7 @@ fn work(command: &Command) -> usize {
         Command::AppendDelayed(c) => c.messages.len(),
         Command::Fire(c) => c.most as usize,
         Command::Ack(c) => c.handles.len(),
+        Command::GiveBack(c) => c.deliveries.len(),
         Command::ResetOffsets(c) => c.queues.len(),
         Command::CheckTransactions(c) => c.orphans.len(),
         Command::ParkTransactions(c) => c.orphans.len(),

@@ -16,6 +16,8 @@ use crate::kv::{self, ConsumerGroupId, TopicId};
 pub(super) struct Grant {
     pub(super) offset: QueueOffset,
     pub(super) attempt: u32,
+    /// The attempts before it.
+    pub(super) before: u32,
 }
 
 /// Whom to deliver to, and until when.
@@ -113,7 +115,7 @@ impl State {
             }
             let attempt = ended.attempt.saturating_add(1);
             self.deliver(at, to, &place, attempt, None);
-            grants.push(Grant { offset: again.offset, attempt });
+            grants.push(Grant { offset: again.offset, attempt, before: ended.attempt });
         }
         Ok(grants)
     }
@@ -128,7 +130,7 @@ impl State {
         for (offset, ()) in &offsets {
             self.deliver(at, to, &to.place(pick.queue, *offset), 1, None);
         }
-        offsets.into_iter().map(|(offset, ())| Grant { offset, attempt: 1 }).collect()
+        offsets.into_iter().map(|(offset, ())| Grant { offset, attempt: 1, before: 0 }).collect()
     }
 
     /// Moves the group's progress over what the leader evaluated, as far as there is room for
@@ -193,6 +195,8 @@ impl State {
             position: entry.position,
             len: entry.len,
             attempt: grant.attempt,
+            before: grant.before,
+            since: at.stamp,
             delivery: at.delivery,
             due: to.due,
         }));

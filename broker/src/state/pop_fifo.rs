@@ -73,14 +73,17 @@ impl State {
             let place = to.place(queue, offset);
             let delivery = self.subscriptions.update(&place, |delivery| {
                 delivery.due = to.due;
-                delivery.since = at.stamp;
+                // Later than before, so that what became of the first answer does not concern it.
+                delivery.since = at.stamp.max(Timestamp(delivery.since.0 + 1));
                 delivery.auto_renew = to.auto_renew;
             });
             kv::in_flight::put(&mut self.change.batch, &place, &delivery, &c.client);
-            let grant = Grant { offset, attempt: delivery.attempt };
+            let (attempt, before) = (delivery.attempt, delivery.attempt);
+            let grant = Grant { offset, attempt, before };
             let first = granted.len();
             self.locate(at, to, queue, &[grant], &mut granted)?;
             granted[first].delivery = delivery.id;
+            granted[first].since = delivery.since;
         }
         self.unflushed.work += granted.len();
         Ok(granted)
@@ -113,7 +116,7 @@ impl State {
                 false => ended.attempt.saturating_add(1),
             };
             self.deliver(at, to, &place, attempt, Some(order(again.block, c)));
-            grants.push(Grant { offset: again.offset, attempt });
+            grants.push(Grant { offset: again.offset, attempt, before: ended.attempt });
         }
         grants.extend(self.deliver_fresh_in_order(at, to, c, pick, &mut taken));
         Ok(grants)
@@ -179,7 +182,7 @@ impl State {
             if deliver && self.is_free(to, pick.queue, block, taken) {
                 taken.insert((pick.queue, block), offset);
                 self.deliver(at, to, &place, 1, Some(order(block, c)));
-                grants.push(Grant { offset, attempt: 1 });
+                grants.push(Grant { offset, attempt: 1, before: 0 });
             } else {
                 self.pass_over(at, to, &place, block);
             }

@@ -24,6 +24,8 @@ const EVERY: Duration = Duration::from_secs(5);
 /// What ends within this is renewed now: what is held for 15 s already. Several rounds may fail
 /// before it is too late, and what was renewed once outlives a change of leaders, see `ops/doubt`.
 const AHEAD: Duration = Duration::from_secs(45);
+/// A client that has not read an answer for so long has nothing new renewed: see `ops/doubt`.
+const SLOW_ANSWER: Duration = Duration::from_secs(5);
 /// Renewals proposed in one round. What is left over is the first of the next round.
 const MOST: usize = 10_000;
 /// Renewals on their way at a time.
@@ -56,7 +58,11 @@ pub(super) async fn renew_all(
     until: Timestamp,
     lives: impl Fn(&ClientId) -> bool,
 ) {
-    let trusted_since = |client: &ClientId| broker.trusted_since(client);
+    let waiting = broker.waiting_for_longer_than(SLOW_ANSWER);
+    let trusted_since = |client: &ClientId| match waiting.contains(client) {
+        true => Timestamp(u64::MAX),
+        false => broker.trusted_since(client),
+    };
     let held = broker.view().holdings(until, MOST, trusted_since);
     if held.len() == MOST {
         warn!(most = MOST, "more renewals are due than one round does");

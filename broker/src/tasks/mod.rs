@@ -1,5 +1,6 @@
 //! What the leader does on its own: look at the state, propose, sleep. Runs while it leads.
 
+mod answers;
 mod auto_renew;
 mod clients;
 mod orphans;
@@ -16,6 +17,7 @@ use crate::ops::Broker;
 
 /// Starts all of them; they end when `duties` is shut down.
 pub fn start(broker: &Arc<Broker>, duties: &mut JoinSet<()>) {
+    duties.spawn(answers::take_back(Arc::clone(broker)));
     duties.spawn(auto_renew::run(Arc::clone(broker)));
     duties.spawn(clients::expire(Arc::clone(broker)));
     duties.spawn(orphans::run(Arc::clone(broker)));

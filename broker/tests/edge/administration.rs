@@ -195,6 +195,12 @@ async fn a_quota_holds_back_and_is_told_and_lifted() {
     assert_eq!(client.receive(poll("g", "t")).await.status.code, OK);
     assert_eq!(client.receive(poll("g", "t")).await.status.code, TOO_MANY_REQUESTS);
     assert_eq!(client.receive(poll("h", "t")).await.status.code, OK, "another group");
+    let pulled = async || crate::pull::pull(&client, crate::pull::pull_of("g", 0)).await.code;
+    eventually("what was owed is forgiven by time", || async {
+        (pulled().await == OK).then_some(())
+    })
+    .await;
+    assert_eq!(pulled().await, TOO_MANY_REQUESTS, "pulls count too");
     node.stop().await;
 }
 

@@ -99,8 +99,17 @@ pub(crate) fn poll(group: &str, topic: &str) -> ReceiveMessageRequest {
 
 impl Client {
     pub(crate) async fn connect(addr: SocketAddr, id: &str) -> Client {
-        let channel = Endpoint::from_shared(format!("http://{addr}")).unwrap().connect().await;
-        let channel = channel.unwrap();
+        Self::over(Endpoint::from_shared(format!("http://{addr}")).unwrap(), id).await
+    }
+
+    /// The same with so many bytes on their way at most.
+    pub(crate) async fn connect_with_window(addr: SocketAddr, id: &str, bytes: u32) -> Client {
+        let endpoint = Endpoint::from_shared(format!("http://{addr}")).unwrap();
+        Self::over(endpoint.initial_stream_window_size(bytes), id).await
+    }
+
+    async fn over(endpoint: Endpoint, id: &str) -> Client {
+        let channel = endpoint.connect().await.unwrap();
         let rpc = MessagingServiceClient::new(channel.clone())
             .max_decoding_message_size(64 << 20)
             .max_encoding_message_size(64 << 20);

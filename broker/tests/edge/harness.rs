@@ -56,6 +56,11 @@ impl Node {
         Client::connect(self.server.client_addr(), id).await
     }
 
+    /// One to which little is written before it reads.
+    pub(crate) async fn slow_client(&self, id: &str) -> Client {
+        Client::connect_with_window(self.server.client_addr(), id, 65_535).await
+    }
+
     pub(crate) fn server(&self) -> &Server {
         &self.server
     }

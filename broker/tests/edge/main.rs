@@ -6,6 +6,7 @@ mod admin;
 mod administration;
 mod client;
 mod filters;
+mod give_back;
 mod harness;
 mod limits;
 mod ordered;

@@ -23,7 +23,7 @@ fn ordered(id: &str, group: Option<&str>) -> Message {
     message
 }
 
-async fn put_group(client: &Client, fifo: bool, max_attempts: u32) {
+pub(crate) async fn put_group(client: &Client, fifo: bool, max_attempts: u32) {
     let backoff = ExponentialBackoff { initial_ms: 5_000, max_ms: 60_000, multiplier: 2 };
     let config = GroupConfig {
         group: "g".into(),

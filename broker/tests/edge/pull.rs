@@ -21,8 +21,8 @@ const OFFSET_NOT_FOUND: i32 = 40404;
 
 /// Everything that one PullMessage answered.
 #[derive(Debug, PartialEq)]
-struct Pulled {
-    code: i32,
+pub(crate) struct Pulled {
+    pub(crate) code: i32,
     bodies: Vec<String>,
     next: Option<i64>,
 }
@@ -31,7 +31,7 @@ fn queue(id: i32) -> MessageQueue {
     MessageQueue { topic: Some(resource("t")), id, ..Default::default() }
 }
 
-fn pull_of(group: &str, offset: i64) -> PullMessageRequest {
+pub(crate) fn pull_of(group: &str, offset: i64) -> PullMessageRequest {
     PullMessageRequest {
         group: Some(resource(group)),
         message_queue: Some(queue(0)),
@@ -42,7 +42,7 @@ fn pull_of(group: &str, offset: i64) -> PullMessageRequest {
     }
 }
 
-async fn pull(client: &Client, request: PullMessageRequest) -> Pulled {
+pub(crate) async fn pull(client: &Client, request: PullMessageRequest) -> Pulled {
     let answer = client.rpc.clone().pull_message(client.request(request)).await.unwrap();
     let mut pulled = Pulled { code: 0, bodies: vec![], next: None };
     let mut answer = answer.into_inner();

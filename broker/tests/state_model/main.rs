@@ -25,8 +25,8 @@ use replica::{Event, Replica};
 use steps::{Log, Step};
 
 /// What a log must have had, or the tests prove little.
-fn reached(logs: &[Log]) -> [usize; 13] {
-    let mut reached = [0; 13];
+fn reached(logs: &[Log]) -> [usize; 14] {
+    let mut reached = [0; 14];
     for outcome in logs.iter().flat_map(|log| log.outcomes.iter().flatten()) {
         let more = match outcome {
             Outcome::Appended { messages, .. } => {
@@ -39,6 +39,7 @@ fn reached(logs: &[Log]) -> [usize; 13] {
                 vec![(4, acked.iter().filter(|a| **a == AckOutcome::Acked).count())]
             }
             Outcome::Renewed { count } | Outcome::Released { count } => vec![(5, *count as usize)],
+            Outcome::GivenBack { count } => vec![(13, *count as usize)],
             Outcome::OffsetCommitted { offset } => vec![(11, usize::from(offset.0 > 0))],
             Outcome::OffsetsReset { queues } => {
                 vec![(12, queues.iter().filter(|q| q.from != q.to).count())]
@@ -72,9 +73,9 @@ fn reached(logs: &[Log]) -> [usize; 13] {
 fn the_logs_reach_every_corner() {
     let mut runner = TestRunner::deterministic();
     let logs = log(1..160);
-    let logs: Vec<_> = (0..220).map(|_| logs.new_tree(&mut runner).unwrap().current()).collect();
+    let logs: Vec<_> = (0..480).map(|_| logs.new_tree(&mut runner).unwrap().current()).collect();
     let reached = reached(&logs);
-    let least = [3000, 250, 1500, 200, 500, 200, 8, 150, 30, 100, 50, 100, 30];
+    let least = [3000, 250, 1500, 200, 500, 200, 8, 150, 30, 100, 50, 100, 30, 200];
     assert!(reached.iter().zip(least).all(|(r, l)| *r >= l), "{reached:?} is not {least:?}");
 }
 
@@ -82,7 +83,7 @@ fn the_logs_reach_every_corner() {
 fn the_logs_hold_back_give_up_and_put_back() {
     let mut runner = TestRunner::deterministic();
     let logs = log(1..160);
-    let logs: Vec<_> = (0..400).map(|_| logs.new_tree(&mut runner).unwrap().current()).collect();
+    let logs: Vec<_> = (0..500).map(|_| logs.new_tree(&mut runner).unwrap().current()).collect();
     let outcomes = || logs.iter().flat_map(|log| log.outcomes.iter().flatten());
     let given_up = outcomes().filter(|outcome| **outcome == Outcome::DeadLettered).count();
     let put_back = outcomes().map(|outcome| match outcome {

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use crate::administration::Administration;
 use broker::command::{
-    Ack, AckOutcome, Append, ChangeInvisible, Command, Granted, GroupConfig, Handle, NewMessage,
-    Outcome, Placed, Pop, PutGroup, PutTopic, Rejection, Release, Renew, TopicConfig,
+    Ack, AckOutcome, Append, ChangeInvisible, Command, GiveBack, Granted, GroupConfig, Handle,
+    NewMessage, Outcome, Placed, Pop, PutGroup, PutTopic, Rejection, Release, Renew, TopicConfig,
 };
 use broker::kv::reset::Reset;
 use broker::state::QueueEntry;
@@ -108,6 +108,7 @@ impl Model {
             Command::ChangeInvisible(c) => self.change_invisible(at, c),
             Command::Renew(c) => self.renew(at, c),
             Command::Release(c) => self.release(at, c),
+            Command::GiveBack(c) => self.give_back(at, c),
             Command::AppendDelayed(c) => self.append_delayed(at, c),
             Command::Fire(c) => Ok(self.fire(at, *c)),
             Command::Recall(c) => self.recall(at, c),
@@ -293,6 +294,8 @@ impl Model {
                     position: entry.position,
                     len: entry.len,
                     attempt,
+                    before: attempt - 1,
+                    since: Timestamp(at.stamp),
                     delivery: at.delivery,
                     due: Timestamp(at.stamp + c.invisible_ms),
                 });
@@ -394,6 +397,25 @@ impl Model {
             }
         }
         Ok(Outcome::Released { count })
+    }
+
+    fn give_back(&mut self, at: At, c: &GiveBack) -> Result<Outcome, Rejection> {
+        self.known(&c.group, &c.topic)?;
+        let mut count = 0;
+        for back in &c.deliveries {
+            let place = (c.group.clone(), c.topic.clone(), back.handle.queue);
+            let Some(held) = self.held.get_mut(&(place, back.handle.offset.0)) else { continue };
+            if held.delivery == back.handle.delivery && held.since == back.since.0 {
+                held.attempt = held.attempt.min(back.attempt);
+                held.attempt_id = None;
+                held.auto_renew = false;
+                // In an order, what nobody was given waits from the beginning of time.
+                let waits = held.attempt == 0 && held.block.is_some();
+                held.due = if waits { 0 } else { held.due.min(at.stamp) };
+                count += 1;
+            }
+        }
+        Ok(Outcome::GivenBack { count })
     }
 }
 

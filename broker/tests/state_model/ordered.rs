@@ -44,10 +44,10 @@ impl Model {
                 continue;
             }
             held.due = at.stamp + c.invisible_ms;
-            held.since = at.stamp;
+            held.since = at.stamp.max(held.since + 1);
             held.auto_renew = c.auto_renew;
             let entry = topics[topic].queues[queue.0 as usize][usize::try_from(*offset).unwrap()];
-            granted.push(grant(*queue, &entry, held));
+            granted.push(grant(*queue, &entry, held, held.attempt));
         }
         granted
     }
@@ -65,7 +65,8 @@ impl Model {
             }
             let attempt = if behind { attempts.max(1) } else { attempts + 1 };
             let held = holder(at, c, again.block, attempt);
-            granted.push(grant(pick.queue, &self.entry(&place, again.offset.0), &held));
+            let entry = self.entry(&place, again.offset.0);
+            granted.push(grant(pick.queue, &entry, &held, attempts));
             self.held.insert(key, held);
         }
         let next = self.next_of(&place);
@@ -83,7 +84,7 @@ impl Model {
             if fresh.deliver && (block.is_empty() || behind_all) {
                 taken.insert(fresh.block, fresh.offset.0);
                 let held = holder(at, c, fresh.block, 1);
-                granted.push(grant(pick.queue, &self.entry(&place, fresh.offset.0), &held));
+                granted.push(grant(pick.queue, &self.entry(&place, fresh.offset.0), &held, 0));
                 self.held.insert(key, held);
             } else {
                 let waits = Held {
@@ -239,13 +240,15 @@ fn holder(at: At, c: &PopFifo, block: u64, attempt: u32) -> Held {
     }
 }
 
-fn grant(queue: QueueId, entry: &QueueEntry, held: &Held) -> Granted {
+fn grant(queue: QueueId, entry: &QueueEntry, held: &Held, before: u32) -> Granted {
     Granted {
         queue,
         offset: entry.offset,
         position: entry.position,
         len: entry.len,
         attempt: held.attempt,
+        before,
+        since: Timestamp(held.since),
         delivery: held.delivery,
         due: Timestamp(held.due),
     }

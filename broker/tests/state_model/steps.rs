@@ -4,8 +4,9 @@
 //! the model holds at that point, most of the time.
 
 use broker::command::{
-    Ack, Again, Append, Backoff, ChangeInvisible, Command, GroupConfig, Handle, NewMessage,
-    Outcome, Pick, Pop, PutGroup, PutTopic, Release, Renew, ResetTo, TopicConfig,
+    Ack, Again, Append, Backoff, ChangeInvisible, Command, GiveBack, GroupConfig, Handle,
+    NewMessage, Outcome, Pick, Pop, PutGroup, PutTopic, Release, Renew, ResetTo, Returned,
+    TopicConfig,
 };
 use bytes::{Bytes, BytesMut};
 use commitlog::position::{LogId, LogOffset};
@@ -89,6 +90,11 @@ pub(crate) enum Step {
         group: usize,
         client: usize,
         after_ms: u64,
+    },
+    /// Deliveries to the group and topic of the first of them, each with what its attempts go
+    /// back to, and whether this is about an earlier hand-out of it.
+    GiveBack {
+        back: Vec<(HandleStep, u32, bool)>,
     },
     Commit {
         group: usize,
@@ -211,6 +217,8 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         ),
         1 => (groups, clients, ms())
             .prop_map(|(group, client, after_ms)| Step::Release { group, client, after_ms }),
+        1 => prop::collection::vec((handle_step(), 0..3_u32, prop::bool::weighted(0.1)), 1..5)
+            .prop_map(|back| Step::GiveBack { back }),
         1 => prop::sample::select(vec![60_000, 600_000, 4_000_000])
             .prop_map(|ms| Step::Wait { ms }),
         5 => transaction_step().prop_map(Step::Transaction),
@@ -350,8 +358,22 @@ fn resolve(step: &Step, model: &Model, now: u64) -> Option<Command> {
         Step::Release { group: g, client: c, after_ms } => {
             Command::Release(Release { client: client(c), group: group(g), after_ms })
         }
+        Step::GiveBack { back } => give_back(&back, model),
         Step::Transaction(step) => step.command(model),
     })
+}
+
+fn give_back(back: &[(HandleStep, u32, bool)], model: &Model) -> Command {
+    let at = place_of(&back[0].0, model);
+    let returned = |(step, attempt, earlier): &(HandleStep, u32, bool)| {
+        let handle = handle(step, model, |place| (&place.0, &place.1) == (&at.0, &at.1));
+        let place = (at.0.clone(), at.1.clone(), handle.queue);
+        let since = model.held.get(&(place, handle.offset.0)).map_or(0, |held| held.since);
+        let since = Timestamp(since.saturating_sub(u64::from(*earlier)));
+        Returned { handle, since, attempt: *attempt }
+    };
+    let deliveries = back.iter().map(returned).collect();
+    Command::GiveBack(GiveBack { group: at.0.clone(), topic: at.1.clone(), deliveries })
 }
 
 pub(crate) fn new_message(step: &MessageStep) -> NewMessage {

@@ -9,6 +9,7 @@ use futures::{StreamExt, stream};
 use gateway::{Caller, Local, Miss, PullStream, ReceiveStream, TopicRoute};
 use proto::{
     BrokerName, ClientId, ConsumerGroup, SendMessageRequest, Topic,
+    hop::CallId,
     session::{
         DescribeGroupRequest, DescribeTopicRequest, DescribeTopicResponse, Down, GroupSettings,
         ListMembersRequest, ListMembersResponse, Placement, Up, sessions_server::Sessions, up,
@@ -48,6 +49,8 @@ pub struct Scene {
     pub polls: Poll,
     pub polls_held: usize,
     pub polls_dropped: usize,
+    /// The names of polls that came here.
+    pub calls: Vec<Option<CallId>>,
     pub sends: Vec<SendMessageRequest>,
     pub ends: Vec<v2::EndTransactionRequest>,
     pub callers: Vec<Caller>,
@@ -130,9 +133,12 @@ impl Local for ScriptedBroker {
 
     async fn receive_message(
         &self,
-        _: &Caller,
+        caller: &Caller,
         _: v2::ReceiveMessageRequest,
     ) -> Result<ReceiveStream, Miss> {
+        if self.scene().leads {
+            self.scene().calls.push(caller.call);
+        }
         self.gate().await?;
         if self.scene().polls == Poll::Hold {
             self.scene().polls_held += 1;
