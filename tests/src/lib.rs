@@ -19,6 +19,7 @@ pub mod eventually;
 pub mod faults;
 pub mod http;
 pub mod ledger;
+pub mod library;
 pub mod nameserver;
 pub mod network;
 pub mod node;

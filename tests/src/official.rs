@@ -58,7 +58,7 @@ impl Language {
     ///
     /// # Panics
     /// When the client cannot be installed, with what is missing.
-    fn command(self) -> tokio::process::Command {
+    pub(crate) fn command(self) -> tokio::process::Command {
         let installed = self.installed();
         match self {
             Self::Python => {
@@ -406,7 +406,7 @@ async fn read(output: tokio::process::ChildStdout, lines: Arc<Mutex<Vec<Line>>>,
     }
 }
 
-fn tail(text: &str) -> String {
+pub(crate) fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n")
 }

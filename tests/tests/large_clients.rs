@@ -4,11 +4,14 @@
 #![allow(clippy::tests_outside_test_module, reason = "an integration test is one")]
 #![allow(clippy::print_stderr, reason = "measured figures are printed for the reader")]
 
+#[path = "conformance/scenarios/mod.rs"]
+mod scenarios;
+
 use std::time::Duration;
 
 use jepsen::History;
 use tests::Cluster;
-use tests::official::{Language, Official};
+use tests::official::{LARGE, Language, Official};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 const COUNT: usize = 60;
@@ -69,4 +72,10 @@ async fn the_java_client_works() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_go_client_works() {
     works(Language::Go).await;
+}
+
+/// The scenarios of `conformance`, through these libraries.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_large_library_finds_what_it_expects() {
+    scenarios::run(&LARGE).await;
 }

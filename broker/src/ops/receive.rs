@@ -439,18 +439,21 @@ pub fn invisible_duration(auto_renew: bool, asked: Option<Duration>) -> Result<D
 }
 
 /// How long to wait for a message: what is asked for, or what the deadline leaves beside a client's
-/// own reserve, within the limits, and never beyond the deadline.
+/// own reserve, within the limits, and never beyond the deadline. Clients that are told not to wait
+/// leave only the deadline of a call, which is less than the shortest poll and no mistake.
 pub fn polling_time(asked: Option<Duration>, left: Duration) -> Result<Duration, Error> {
-    let wanted = asked
-        .unwrap_or_else(|| left.saturating_sub(CLIENT_RESERVE))
-        .clamp(limits::LONG_POLL_MIN, limits::LONG_POLL_MAX);
+    let beside = left.saturating_sub(CLIENT_RESERVE);
+    let wanted = asked.unwrap_or(beside).clamp(limits::LONG_POLL_MIN, limits::LONG_POLL_MAX);
     if wanted + ANSWER_RESERVE <= left {
         return Ok(wanted);
     }
-    if left + limits::LONG_POLL_SLACK < limits::LONG_POLL_MIN {
-        return Err(Error::NoTimeToPoll { left, min: limits::LONG_POLL_MIN });
+    if left + limits::LONG_POLL_SLACK >= limits::LONG_POLL_MIN {
+        return Ok(left - ANSWER_RESERVE);
     }
-    Ok(left - ANSWER_RESERVE)
+    if asked.is_none_or(|asked| asked <= beside) {
+        return Ok(beside);
+    }
+    Err(Error::NoTimeToPoll { left, min: limits::LONG_POLL_MIN })
 }
 
 #[cfg(test)]
@@ -467,6 +470,10 @@ mod tests {
         assert_eq!(polling_time(None, S(13)), Ok(Duration::from_millis(11_500)));
         assert_eq!(polling_time(Some(S(20)), S(20)), Ok(S(20) - ANSWER_RESERVE));
         assert!(matches!(polling_time(Some(S(20)), S(3)), Err(Error::NoTimeToPoll { .. })));
+        let beside = Duration::from_millis(1_500);
+        assert_eq!(polling_time(Some(S(0)), S(3)), Ok(beside), "told not to wait");
+        assert_eq!(polling_time(None, S(3)), Ok(beside), "told so by the deadline alone");
+        assert_eq!(polling_time(None, S(1)), Ok(S(0)));
         let heard_late = S(5) - Duration::from_millis(40);
         assert_eq!(polling_time(Some(S(5)), heard_late), Ok(heard_late - ANSWER_RESERVE));
     }

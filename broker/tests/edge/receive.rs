@@ -227,6 +227,15 @@ async fn requests_that_cannot_be_served_are_told_why() {
     hurried.set_timeout(Duration::from_secs(3));
     let stream = client.rpc.clone().receive_message(hurried).await.unwrap().into_inner();
     assert_eq!(finish(stream).await.status.code, 40018);
+
+    let mut impatient = poll("g", "t");
+    for wait in [None, seconds(0)] {
+        impatient.long_polling_timeout = wait;
+        let mut request = client.request(impatient.clone());
+        request.set_timeout(Duration::from_secs(3));
+        let stream = client.rpc.clone().receive_message(request).await.unwrap().into_inner();
+        assert_eq!(finish(stream).await.status.code, 40401, "who does not wait finds nothing");
+    }
     node.stop().await;
 }
 

@@ -12,6 +12,8 @@ const {
   TransactionResolution,
 } = require('rocketmq-client-nodejs/proto/apache/rocketmq/v2/definition_pb');
 
+const { serve } = require('./serve');
+
 const started = performance.now();
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
 const describe = error => `${error.name}: ${error.message}`.slice(0, 500);
@@ -195,7 +197,9 @@ async function push(options) {
   report('done');
 }
 
-const modes = { produce, transact, simple, push };
+const modes = {
+  produce, transact, simple, push, serve: options => serve(basics(options), report),
+};
 const options = parse();
 if (!modes[options.mode]) {
   console.error(`unknown mode ${options.mode}: ${Object.keys(modes).join(', ')}`);

@@ -15,6 +15,8 @@ from rocketmq import (ClientConfiguration, ConsumeResult, Credentials,
                       PushConsumer, SimpleConsumer, TransactionChecker,
                       TransactionResolution)
 
+from serve import serve
+
 started = time.monotonic()
 output = threading.Lock()
 
@@ -175,9 +177,9 @@ def push(options, configuration):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("mode", choices=["produce", "transact", "simple", "push"])
+    parser.add_argument("mode", choices=["produce", "transact", "simple", "push", "serve"])
     parser.add_argument("--endpoints", required=True)
-    parser.add_argument("--topic", required=True)
+    parser.add_argument("--topic")
     parser.add_argument("--group", default="python")
     parser.add_argument("--prefix", default="python")
     parser.add_argument("--tag")
@@ -195,7 +197,11 @@ def main():
     options = parser.parse_args()
 
     configuration = ClientConfiguration(options.endpoints, Credentials())
-    {"produce": produce, "transact": transact, "simple": simple, "push": push}[options.mode](options, configuration)
+    if options.mode == "serve":
+        serve(options, configuration, report)
+    else:
+        modes = {"produce": produce, "transact": transact, "simple": simple, "push": push}
+        modes[options.mode](options, configuration)
     # The client's own threads are not daemons; a program that is done ends.
     sys.stdout.flush()
     os._exit(0)

@@ -2,6 +2,8 @@
 //!
 //! Reports one JSON object per line on standard output; see `tests/clients/README.md`.
 
+mod serve;
+
 use std::collections::HashMap;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -60,7 +62,8 @@ async fn main() -> ExitCode {
         "produce" => produce(&options).await,
         "transact" => transact(&options).await,
         "simple" => receive(&options).await,
-        other => Err(format!("unknown mode {other:?}: produce, transact, simple").into()),
+        "serve" => serve::serve(options).await,
+        other => Err(format!("unknown mode {other:?}: produce, transact, simple, serve").into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

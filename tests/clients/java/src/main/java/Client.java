@@ -1,3 +1,7 @@
+import com.google.gson.JsonObject;
+import java.io.FileDescriptor;
+import java.io.FileOutputStream;
+import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.HashMap;
@@ -32,6 +36,12 @@ public final class Client {
             line.append(fields[i + 1] instanceof Number ? fields[i + 1] : quoted(fields[i + 1].toString()));
         }
         System.out.println(line + ",\"at_ms\":" + (System.nanoTime() - started) / 1_000_000 + "}");
+    }
+
+    private static synchronized void print(String event, JsonObject fields) {
+        fields.addProperty("event", event);
+        fields.addProperty("at_ms", (System.nanoTime() - started) / 1_000_000);
+        System.out.println(fields);
     }
 
     private static String quoted(String text) {
@@ -144,6 +154,7 @@ public final class Client {
     }
 
     public static void main(String[] arguments) throws Exception {
+        System.setOut(new PrintStream(new FileOutputStream(FileDescriptor.out), true, StandardCharsets.UTF_8));
         for (int i = 1; i + 1 < arguments.length; i += 2) {
             OPTIONS.put(arguments[i].substring(2), arguments[i + 1]);
         }
@@ -151,7 +162,8 @@ public final class Client {
             case "produce" -> produce();
             case "simple" -> simple();
             case "push" -> push();
-            default -> throw new IllegalArgumentException("modes: produce, simple, push");
+            case "serve" -> new Serve(configuration(), Client::print).serve();
+            default -> throw new IllegalArgumentException("modes: produce, simple, push, serve");
         }
         report("done");
         // The client's threads keep the process alive; a program that is done ends.

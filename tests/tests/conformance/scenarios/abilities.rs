@@ -1,0 +1,78 @@
+//! What libraries cannot do, or do themselves before the server is asked. A scenario asserts each of
+//! these claims where it meets it: a library that changes is noticed. docs/compatibility.md says the
+//! same to readers.
+
+use tests::official::Language::{self, Go, Java, Node, Python, Rust};
+
+/// A call or a guarantee that a library may lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ability {
+    /// A push consumer.
+    Push,
+    /// RecallMessage, and the handle that it takes.
+    Recall,
+    /// ChangeInvisibleDuration by a simple consumer.
+    ChangeInvisible,
+    /// It tells the application when an acknowledgement is refused.
+    TellsRefusedAcks,
+    /// Invisible durations and times finer than a second.
+    Milliseconds,
+    /// It tells the application the server's code for a missing topic.
+    TellsMissingTopics,
+    /// Starting a client with a missing topic fails.
+    FailsWithoutTopic,
+    /// Starting a client with a missing topic among others comes back.
+    FailsWithSomeTopics,
+    /// Retries of its own, in order, raise the attempt that the application sees.
+    CountsOwnRetries,
+    /// A poll that is told not to wait leaves the server any time at all.
+    PollsWithoutWaiting,
+    /// Starting a consumer with a filter that the server refuses comes back.
+    SurvivesWrongFilters,
+}
+
+pub(super) fn has(language: Language, ability: Ability) -> bool {
+    let lacking: &[Language] = match ability {
+        Ability::Push => &[Rust, Go],
+        Ability::Recall => &[Rust, Go],
+        Ability::ChangeInvisible => &[Rust],
+        Ability::TellsRefusedAcks => &[Go],
+        // Python takes whole seconds everywhere, Rust for delivery times.
+        Ability::Milliseconds => &[Python],
+        Ability::TellsMissingTopics => &[Python],
+        Ability::FailsWithoutTopic => &[Python],
+        Ability::FailsWithSomeTopics => &[Node],
+        Ability::CountsOwnRetries => &[Python],
+        Ability::PollsWithoutWaiting => &[Rust],
+        Ability::SurvivesWrongFilters => &[Node],
+    };
+    !lacking.contains(&language)
+}
+
+/// What a library checks before it asks the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Check {
+    EmptyBody,
+    BodySize,
+    BlankTag,
+    BarInTag,
+    BlankKey,
+    BlankMessageGroup,
+    MessageType,
+    ReceiveOfNothing,
+    Never,
+}
+
+pub(super) fn checks(language: Language, check: Check) -> bool {
+    let checking: &[Language] = match check {
+        // Rust panics, because it does not know the server's code.
+        Check::EmptyBody => &[Python, Java, Rust],
+        Check::BodySize => &[Python, Node, Java, Go],
+        Check::BlankTag | Check::BarInTag | Check::BlankKey => &[Python, Java],
+        Check::BlankMessageGroup => &[Python, Java],
+        Check::MessageType => &[Python, Node, Java, Go],
+        Check::ReceiveOfNothing => &[Python, Node, Java, Go],
+        Check::Never => &[],
+    };
+    checking.contains(&language)
+}
