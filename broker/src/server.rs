@@ -16,7 +16,8 @@ use std::{
 };
 
 use gateway::{
-    AdminSwitch, Gateway, RemoteDirectory, TlsConfig, directory::RemoteDirectoryConfig, listener,
+    AdminSwitch, Gateway, LogLevel, RemoteDirectory, TlsConfig, directory::RemoteDirectoryConfig,
+    listener,
 };
 use proto::{
     admin::admin_server::AdminServer, message::Rules, session::sessions_server::SessionsServer,
@@ -126,6 +127,14 @@ impl Server {
     /// # Errors
     /// See [`ServerError`]: nothing was changed that a start with mended settings could not use.
     pub async fn start(config: Config) -> Result<Server, ServerError> {
+        Server::start_logging(config, LogLevel::default()).await
+    }
+
+    /// The same in a process whose log level can be changed.
+    ///
+    /// # Errors
+    /// See [`ServerError`].
+    pub async fn start_logging(config: Config, log: LogLevel) -> Result<Server, ServerError> {
         let started = Instant::now();
         let data_dir = DataDir::lock(&config.data_dir)?;
         let listener = bind("listen", &config.listen).await?;
@@ -180,7 +189,7 @@ impl Server {
             tasks.spawn(http::serve(listener, pages.clone()));
         }
         let (stop_serving, stopped) = oneshot::channel();
-        let serving = serve(&config, &gateway, &broker, (listener, tls), stopped);
+        let serving = serve(&config, &gateway, &broker, log, (listener, tls), stopped);
         report_start(&broker, client_addr, replayed_from, started);
         Ok(Server {
             broker,
@@ -418,6 +427,7 @@ fn serve(
     config: &Config,
     gateway: &Gateway<Edge, Arc<RemoteDirectory>>,
     broker: &Arc<Broker>,
+    log: LogLevel,
     (listener, tls): (TcpListener, TlsConfig),
     stopped: oneshot::Receiver<()>,
 ) -> JoinHandle<Result<(), tonic::transport::Error>> {
@@ -431,6 +441,7 @@ fn serve(
     let router = gateway::server::builder()
         .add_service(gateway.service())
         .add_service(gateway.produce_service())
+        .add_service(log.into_service())
         .add_service(SessionsServer::new(SessionService::new(Arc::clone(broker))))
         .add_service(AdminServer::new(AdminSwitch::new(admin, directory)));
     tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {

@@ -18,6 +18,7 @@ mod cluster;
 mod connections;
 mod consumer_group;
 mod dead_letters;
+mod log_level;
 mod messages;
 mod offsets;
 mod topic;
@@ -116,6 +117,9 @@ pub enum Command {
     /// Asks the leader of a broker to hand over to another replica.
     #[command(name = "transferLeader")]
     TransferLeader(cluster::Transfer),
+    /// Changes how much the nodes that are named with -n write to their logs, while they run.
+    #[command(name = "changeLogLevel")]
+    ChangeLogLevel(log_level::Change),
 }
 
 /// Carries out one command.
@@ -145,6 +149,7 @@ pub async fn run(args: Args) -> Result<Report> {
         Command::TxList(command) => command.run(&session).await,
         Command::TxResolve(command) => command.run(&session).await,
         Command::TransferLeader(command) => command.run(&session).await,
+        Command::ChangeLogLevel(command) => command.run(&args.namesrv).await,
     }
 }
 

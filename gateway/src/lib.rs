@@ -11,6 +11,7 @@
 //! | [`status`] | the table of RocketMQ codes for what the gateway says itself |
 //! | [`listener`], [`server`] | one port for plaintext and TLS |
 //! | [`admin`] | administration, sent to the leaders concerned |
+//! | [`LogLevel`] | the log level of this very process |
 //!
 //! What always holds:
 //! - a request is forwarded once at most;
@@ -34,6 +35,7 @@ mod forward;
 mod gateway;
 pub mod listener;
 pub mod local;
+mod log_level;
 mod messaging;
 mod operation;
 mod peek;
@@ -60,5 +62,6 @@ pub use self::{
     gateway::Gateway,
     listener::{Io, TlsConfig},
     local::{Local, Miss, NoLocal, PullStream, ReceiveStream},
+    log_level::LogLevel,
     placement::fifo_queue,
 };

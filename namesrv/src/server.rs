@@ -2,7 +2,7 @@
 
 use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use gateway::{AdminFanout, Gateway, NoLocal, Shared, TlsConfig, listener};
+use gateway::{AdminFanout, Gateway, LogLevel, NoLocal, Shared, TlsConfig, listener};
 use proto::{
     admin::admin_server::AdminServer, limits::GRPC_BYTES, registry::registry_server::RegistryServer,
 };
@@ -48,6 +48,7 @@ pub struct NameServer {
     listener: TcpListener,
     pages: Option<TcpListener>,
     tls: TlsConfig,
+    log: LogLevel,
 }
 
 impl NameServer {
@@ -59,7 +60,13 @@ impl NameServer {
             address => Some(listen(address).await?),
         };
         let tls = certificate(&config)?;
-        Ok(Self { config, listener, pages, tls })
+        Ok(Self { config, listener, pages, tls, log: LogLevel::default() })
+    }
+
+    /// In a process whose log level can be changed.
+    #[must_use]
+    pub fn logging(self, log: LogLevel) -> Self {
+        Self { log, ..self }
     }
 
     /// Where clients and brokers reach it; tells the port when port 0 was asked for.
@@ -99,6 +106,7 @@ impl NameServer {
         let serve = gateway::server::builder()
             .add_service(gateway.service())
             .add_service(gateway.produce_service())
+            .add_service(self.log.into_service())
             .add_service(registry)
             .add_service(admin)
             .serve_with_incoming_shutdown(listener::incoming(self.listener, self.tls), async {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::tests_outside_test_module, reason = "an integration test is one")]
 
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -134,5 +135,49 @@ async fn conflicting_subscriptions_are_reported() {
     let log = leader.process().log();
     assert!(log.contains("conflicting subscriptions"), "{log}");
     drop((red, blue));
+    cluster.finish().await;
+}
+
+/// How much a node logs is its own matter, and changes while it runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_changes_how_much_a_node_logs() {
+    const LINE: &str = "connection closed before its first request";
+    let cluster = Cluster::of(1).start().await;
+    let (nameserver, node) = (&cluster.nameservers[0], &cluster.nodes[0]);
+    let all = format!("{};{}", nameserver.address, node.addresses.client);
+    // A connection that ends at once is worth a line at the level debug only.
+    let knock = |address: SocketAddr| drop(TcpStream::connect(address).expect("it listens"));
+    let lines = || {
+        let logs = [nameserver.process().log(), node.process().log()];
+        logs.map(|log| log.matches(LINE).count())
+    };
+    for address in [nameserver.address, node.addresses.client] {
+        knock(address);
+    }
+    let (code, output) = mqadmin(&cluster, &all, "changeLogLevel -l debug").await;
+    assert!(code == 0 && output.matches("debug").count() == 2, "{output}");
+    assert_eq!(lines(), [0, 0], "at the level info");
+    eventually("both tell of it", ELECTION, async || {
+        knock(nameserver.address);
+        knock(node.addresses.client);
+        let lines = lines();
+        if lines.iter().all(|count| *count > 0) { Ok(()) } else { Err(format!("{lines:?}")) }
+    })
+    .await;
+
+    let one = node.addresses.client.to_string();
+    let (code, output) = mqadmin(&cluster, &one, "changeLogLevel -l warn").await;
+    assert_eq!(code, 0, "{output}");
+    let before = lines();
+    eventually("the NameServer still tells of it", ELECTION, async || {
+        knock(node.addresses.client);
+        knock(nameserver.address);
+        let now = lines();
+        if now[0] > before[0] + 3 { Ok(()) } else { Err(format!("{now:?}")) }
+    })
+    .await;
+    assert_eq!(lines()[1], before[1], "the broker does not");
+    let (code, output) = mqadmin(&cluster, &one, "changeLogLevel -l loud").await;
+    assert!(code != 0 && output.contains("debug"), "{output}");
     cluster.finish().await;
 }

@@ -5,6 +5,7 @@ mod ack;
 mod admin;
 mod administration;
 mod client;
+mod delayed;
 mod filters;
 mod give_back;
 mod harness;

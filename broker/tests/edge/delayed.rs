@@ -1,0 +1,153 @@
+//! Delayed sends and RecallMessage: when they appear, what the handle is good for, what is refused.
+
+use std::time::Duration;
+
+use proto::{
+    Timestamp,
+    clock::wall_now,
+    v2::{Message, MessageType, RecallMessageRequest},
+};
+
+use crate::{
+    client::{Client, MESSAGE_NOT_FOUND, OK, message, poll, resource},
+    harness::Node,
+};
+
+const BAD_REQUEST: i32 = 40000;
+const PRECONDITION_FAILED: i32 = 42800;
+
+fn delayed(topic: &str, id: &str, due: Timestamp) -> Message {
+    let mut message = message(topic, id, id);
+    let system = message.system_properties.as_mut().unwrap();
+    system.message_type = MessageType::Delay.into();
+    system.delivery_timestamp = Some(due.into());
+    message
+}
+
+fn ahead(seconds: u64) -> Timestamp {
+    wall_now().plus(Duration::from_secs(seconds))
+}
+
+/// Sends one delayed message; its recall handle.
+async fn sent(client: &Client, message: Message) -> String {
+    let response = client.sent(&[message]).await;
+    let handle = response.entries[0].recall_handle.clone();
+    assert!(!handle.is_empty(), "a delayed message has a handle: {response:?}");
+    handle
+}
+
+/// The code and the message id of the answer.
+async fn recall(client: &Client, topic: &str, handle: &str) -> (i32, String) {
+    let topic = Some(resource(topic));
+    let request = client.request(RecallMessageRequest { topic, recall_handle: handle.into() });
+    let answer = client.rpc.clone().recall_message(request).await.unwrap().into_inner();
+    (answer.status.unwrap().code, answer.message_id)
+}
+
+#[tokio::test]
+async fn a_delayed_message_appears_at_its_time_and_says_which_it_was() {
+    let node = Node::start().await;
+    let client = node.client("c").await;
+    let due = ahead(2);
+    sent(&client, delayed("t", "later", due)).await;
+    client.sent(&[message("t", "now", "now")]).await;
+    assert_eq!(client.receive(poll("g", "t")).await.bodies(), ["now"], "the other one waits");
+    let received = client.receive(poll("g", "t")).await;
+    assert_eq!(received.bodies(), ["later"]);
+    assert!(wall_now() >= due, "not before its time");
+    let system = received.messages[0].system_properties.as_ref().unwrap();
+    assert_eq!(system.delivery_timestamp, Some(due.into()));
+    assert_eq!(system.message_type, i32::from(MessageType::Delay));
+    assert_eq!((system.queue_offset, system.delivery_attempt), (Some(1), Some(1)));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_time_that_has_passed_means_now() {
+    let node = Node::start().await;
+    let client = node.client("c").await;
+    let past = Timestamp(wall_now().0 - 20_000);
+    sent(&client, delayed("t", "past", past)).await;
+    let received = client.receive(poll("g", "t")).await;
+    assert_eq!(received.bodies(), ["past"]);
+    let system = received.messages[0].system_properties.as_ref().unwrap();
+    assert_eq!(system.delivery_timestamp, Some(past.into()), "told as it was asked for");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_recalled_message_never_appears_and_the_others_do() {
+    let node = Node::start().await;
+    let client = node.client("c").await;
+    let batch: Vec<Message> = (0..3).map(|n| delayed("t", &format!("id-{n}"), ahead(2))).collect();
+    let response = client.sent(&batch).await;
+    let handles: Vec<String> =
+        response.entries.iter().map(|entry| entry.recall_handle.clone()).collect();
+    // From another client, as the handle says everything.
+    let other = node.client("other").await;
+    for _ in 0..2 {
+        let answer = recall(&other, "t", &handles[1]).await;
+        assert_eq!(answer, (OK, "id-1".to_owned()), "also when it is repeated");
+    }
+    let received = client.receive_all("g", "t", 2).await;
+    let bodies: Vec<_> = received.iter().map(|m| String::from_utf8_lossy(&m.body)).collect();
+    assert_eq!(bodies, ["id-0", "id-2"]);
+    assert_eq!(
+        recall(&client, "t", &handles[0]).await.0,
+        PRECONDITION_FAILED,
+        "it is in its queue"
+    );
+    client.ack("g", "t", &received).await;
+    assert_eq!(client.receive(poll("g", "t")).await.status.code, MESSAGE_NOT_FOUND);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_repeated_delayed_send_gets_the_first_handle() {
+    let node = Node::start().await;
+    let client = node.client("c").await;
+    let message = delayed("t", "id", ahead(3600));
+    let first = sent(&client, message.clone()).await;
+    assert_eq!(sent(&client, message).await, first);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_wrong_handle_recalls_nothing() {
+    let node = Node::start().await;
+    let client = node.client("c").await;
+    client.sent(&[message("other", "id", "body")]).await;
+    let handle = sent(&client, delayed("t", "id", ahead(3600))).await;
+    let mut mutilated = handle.clone();
+    mutilated.replace_range(10..11, if &handle[10..11] == "A" { "B" } else { "A" });
+    for (topic, handle) in [
+        ("t", ""),
+        ("t", "garbage!"),
+        ("t", "bm9uc2Vuc2U"),
+        ("t", mutilated.as_str()),
+        ("other", handle.as_str()),
+    ] {
+        let (code, id) = recall(&client, topic, handle).await;
+        assert_eq!((code, id.as_str()), (BAD_REQUEST, ""), "{topic} {handle:?}");
+    }
+    assert_eq!(recall(&client, "t", &handle).await.0, OK, "the right one still does");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn delayed_messages_and_recalls_survive_a_restart() {
+    let node = Node::start().await;
+    let client = node.client("c").await;
+    let due = ahead(3);
+    let recalled = sent(&client, delayed("t", "recalled", due)).await;
+    let kept = sent(&client, delayed("t", "kept", due)).await;
+    assert_eq!(recall(&client, "t", &recalled).await.0, OK);
+
+    let node = node.restart().await;
+    let client = node.client("c").await;
+    assert_eq!(recall(&client, "t", &recalled).await, (OK, "recalled".to_owned()));
+    let received = client.receive_all("g", "t", 1).await;
+    assert_eq!(received[0].body, "kept");
+    assert_eq!(recall(&client, "t", &kept).await.0, PRECONDITION_FAILED);
+    node.stop().await;
+}
