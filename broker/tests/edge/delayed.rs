@@ -67,7 +67,8 @@ async fn a_time_that_has_passed_means_now() {
     let node = Node::start().await;
     let client = node.client("c").await;
     let past = Timestamp(wall_now().0 - 20_000);
-    sent(&client, delayed("t", "past", past)).await;
+    let response = client.sent(&[delayed("t", "past", past)]).await;
+    assert_eq!(response.entries[0].recall_handle, "", "there is nothing to take back");
     let received = client.receive(poll("g", "t")).await;
     assert_eq!(received.bodies(), ["past"]);
     let system = received.messages[0].system_properties.as_ref().unwrap();

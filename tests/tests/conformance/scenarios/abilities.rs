@@ -11,6 +11,8 @@ pub(super) enum Ability {
     Push,
     /// RecallMessage, and the handle that it takes.
     Recall,
+    /// Priorities of messages.
+    Priority,
     /// ChangeInvisibleDuration by a simple consumer.
     ChangeInvisible,
     /// It tells the application when an acknowledgement is refused.
@@ -35,6 +37,7 @@ pub(super) fn has(language: Language, ability: Ability) -> bool {
     let lacking: &[Language] = match ability {
         Ability::Push => &[Rust, Go],
         Ability::Recall => &[Rust, Go],
+        Ability::Priority => &[Rust, Java, Go],
         Ability::ChangeInvisible => &[Rust],
         Ability::TellsRefusedAcks => &[Go],
         // Python takes whole seconds everywhere, Rust for delivery times.

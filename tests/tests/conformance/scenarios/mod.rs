@@ -79,6 +79,7 @@ fn all<'a>(stage: &'a Stage<'a>) -> Vec<Scenario<'a>> {
         acknowledging::what_is_acknowledged_does_not_come_again,
         transactions::a_producer_commits_and_rolls_back,
         types::a_topic_takes_messages_of_its_type_only,
+        types::a_priority_needs_a_topic_that_takes_it,
     ]
 }
 

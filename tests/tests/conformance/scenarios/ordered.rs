@@ -136,12 +136,15 @@ pub(super) async fn a_retry_keeps_the_order(stage: &Stage<'_>) {
     assert_eq!((received[3].attempt, received[4].attempt), (1, second));
 }
 
+/// Whether a filter wants the message of this number.
+type Wanted = fn(usize) -> bool;
+
 pub(super) async fn a_filtered_message_group_keeps_its_order(stage: &Stage<'_>) {
     const COUNT: usize = 12;
     let topic = &stage.topic("filtered", MessageType::Fifo).await;
     let producer = stage.producer(topic).await;
     sends_in_order(&producer, topic, &["a", "b"], COUNT).await;
-    let rows: [(&str, bool, fn(usize) -> bool); 3] = [
+    let rows: [(&str, bool, Wanted); 3] = [
         ("n > 5", true, |n| n > 5),
         ("n BETWEEN 3 AND 8 AND TAGS = 'odd'", true, |n| (3..=8).contains(&n) && n % 2 == 1),
         ("even", false, |n| n % 2 == 0),

@@ -1,9 +1,9 @@
 //! A topic takes messages of its own type, whoever finds out.
 
 use proto::v2::{Code, MessageType};
-use tests::library::{Ending, Outgoing, Subscription, Verdict};
+use tests::library::{Ending, Incoming, Outgoing, Refusal, Subscription, Verdict};
 
-use super::abilities::{Check, checks};
+use super::abilities::{Ability, Check, checks, has};
 use super::stage::{Stage, now_ms, refused, refused_by_library, sends, type_name};
 
 const KINDS: [MessageType; 4] =
@@ -38,7 +38,19 @@ pub(super) async fn a_topic_takes_messages_of_its_type_only(stage: &Stage<'_>) {
         if accepted == MessageType::Delay && received.is_empty() {
             received = stage.drain(&consumer).await;
         }
-        let bodies: Vec<&str> = received.iter().map(|m| m.text()).collect();
+        let bodies: Vec<&str> = received.iter().map(Incoming::text).collect();
         assert_eq!(bodies, [type_name(accepted)]);
+    }
+}
+
+pub(super) async fn a_priority_needs_a_topic_that_takes_it(stage: &Stage<'_>) {
+    let topic = stage.topic("no-priority", MessageType::Normal).await;
+    let producer = stage.producer(&topic).await;
+    let message = Outgoing { priority: Some(3), ..Outgoing::to(&topic, "urgent") };
+    let sent = producer.send(&message).await;
+    if has(stage.language(), Ability::Priority) {
+        refused_by_library("a priority", sent);
+    } else {
+        assert_eq!(sent.expect_err("it has none"), Refusal::Impossible);
     }
 }
