@@ -56,7 +56,8 @@ pub(super) async fn a_time_that_has_passed_means_now(stage: &Stage<'_>) {
     let sent = now_ms();
     sends(&producer, &Outgoing::to(&topic, "past").deliver_at(past)).await;
     let (message, at) = next(stage, &stage.own("past"), &topic).await;
-    assert!(at < sent + 5_000, "it took {} ms", at - sent);
+    // Starting the consumer is in it.
+    assert!(at < sent + 10_000, "it took {} ms", at - sent);
     assert_eq!(message.deliver_at_ms, Some(past), "the time is told nevertheless");
 }
 
