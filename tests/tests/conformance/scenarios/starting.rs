@@ -129,7 +129,7 @@ pub(super) async fn an_empty_poll_waits_as_long_as_it_should(stage: &Stage<'_>) 
     if has(stage.language(), Ability::PollsWithoutWaiting) {
         assert_eq!(nothing.expect("nothing is no error").len(), 0);
     } else {
-        // Its deadline has passed before the server sees it.
-        nothing.expect_err("nobody can answer in no time");
+        // Its deadline has passed before the server sees it: whatever it is told, it comes back.
+        assert_ne!(nothing.map(|messages| messages.len()), Err(Refusal::Hangs));
     }
 }
