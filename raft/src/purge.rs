@@ -28,6 +28,8 @@ use crate::types::from_raft;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long consensus may take to let go of entries; then it is asked again at the next look.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// After a snapshot that was not made, for want of space perhaps, before the next try.
+const RETRY: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(50);
 /// After so many segments a node that has a snapshot makes a newer one: who gets it has the rest of
 /// the log to apply.
@@ -57,6 +59,7 @@ impl Purger {
                 renewed_at = self.log.state().end;
                 if let Err(error) = self.build().await {
                     tracing::warn!(error = %Chain(&error), "no snapshot was made, the log is kept");
+                    sleep(RETRY).await;
                     continue;
                 }
             }

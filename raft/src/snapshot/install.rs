@@ -129,6 +129,11 @@ pub(crate) fn holds(log: &CommitLog, id: LogId) -> Result<bool, Error> {
     match log.reader().frames(id.index..id.index.next(), 0) {
         Ok(frames) => Ok(frames.first().is_some_and(|frame| frame.record.log_id == id)),
         Err(commitlog::Error::Purged { .. }) => Ok(false),
+        // What a snapshot brings is what makes it good.
+        Err(error @ commitlog::Error::Corrupt { .. }) => {
+            tracing::warn!(%error, "a damaged entry does not count");
+            Ok(false)
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -25,8 +25,10 @@ use crate::network::convert;
 use crate::network::links::Link;
 use crate::types::RaftVote;
 
-/// Bytes per message.
-const CHUNK: u64 = 1 << 20;
+/// Bytes per message, at the most and at the least.
+const CHUNK: std::ops::RangeInclusive<u64> = 4 << 10..=1 << 20;
+/// Messages per second, if they are slow: a receiver must not take the pause for silence.
+const PER_SECOND: u64 = 4;
 /// Messages on their way from the disk to the network.
 const AHEAD: usize = 4;
 /// A receiver says something every second; one that is silent for so long is given up.
@@ -142,10 +144,11 @@ impl Shipment {
         let total: u64 = plan.iter().map(|(_, _, left)| left).sum();
         let mut progress = Progress::start(&self.link, goods.total(), total);
         let mut pace = Pace::new(self.rate, Instant::now());
+        let chunk = (self.rate / PER_SECOND).clamp(*CHUNK.start(), *CHUNK.end());
         for (file, from, left) in plan {
             let mut at = from;
             while at < from + left {
-                let len = CHUNK.min(from + left - at);
+                let len = chunk.min(from + left - at);
                 let data = goods.read(file, at, len).await?;
                 sleep_until(pace.book(data.len(), Instant::now())).await;
                 let crc = crc32fast::hash(&data);
