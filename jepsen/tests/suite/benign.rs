@@ -1,7 +1,7 @@
 //! Changes that break no promise must not be called anomalies.
 
 use jepsen::history::{
-    Answer, Body, Call, Failure, Message, Observation, Outcome, Resolution, Workload,
+    Answer, Body, Call, Delivery, Failure, Message, Observation, Op, Outcome, Resolution, Workload,
 };
 use jepsen::judge::Validity;
 
@@ -17,7 +17,7 @@ fn unknown() -> Outcome {
 }
 
 /// Its caller does not know how it ended. What the same process did later is done by another.
-fn forget(e: &mut Edit, op: &jepsen::history::Op) {
+fn forget(e: &mut Edit, op: &Op) {
     let name = op.call.name().to_owned();
     let failure = Failure { code: 50_001, text: "changed".into() };
     e.event(op.completion.unwrap()).body = Body::Info { name, failure };
@@ -27,6 +27,27 @@ fn forget(e: &mut Edit, op: &jepsen::history::Op) {
     for event in e.events().iter_mut().filter(|event| after < event.index && event.process == own) {
         event.process = later;
     }
+}
+
+/// A message that was acknowledged early, and when.
+fn early_one(e: &Edit) -> (Message, u64) {
+    let send = e.all(|op| op.is_ok() && !sends(op).is_empty() && op.ended < 2 * SECOND).remove(9);
+    (sends(&send)[0], send.ended)
+}
+
+/// A delivery to billing whose receive began and ended at these times.
+fn slow_delivery(e: &mut Edit, (began, ended): (u64, u64), id: Message) {
+    let (group, attempt_id) = ("billing".into(), None);
+    let call = Call::Receive { group, key: 0, invisible_ms: 1_000, wait_ms: 0, attempt_id };
+    let delivery = Delivery { id, offset: None, handle: 77, attempt: 1 };
+    let answer = Answer::Receive { deliveries: vec![delivery], corrupt: Vec::new() };
+    e.insert(began, ended, call, Outcome::Ok(answer));
+}
+
+fn deliver_and_ack(e: &mut Edit, at: u64, key: u32, id: Message) {
+    let handle = e.deliver(at, "billing", key, id, None);
+    let call = Call::Ack { group: "billing".into(), id, handle };
+    e.insert(at + MS, at + 2 * MS, call, Outcome::Ok(Answer::Ack {}));
 }
 
 fn changes() -> Vec<Change> {
@@ -65,6 +86,50 @@ fn changes() -> Vec<Change> {
             let handle = e.deliver(at, &group, 0, id, delivered(&op)[0].offset);
             let call = Call::Ack { group, id, handle };
             e.insert(at + MS, at + 2 * MS, call, Outcome::Ok(Answer::Ack {}));
+        }),
+        ("a delivery whose answer was long under way", Workload::Queue, |e| {
+            let (id, sent) = early_one(e);
+            e.withhold("billing", id);
+            let at = sent + 100 * MS;
+            slow_delivery(e, (at, at + 300 * MS), id);
+            deliver_and_ack(e, at + 1_005 * MS, 0, id);
+        }),
+        ("an ack that crossed the next delivery", Workload::Queue, |e| {
+            let (id, sent) = early_one(e);
+            e.withhold("billing", id);
+            let at = sent + 100 * MS;
+            let handle = e.deliver(at, "billing", 0, id, None);
+            slow_delivery(e, (at + 500 * MS, at + 1_200 * MS), id);
+            let call = Call::Ack { group: "billing".into(), id, handle };
+            e.insert(at + 900 * MS, at + 1_100 * MS, call, Outcome::Ok(Answer::Ack {}));
+        }),
+        ("a receive of unknown outcome that hid a message", Workload::Queue, |e| {
+            let (id, sent) = early_one(e);
+            e.withhold("billing", id);
+            let (group, attempt_id) = ("billing".into(), None);
+            let call =
+                Call::Receive { group, key: 0, invisible_ms: 40_000, wait_ms: 20, attempt_id };
+            e.insert(sent + MS, sent + 300 * MS, call, unknown());
+            deliver_and_ack(e, 42 * SECOND, 0, id);
+        }),
+        ("late while the cluster was not ready yet", Workload::Delay, |e| {
+            let wall = e.plan().wall_start_ms;
+            let due = |op: &Op| match op.call {
+                Call::Send { deliver_at: Some(at), .. } => at - wall,
+                _ => 0,
+            };
+            let recalled = |id| e.record.ops.iter().any(|op| op.call == Call::Recall { id });
+            let send = e.find(|op| {
+                op.is_ok() && (23_200..23_800).contains(&due(op)) && !recalled(sends(op)[0])
+            });
+            let (id, key) = (sends(&send)[0], send.call.key().unwrap());
+            e.withhold("billing", id);
+            deliver_and_ack(e, 28 * SECOND, key, id);
+            let ready = e
+                .events()
+                .iter()
+                .rposition(|event| event.body == Body::Observed(Observation::Ready {}));
+            e.events()[ready.unwrap()].time = 26_700 * MS;
         }),
         ("a bound that nobody asked for", Workload::Log, |e| {
             let op = e.find(|op| matches!(op.call, Call::MaxOffset { .. }) && op.is_ok());

@@ -119,6 +119,15 @@ impl Edit {
         }
     }
 
+    /// A group never got a message, so that nobody acked it.
+    pub fn withhold(&mut self, group: &str, id: Message) {
+        self.undeliver(Some(group), id);
+        let acks = self.all(|op| {
+            matches!(&op.call, Call::Ack { group: of, id: acked, .. } if of == group && *acked == id)
+        });
+        acks.iter().for_each(|ack| self.remove(ack));
+    }
+
     pub fn receives(&self, wanted: Option<&str>, id: Message) -> Vec<Op> {
         self.all(|op| {
             matches!(&op.call, Call::Receive { group, .. } if wanted.is_none_or(|w| w == group))

@@ -120,7 +120,7 @@ pub fn mutations() -> Vec<Mutation> {
         }),
         queue("a message that was ready was not handed out", Kind::Stuck, |e| {
             let early = e.all(|op| op.is_ok() && !sends(op).is_empty() && op.began < SECOND);
-            withhold(e, "billing", sends(&early[0])[0]);
+            e.withhold("billing", sends(&early[0])[0]);
         }),
         queue("given up too early", Kind::DeadLetterEarly, |e| {
             e.plan().groups[0].max_attempts = Some(9);
@@ -195,7 +195,7 @@ pub fn mutations() -> Vec<Mutation> {
         }),
         fifo("the head of a message group was not handed out", Kind::Stuck, |e| {
             let last = in_groups(e).into_iter().filter(|id| id.sender() == 1).max().unwrap();
-            withhold(e, "billing", last);
+            e.withhold("billing", last);
         }),
         fifo("an ordered message is lost", Kind::LostWrite, |e| {
             let id = acked(e);
@@ -261,7 +261,7 @@ pub fn mutations() -> Vec<Mutation> {
         delay("long after its time", Kind::Late, |e| {
             let send = acked_delay(e);
             let (id, key) = (sends(&send)[0], send.call.key().unwrap());
-            withhold(e, "audit", id);
+            e.withhold("audit", id);
             e.deliver(42 * SECOND, "audit", key, id, None);
         }),
         delay("taken back and delivered", Kind::RecalledButDelivered, |e| {
@@ -314,14 +314,6 @@ fn unknown_but_delivered(e: &Edit) -> Message {
 
 fn acks(e: &Edit, of: &str, wanted: Message) -> Vec<Op> {
     e.all(|op| matches!(&op.call, Call::Ack { group, id, .. } if group == of && *id == wanted))
-}
-
-/// The group never got it, so that nobody acked it.
-fn withhold(e: &mut Edit, group: &str, id: Message) {
-    e.undeliver(Some(group), id);
-    for ack in acks(e, group, id) {
-        e.remove(&ack);
-    }
 }
 
 fn unack(e: &mut Edit, group: &str, id: Message) {
