@@ -13,6 +13,7 @@ mod ordered;
 mod pull;
 mod receive;
 mod restart;
+mod retention;
 mod send;
 mod sessions;
 mod start;
