@@ -24,10 +24,10 @@ pub struct DiskSettings {
     pub reserve: u64,
 }
 
-/// Space on a file system, in bytes.
+/// Space on a file system, in bytes. What the file system keeps for others is no part of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Space {
-    /// All of it.
+    /// What is in use, and what this process can still use.
     pub total: u64,
     /// What this process can still use.
     pub free: u64,
@@ -118,7 +118,9 @@ impl Disk {
 fn space_at(path: &Path) -> Option<Space> {
     match rustix::fs::statvfs(path) {
         Ok(found) => {
-            Some(Space { total: found.f_blocks * found.f_frsize, free: found.f_bavail * found.f_frsize })
+            let used = found.f_blocks.saturating_sub(found.f_bfree);
+            let (total, free) = (used + found.f_bavail, found.f_bavail);
+            Some(Space { total: total * found.f_frsize, free: free * found.f_frsize })
         }
         Err(error) => {
             tracing::debug!(path = %path.display(), %error, "space on the disk not known");
