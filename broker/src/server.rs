@@ -40,9 +40,7 @@ use crate::{
     grpc::{Edge, LocalAdmin, SessionService},
     http, kv, leadership,
     metrics::Metrics,
-    ops::{
-        Broker, DiskSettings, RetentionSettings, Settings, Signals, TransactionSettings, View,
-    },
+    ops::{Broker, DiskSettings, RetentionSettings, Settings, Signals, TransactionSettings, View},
     pages::NodePages,
     registration::Registration,
     state::Machine,
@@ -148,7 +146,8 @@ impl Server {
         let waiting = Arc::new(Waiting::new(config.limits.long_polls));
         let readers = Readers::new(config.limits.long_polls);
         let signals = Signals::new(Arc::clone(&waiting), readers);
-        let (machine, store) = open_state(&data_dir, config.log.segment_size.0, Arc::clone(&signals))?;
+        let (machine, store) =
+            open_state(&data_dir, config.log.segment_size.0, Arc::clone(&signals))?;
         let state = machine.state();
         let replayed_from = state.read().applied().map_or(0, |log_id| log_id.index.0);
         let raft_config = raft_config(&config, &data_dir, &advertised)?;
@@ -346,7 +345,8 @@ fn open_state(
     let failed = |source| ServerError::State { path: path.clone(), source };
     let rocks = Arc::new(kv::Rocks::open(&kv::RocksConfig::new(path.clone())).map_err(failed)?);
     let store = Arc::downgrade(&rocks);
-    let machine = Machine::open(rocks, segment, move |effects| signals.tell(effects)).map_err(failed)?;
+    let machine =
+        Machine::open(rocks, segment, move |effects| signals.tell(effects)).map_err(failed)?;
     Ok((machine, store))
 }
 

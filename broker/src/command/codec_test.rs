@@ -128,8 +128,11 @@ prop_compose! {
 
 fn reference() -> impl Strategy<Value = Reference> {
     prop_oneof![
-        (topic(), queue(), offset())
-            .prop_map(|(topic, queue, offset)| Reference::Entry { topic, queue, offset }),
+        (topic(), queue(), offset()).prop_map(|(topic, queue, offset)| Reference::Entry {
+            topic,
+            queue,
+            offset
+        }),
         (any::<u64>(), any::<u64>())
             .prop_map(|(due, number)| Reference::Timer(TimerId { due: Timestamp(due), number })),
         any::<u64>().prop_map(Reference::Half),
@@ -415,21 +418,16 @@ fn golden() {
 
 #[test]
 fn golden_retention() {
-    let entry = Reference::Entry {
-        topic: "t".parse().unwrap(),
-        queue: QueueId(2),
-        offset: QueueOffset(3),
-    };
+    let entry =
+        Reference::Entry { topic: "t".parse().unwrap(), queue: QueueId(2), offset: QueueOffset(3) };
     let timer = Reference::Timer(TimerId { due: Timestamp(4), number: 5 });
     let message = |from, references, bytes| CarriedMessage {
         from: LogOffset(from),
         references,
         bytes: Bytes::from_static(bytes),
     };
-    let messages = vec![
-        message(1, vec![entry, timer], b"ab"),
-        message(6, vec![Reference::Half(7)], b"c"),
-    ];
+    let messages =
+        vec![message(1, vec![entry, timer], b"ab"), message(6, vec![Reference::Half(7)], b"c")];
     check(
         &Command::Carry(Carry { messages }),
         "4b 0002 \

@@ -93,8 +93,8 @@ pub fn load(kv: &dyn Kv, block: u64) -> Result<Vec<Keyed>, Error> {
 }
 
 fn parse_key(key: &[u8]) -> Result<(u64, TopicId), Error> {
-    let mut rest: &[u8] = <&[u8; 24]>::try_from(key)
-        .map_err(|_| corrupt(RECORD, "key has a wrong length", key))?;
+    let mut rest: &[u8] =
+        <&[u8; 24]>::try_from(key).map_err(|_| corrupt(RECORD, "key has a wrong length", key))?;
     Ok((rest.get_u64(), TopicId(rest.get_u32())))
 }
 

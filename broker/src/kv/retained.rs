@@ -67,9 +67,8 @@ pub fn put_mark(batch: &mut Batch, mark: &Mark) {
 pub fn mark(kv: &dyn Kv) -> Result<Option<Mark>, Error> {
     let key = [prefix::RETAINED_MARK];
     let Some(value) = kv.get(Family::State, &key)? else { return Ok(None) };
-    let value: [u8; 24] = value
-        .try_into()
-        .map_err(|_| corrupt("retained mark", "value has a wrong length", &key))?;
+    let value: [u8; 24] =
+        value.try_into().map_err(|_| corrupt("retained mark", "value has a wrong length", &key))?;
     let mut rest = &value[..];
     Ok(Some(Mark {
         segment: rest.get_u64(),

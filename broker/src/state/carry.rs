@@ -191,11 +191,8 @@ mod tests {
         script.does(Command::DeadLetter(dead));
         let from = entries(&script)[0].position;
         let graves: proto::Topic = "%DLQ%audit".parse().unwrap();
-        let grave = Reference::Entry {
-            topic: graves.clone(),
-            queue: QueueId(0),
-            offset: QueueOffset(0),
-        };
+        let grave =
+            Reference::Entry { topic: graves.clone(), queue: QueueId(0), offset: QueueOffset(0) };
         let plan = vec![carried(from.0, vec![entry(0), grave], "hello")];
         assert_eq!(carries(&mut script, plan), (2, 5));
         let script = script.restarted();
@@ -206,7 +203,11 @@ mod tests {
         let mut script = script;
         script.does(Command::Expire(expire));
         assert_eq!(script.state.floor(), LogOffset(dead.position.0 / 1000 * 1000));
-        script.does(Command::Expire(Expire { topic: graves, queue: QueueId(0), to: QueueOffset(1) }));
+        script.does(Command::Expire(Expire {
+            topic: graves,
+            queue: QueueId(0),
+            to: QueueOffset(1),
+        }));
         assert!(script.state.floor() > dead.position, "nothing is left");
     }
 
@@ -215,10 +216,12 @@ mod tests {
         let mut script = Script::with_queues(1);
         script.delays(&[delayed(500, message("later"))]);
         let number = script.appends_half(message("half"));
-        let page = script.state.timer_page(&topic(), crate::command::TimerId {
-            due: Timestamp(0),
-            number: 0,
-        }, 9, 9);
+        let page = script.state.timer_page(
+            &topic(),
+            crate::command::TimerId { due: Timestamp(0), number: 0 },
+            9,
+            9,
+        );
         let timer = page.unwrap().timers[0];
         let half = script.state.transaction(number).unwrap().position;
         let plan = vec![
@@ -232,7 +235,8 @@ mod tests {
         assert_eq!(script.state.floor(), LogOffset(3000));
         assert_eq!(script.at(500).fires(9), [500]);
         script.ends(number, Verdict::Commit);
-        let places: Vec<_> = entries(&script).iter().map(|e| (e.position.0 / 1000, e.len)).collect();
+        let places: Vec<_> =
+            entries(&script).iter().map(|e| (e.position.0 / 1000, e.len)).collect();
         assert_eq!(places, [(3, 5), (3, 4)]);
         script.does(Command::DeleteTopic(DeleteTopic { topic: topic() }));
         assert_eq!(script.restarted().state.kept().segments, 0);

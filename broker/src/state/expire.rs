@@ -51,9 +51,9 @@ impl State {
     pub(super) fn forget_origins(&mut self, topic: TopicId, queue: QueueId, to: QueueOffset) {
         if is_dead_letter_topic(self.topics.get(topic).name()) {
             kv::forget::origins(&mut self.change.batch, topic, queue, to);
-            self.change.origins.retain(|(of, at, offset), _| {
-                (*of, *at) != (topic, queue) || to <= *offset
-            });
+            self.change
+                .origins
+                .retain(|(of, at, offset), _| (*of, *at) != (topic, queue) || to <= *offset);
         }
     }
 }

@@ -224,13 +224,7 @@ impl State {
         base <= position && position < base + self.retained.segment()
     }
 
-    fn halves_in(
-        &self,
-        base: LogOffset,
-        after: u64,
-        most: usize,
-        found: &mut Vec<Lying>,
-    ) -> Walk {
+    fn halves_in(&self, base: LogOffset, after: u64, most: usize, found: &mut Vec<Lying>) -> Walk {
         let mut last = None;
         for (number, half) in self.transactions.after(after).take(most) {
             last = Some(number);

@@ -59,8 +59,7 @@ impl Update {
         let old = known.into_iter().find(|topic| name(topic) == self.topic.as_str());
         let broker_names = self.broker_names(session, old.as_ref()).await?;
         let asked = attributes::parse(self.attributes.as_deref().unwrap_or(""))?;
-        let config =
-            self.config(&asked, old.as_ref().and_then(|topic| topic.config.as_ref()))?;
+        let config = self.config(&asked, old.as_ref().and_then(|topic| topic.config.as_ref()))?;
         let request = PutTopicRequest {
             config: Some(config.clone()),
             broker_names,
@@ -121,11 +120,7 @@ impl Update {
         Ok(placement.iter().map(|place| place.broker_name.clone()).collect())
     }
 
-    fn config(
-        &self,
-        asked: &attributes::Asked,
-        old: Option<&TopicConfig>,
-    ) -> Result<TopicConfig> {
+    fn config(&self, asked: &attributes::Asked, old: Option<&TopicConfig>) -> Result<TopicConfig> {
         let queues = match (self.read_queues, self.write_queues) {
             (Some(read), Some(write)) if read != write => {
                 bail!("-r {read} and -w {write} differ, but a queue here is read and written alike")

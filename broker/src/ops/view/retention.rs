@@ -64,8 +64,7 @@ impl View {
             let Some(held) = known.offsets(queue).filter(|held| !held.is_empty()) else { continue };
             let head = &mut heads[queue.0 as usize];
             if head.is_none_or(|(offset, _)| offset != held.start) {
-                let entry =
-                    state.entry(topic, queue, held.start).map_err(|error| store(&error))?;
+                let entry = state.entry(topic, queue, held.start).map_err(|error| store(&error))?;
                 *head = entry.map(|entry| (entry.offset, entry.visible));
             }
             if head.is_some_and(|(_, visible)| visible < before) {

@@ -81,8 +81,7 @@ struct Load {
 impl Load {
     fn is_full_with(&self, next: &Lying) -> bool {
         let bytes = self.bytes + u64::from(next.len);
-        self.references > 0
-            && (self.references == COMMAND_REFERENCES || bytes > COMMAND_BYTES)
+        self.references > 0 && (self.references == COMMAND_REFERENCES || bytes > COMMAND_BYTES)
     }
 
     fn add(&mut self, lying: Lying) {
