@@ -235,10 +235,11 @@ mod tests {
             }
         }
         let all = || keys.blocks.iter().map(|b| kv::message_key::load(&kv, *b).unwrap().len());
-        assert!(all().sum::<usize>() < 25 * BLOCK as usize, "{:?}", all().collect::<Vec<_>>());
+        let count = all().sum::<usize>() as u64;
+        assert!(count < 25 * BLOCK, "{:?}", all().collect::<Vec<_>>());
         assert!(keys.blocks.len() < 30, "{:?}", keys.blocks);
         let found = keys.find(&kv, TopicId(1), 7, usize::MAX, &ALL).unwrap();
-        assert_eq!(found.len(), 60 * BLOCK as usize / 100);
+        assert_eq!(found.len() as u64, 60 * BLOCK / 100);
 
         for _ in 0..10 {
             let mut batch = Batch::default();
