@@ -20,6 +20,9 @@ use commitlog::position::{LogId, LogOffset};
 use proto::{QueueId, QueueOffset, Topic, v2};
 use raft::{Entry, Payload};
 
+/// Bytes of a segment, as brokers have by default.
+const SEGMENT: u64 = 256 << 20;
+
 fn main() {
     let messages: u64 = std::env::args().nth(1).map_or(500_000, |n| n.parse().unwrap());
     println!("{messages} messages with key and dedupe id, RocksDB, {}", profile());
@@ -36,7 +39,7 @@ fn idle() {
     let dir = tempfile::tempdir_in(".").unwrap();
     let (before, started) = (memory("VmRSS:"), Instant::now());
     let kv = Arc::new(Rocks::open(&RocksConfig::new(dir.path())).unwrap());
-    let mut log = Log::new(State::open(kv).unwrap());
+    let mut log = Log::new(State::open(kv, SEGMENT).unwrap());
     let opened = started.elapsed();
     println!("empty: opened in {opened:.1?}, {} KiB", memory("VmRSS:") - before);
     let started = Instant::now();
@@ -60,7 +63,7 @@ fn run(title: &str, messages: u64, queues: u32, per_command: u64, commands: usiz
     println!("\n{title}");
     let dir = tempfile::tempdir_in(".").unwrap();
     let kv = Arc::new(Rocks::open(&RocksConfig::new(dir.path())).unwrap());
-    let mut log = Log::new(State::open(Arc::clone(&kv) as Arc<dyn Kv>).unwrap());
+    let mut log = Log::new(State::open(Arc::clone(&kv) as Arc<dyn Kv>, SEGMENT).unwrap());
     log.apply(vec![put_topic(queues)]);
 
     let mut next = vec![0; queues as usize];
@@ -86,7 +89,7 @@ fn run(title: &str, messages: u64, queues: u32, per_command: u64, commands: usiz
     drop((log, kv));
     let started = Instant::now();
     let kv = Rocks::open(&RocksConfig::new(dir.path())).unwrap();
-    let state = State::open(Arc::new(kv)).unwrap();
+    let state = State::open(Arc::new(kv), SEGMENT).unwrap();
     println!(
         "  opened in {:.1?}; {:.1} bytes of files a message; resident {} MiB",
         started.elapsed(),

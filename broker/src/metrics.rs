@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    ops::Range,
     sync::{Mutex, atomic::AtomicI64},
     time::Duration,
 };
@@ -14,7 +15,7 @@ use prometheus_client::{
 
 use crate::{
     command::{RecallOutcome, Verdict},
-    state::Unresolved,
+    state::{Kept, Unresolved},
 };
 
 /// RPCs that are timed.
@@ -112,6 +113,14 @@ pub struct Sample {
     pub transactions: Unresolved,
     /// Delayed messages that wait.
     pub timers: u64,
+    /// How much of the log is kept.
+    pub kept: Kept,
+    /// Where the log begins and ends on this node.
+    pub log: Range<u64>,
+    /// Milliseconds since the oldest segment that is kept began.
+    pub oldest_ms: u64,
+    /// Of the node's disk, in use.
+    pub disk_percent: u64,
 }
 
 /// The node's metrics. Cheap to update from many threads.
@@ -151,7 +160,7 @@ fn count(value: usize) -> u64 {
 }
 
 /// Name, help and source of each plain gauge.
-const GAUGES: [(&str, &str, Source); 11] = [
+const GAUGES: [(&str, &str, Source); 19] = [
     ("raft_term", "Raft term", |s| s.term),
     ("raft_purged_index", "Last index purged from the log", |s| s.purged),
     ("raft_applied_index", "Last index applied to the state", |s| s.applied),
@@ -166,6 +175,18 @@ const GAUGES: [(&str, &str, Source); 11] = [
     ("transactions_parked", "Transactions given up, left to an administrator", |s| {
         count(s.transactions.parked)
     }),
+    ("log_start_offset", "Where the log begins on this node", |s| s.log.start),
+    ("log_end_offset", "Where it ends", |s| s.log.end),
+    ("log_floor_offset", "Nothing that is kept lies below", |s| s.kept.floor.0),
+    ("log_retained_bytes", "Bytes of the log on this node", |s| s.log.end - s.log.start),
+    ("log_live_bytes", "Bytes of messages that are kept", |s| s.kept.bytes),
+    ("log_carried_bytes", "Bytes of messages stored again so that old files can go", |s| {
+        s.kept.carried_bytes
+    }),
+    ("log_oldest_seconds", "Since the oldest file that is needed was begun", |s| {
+        s.oldest_ms / 1000
+    }),
+    ("disk_used_percent", "Of the fullest file system that the node uses", |s| s.disk_percent),
     ("send_bytes_in_progress", "Bytes of sends in progress", |s| count(s.send_bytes)),
 ];
 

@@ -1,10 +1,14 @@
 //! What the HTTP pages show of this node.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
+use proto::clock::{millis, wall_now};
 use raft::LogIndex;
 use serde_json::json;
 
@@ -23,6 +27,12 @@ impl NodePages {
         Arc::new(NodePages { broker, stopping: AtomicBool::new(false) })
     }
 
+    /// Where the log begins and ends on this node; nowhere before there is one.
+    fn span(&self) -> Range<u64> {
+        let span = self.broker.group.log_span();
+        span.map_or(0..0, |span| span.start.0..span.end.0)
+    }
+
     /// From now on the node is not ready: balancers send clients elsewhere.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
@@ -36,6 +46,8 @@ fn index(index: Option<LogIndex>) -> u64 {
 impl Pages for NodePages {
     fn metrics(&self) -> String {
         let status = self.broker.group.status();
+        let (kept, now) = (self.broker.view.kept(), wall_now());
+        let oldest_ms = kept.since.map_or(0, |since| millis(now.since(since)));
         self.broker.metrics.text(&Sample {
             role: status.role.kind.as_str(),
             term: status.term.0,
@@ -48,6 +60,10 @@ impl Pages for NodePages {
             send_bytes: self.broker.send_budget.used(),
             transactions: self.broker.view.unresolved(),
             timers: self.broker.view.timers_pending(),
+            kept,
+            log: self.span(),
+            oldest_ms,
+            disk_percent: self.broker.disk.space().used_percent(),
         })
     }
 
@@ -95,6 +111,9 @@ impl Pages for NodePages {
             "applied": index(status.applied),
             "committed": index(status.committed),
             "last": index(status.last),
+            "log_start": self.span().start,
+            "log_floor": self.broker.view.kept().floor.0,
+            "log_end": self.span().end,
             "members": members,
             "waiting_for": status.waiting_for.iter().map(|node| node.0).collect::<Vec<_>>(),
             "suspect": status.suspect,

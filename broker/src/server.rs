@@ -41,12 +41,14 @@ use crate::{
     grpc::{Edge, LocalAdmin, SessionService},
     http, kv, leadership,
     metrics::Metrics,
-    ops::{Broker, Settings, Signals, TransactionSettings, View},
+    ops::{Broker, DiskSettings, RetentionSettings, Settings, Signals, TransactionSettings, View},
     pages::NodePages,
     registration::Registration,
     state::Machine,
 };
 
+/// Where the `raft` crate keeps the log's files.
+const LOG_DIR: &str = "log";
 /// A transfer of leadership that takes longer is given up; the others elect somebody.
 const HAND_OVER_WAIT: Duration = Duration::from_secs(3);
 /// The log's own good order: draining, closing.
@@ -153,7 +155,8 @@ impl Server {
         let waiting = Arc::new(Waiting::new(config.limits.long_polls));
         let readers = Readers::new(config.limits.long_polls);
         let signals = Signals::new(Arc::clone(&waiting), readers);
-        let (machine, store) = open_state(&data_dir, Arc::clone(&signals))?;
+        let (machine, store) =
+            open_state(&data_dir, config.log.segment_size.0, Arc::clone(&signals))?;
         let state = machine.state();
         let replayed_from = state.read().applied().map_or(0, |log_id| log_id.index.0);
         let raft_config = raft_config(&config, &data_dir, &advertised)?;
@@ -184,6 +187,7 @@ impl Server {
         let leadership = tokio::spawn(leadership::follow(Arc::clone(&broker), broker.role()));
         let pages = NodePages::new(Arc::clone(&broker));
         let mut tasks = JoinSet::new();
+        tasks.spawn(watch_disk(Arc::clone(&broker), &data_dir));
         tasks.spawn(directory::inform(Arc::clone(&broker), config.cluster.clone(), directory));
         if let Some(listener) = pages_listener {
             tasks.spawn(http::serve(listener, pages.clone()));
@@ -343,13 +347,15 @@ fn tls(config: &Config, advertised: &str) -> Result<TlsConfig, ServerError> {
 
 fn open_state(
     data_dir: &DataDir,
+    segment: u64,
     signals: Arc<Signals>,
 ) -> Result<(Machine, Weak<kv::Rocks>), ServerError> {
     let path = data_dir.state();
     let failed = |source| ServerError::State { path: path.clone(), source };
     let rocks = Arc::new(kv::Rocks::open(&kv::RocksConfig::new(path.clone())).map_err(failed)?);
     let store = Arc::downgrade(&rocks);
-    let machine = Machine::open(rocks, move |effects| signals.tell(effects)).map_err(failed)?;
+    let machine =
+        Machine::open(rocks, segment, move |effects| signals.tell(effects)).map_err(failed)?;
     Ok((machine, store))
 }
 
@@ -398,6 +404,16 @@ fn settings(config: &Config, advertised: String) -> Settings {
         auto_create_queues: config.auto_create_queues,
         rules: Rules { max_delay: config.max_delay, ..Rules::default() },
         timers_per_second: config.limits.timers_per_second,
+        retention: RetentionSettings {
+            time: unless_zero(config.log.retention_time),
+            dead_letter_time: unless_zero(config.log.dead_letter_retention_time),
+            bytes: config.log.retention_bytes.0,
+        },
+        disk: DiskSettings {
+            high: config.log.disk_high,
+            full: config.log.disk_full,
+            reserve: config.log.disk_reserve.0,
+        },
         transactions: TransactionSettings {
             timeout: config.transaction.timeout,
             check_interval: config.transaction.check_interval,
@@ -410,6 +426,17 @@ fn settings(config: &Config, advertised: String) -> Settings {
         clients: config.limits.clients,
         fault: Fault::holding(config.hold().expect("validated")),
     }
+}
+
+/// The log and the state may be on file systems of their own.
+fn watch_disk(broker: Arc<Broker>, data_dir: &DataDir) -> impl Future<Output = ()> + use<> {
+    let paths = vec![data_dir.raft().join(LOG_DIR), data_dir.state()];
+    async move { broker.disk.watch(paths).await }
+}
+
+/// No time is for ever.
+fn unless_zero(time: Duration) -> Option<Duration> {
+    (!time.is_zero()).then_some(time)
 }
 
 fn gateway_config(config: &Config, advertised: String, boot_id: u64) -> gateway::Config {

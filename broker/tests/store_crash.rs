@@ -20,6 +20,8 @@ use commitlog::position::{LogId, LogOffset};
 use proto::{QueueId, QueueOffset, Topic, v2};
 use raft::{Entry, Payload};
 
+const SEGMENT: u64 = 1_000_000;
+
 fn topic() -> Topic {
     "orders".parse().unwrap()
 }
@@ -112,7 +114,7 @@ fn is_manifest(name: &std::ffi::OsStr) -> bool {
 
 fn open(path: &Path) -> State {
     let kv = Rocks::open(&RocksConfig::new(path)).unwrap();
-    State::open(Arc::new(kv) as Arc<dyn Kv>).unwrap()
+    State::open(Arc::new(kv) as Arc<dyn Kv>, SEGMENT).unwrap()
 }
 
 #[test]

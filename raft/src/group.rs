@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use commitlog::position::LogOffset;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -150,6 +151,12 @@ impl<S: StateMachine> Group<S> {
 
     pub fn status(&self) -> Status {
         self.inner.status()
+    }
+
+    /// Where the log on this node begins and ends; `None` until the node belongs to a group.
+    pub fn log_span(&self) -> Option<std::ops::Range<LogOffset>> {
+        let log = self.inner.parts.log.get()?.state();
+        Some(log.start..log.end)
     }
 
     /// Reads commands by the position that [`crate::Command`] named.

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use jepsen::Fate;
-use tests::cluster::CATCH_UP;
+use tests::cluster::{CATCH_UP, Plan};
 use tests::node::Node;
 use tests::{Cluster, Failure, Producer, eventually};
 
@@ -77,12 +77,18 @@ fn log_of(node: &Node) -> PathBuf {
     node.directory().join("raft").join("log")
 }
 
+/// Files of 32 MiB, and no bound on the disk but its end.
+fn to_the_brim() -> Plan {
+    let plan = Cluster::of(3).set("log.segment_size", "32MiB");
+    plan.set("log.disk_high", "100").set("log.disk_full", "100")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn full_disks_refuse_sends_and_serve_reads_until_there_is_space_again() {
     if !may_mount() {
         return;
     }
-    let cluster = Cluster::of(3).set("log.segment_size", "32MiB").lay_out().await;
+    let cluster = to_the_brim().lay_out().await;
     let mounts: Vec<Mount> = cluster.nodes.iter().map(|_| Mount::new(100 * MIB)).collect();
     for (mount, node) in mounts.iter().zip(&cluster.nodes) {
         mount.serve(node);
@@ -115,13 +121,50 @@ async fn full_disks_refuse_sends_and_serve_reads_until_there_is_space_again() {
     drop(mounts);
 }
 
+/// With the bounds that brokers have by default nothing ever meets a full disk, and what a
+/// consumer does goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn sends_are_refused_before_the_disk_is_full() {
+    if !may_mount() {
+        return;
+    }
+    let plan = Cluster::of(1).set("log.segment_size", "9MiB").set("log.disk_high", "100");
+    let cluster = plan.lay_out().await;
+    let mount = Mount::new(100 * MIB);
+    mount.serve(&cluster.nodes[0]);
+    cluster.nameservers.iter().for_each(tests::nameserver::NameServer::start);
+    cluster.nodes[0].start();
+    cluster.topic("orders", 1).await;
+    let producer = cluster.producer("orders").with_bodies_of(BODY);
+    match fill(&producer).await {
+        Failure::NotDone { code, message } => {
+            assert_eq!(code, TOO_MANY_REQUESTS, "{message}");
+            assert!(message.contains("disk"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(cluster.ledger.acknowledged() > 200, "{} messages fit", cluster.ledger.acknowledged());
+    let used = cluster.nodes[0].metric("raftmq_disk_used_percent").await.expect("a metric");
+    assert!((90.0..100.0).contains(&used), "{used}");
+    // Acknowledging needs space too, and gets it.
+    cluster.consumer("billing", "orders").receives_everything(CATCH_UP).await;
+    mount.resize(1024 * MIB);
+    eventually("sends go through again", CATCH_UP, async || match producer.send_one().await {
+        Fate::Done => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    cluster.finish_with_everything_received("orders", &["audit"]).await;
+    drop(mount);
+}
+
 /// One full follower holds nobody up, stays alive, and catches up when it has space.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_follower_stays_behind_and_catches_up() {
     if !may_mount() {
         return;
     }
-    let cluster = Cluster::of(3).set("log.segment_size", "32MiB").start().await;
+    let cluster = to_the_brim().start().await;
     cluster.topic("orders", 1).await;
     let follower = Arc::clone(&cluster.followers().await[0]);
     follower.stop().await;

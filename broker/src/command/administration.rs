@@ -65,20 +65,27 @@ pub struct Quota {
     pub bytes_per_second: u64,
 }
 
-/// Sets how long and how much of a topic is kept. Answered by [`super::Outcome::Done`].
+/// Sets how long and how much of a topic is kept, beside what holds for the whole log. Answered by
+/// [`super::Outcome::Done`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PutRetention {
     pub topic: Topic,
     pub retention: Retention,
 }
 
-/// How much of a topic is kept; 0 is everything.
+/// How much of a topic is kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// Milliseconds since the message entered its queue.
+    /// Milliseconds since the message entered its queue; 0 leaves it to the broker's settings,
+    /// [`Retention::FOR_EVER`] is without end.
     pub ms: u64,
-    /// Bytes of messages of all its queues in this broker group.
+    /// Bytes of messages of all its queues in this broker group; 0 is without bound.
     pub bytes: u64,
+}
+
+impl Retention {
+    /// Messages are kept however old they are.
+    pub const FOR_EVER: u64 = u64::MAX;
 }
 
 /// Messages of a queue below `to` are kept no longer: they are delivered to nobody any more,

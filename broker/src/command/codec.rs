@@ -7,6 +7,7 @@
 mod administration;
 mod give_back;
 mod offsets;
+mod retention;
 mod timers;
 mod transactions;
 
@@ -51,6 +52,8 @@ pub(super) mod tag {
     pub(super) const END_TRANSACTION: u8 = 41;
     pub(super) const CHECK_TRANSACTIONS: u8 = 42;
     pub(super) const PARK_TRANSACTIONS: u8 = 43;
+    pub(super) const CARRY: u8 = 75;
+    pub(super) const EXPIRE_TRANSACTIONS: u8 = 76;
     pub(super) const GIVE_BACK: u8 = 80;
 }
 
@@ -141,6 +144,8 @@ impl Command {
             Self::EndTransaction(c) => transactions::end_transaction(&mut out, c),
             Self::CheckTransactions(c) => transactions::check_transactions(&mut out, c),
             Self::ParkTransactions(c) => transactions::park_transactions(&mut out, c),
+            Self::Carry(c) => return retention::carry(out, c),
+            Self::ExpireTransactions(c) => retention::expire_transactions(&mut out, c),
         }
         vec![out.freeze()]
     }
@@ -181,6 +186,8 @@ impl Command {
             tag::END_TRANSACTION => Self::EndTransaction(input.end_transaction()?),
             tag::CHECK_TRANSACTIONS => Self::CheckTransactions(input.check_transactions()?),
             tag::PARK_TRANSACTIONS => Self::ParkTransactions(input.park_transactions()?),
+            tag::CARRY => Self::Carry(input.carry()?),
+            tag::EXPIRE_TRANSACTIONS => Self::ExpireTransactions(input.expire_transactions()?),
             tag => return Err(DecodeError::UnknownTag { tag }),
         };
         input.end(command)

@@ -1,6 +1,7 @@
 //! The codec: what is encoded is decoded, what is damaged is refused, and bytes never change.
 
 use bytes::{Bytes, BytesMut};
+use commitlog::position::LogOffset;
 use proptest::prelude::*;
 use proto::{BrokerName, ClientId, ConsumerGroup, QueueId, QueueOffset, Topic, v2};
 
@@ -125,6 +126,25 @@ prop_compose! {
     }
 }
 
+fn reference() -> impl Strategy<Value = Reference> {
+    prop_oneof![
+        (topic(), queue(), offset()).prop_map(|(topic, queue, offset)| Reference::Entry {
+            topic,
+            queue,
+            offset
+        }),
+        (any::<u64>(), any::<u64>())
+            .prop_map(|(due, number)| Reference::Timer(TimerId { due: Timestamp(due), number })),
+        any::<u64>().prop_map(Reference::Half),
+    ]
+}
+
+prop_compose! {
+    fn carried()(from: u64, references in few(reference()), bytes: Vec<u8>) -> CarriedMessage {
+        CarriedMessage { from: LogOffset(from), references, bytes: bytes.into() }
+    }
+}
+
 fn command() -> impl Strategy<Value = Command> {
     let group_config = (any::<bool>(), any::<u32>(), few(any::<u64>())).prop_map(
         |(fifo, max_attempts, steps_ms)| GroupConfig {
@@ -212,6 +232,10 @@ fn command() -> impl Strategy<Value = Command> {
             Command::CheckTransactions(CheckTransactions { next_ms, orphans })
         }),
         few(orphan()).prop_map(|orphans| Command::ParkTransactions(ParkTransactions { orphans })),
+        few(carried()).prop_map(|messages| Command::Carry(Carry { messages })),
+        few(any::<u64>()).prop_map(|transactions| {
+            Command::ExpireTransactions(ExpireTransactions { transactions })
+        }),
     ]
 }
 
@@ -237,7 +261,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_do_no_harm(tag in prop_oneof![0..10_u8, 40..44_u8], bytes: Vec<u8>) {
+    fn arbitrary_bytes_do_no_harm(tag in prop_oneof![0..10_u8, 40..44_u8, 75..77_u8], bytes: Vec<u8>) {
         let _either_way = Command::decode([&[tag], &bytes[..]].concat().into());
     }
 
@@ -390,6 +414,29 @@ fn golden() {
         &Command::Release(Release { client, group, after_ms: 5 }),
         "08 0001 63 0001 67 0000000000000005",
     );
+}
+
+#[test]
+fn golden_retention() {
+    let entry =
+        Reference::Entry { topic: "t".parse().unwrap(), queue: QueueId(2), offset: QueueOffset(3) };
+    let timer = Reference::Timer(TimerId { due: Timestamp(4), number: 5 });
+    let message = |from, references, bytes| CarriedMessage {
+        from: LogOffset(from),
+        references,
+        bytes: Bytes::from_static(bytes),
+    };
+    let messages =
+        vec![message(1, vec![entry, timer], b"ab"), message(6, vec![Reference::Half(7)], b"c")];
+    check(
+        &Command::Carry(Carry { messages }),
+        "4b 0002 \
+         0000000000000001 00000002 0002 00 0001 74 00000002 0000000000000003 \
+         01 0000000000000004 0000000000000005 \
+         0000000000000006 00000001 0001 02 0000000000000007 6162 63",
+    );
+    let expire = ExpireTransactions { transactions: vec![8] };
+    check(&Command::ExpireTransactions(expire), "4c 0001 0000000000000008");
 }
 
 #[test]

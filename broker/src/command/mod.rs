@@ -13,6 +13,7 @@ mod offsets;
 mod ordered;
 mod ordered_codec;
 mod outcome;
+mod retention;
 mod timers;
 mod transactions;
 
@@ -38,6 +39,7 @@ pub use ordered::{
 pub use outcome::{
     Accepted, AckOutcome, Effect, Granted, Outcome, Placed, QueueReset, RecallOutcome, Rejection,
 };
+pub use retention::{CarriedMessage, Carry, ExpireTransactions, Reference};
 pub use timers::{AppendDelayed, DelayedMessage, Fire, Recall, TimerId};
 pub use transactions::{
     AppendHalf, CheckTransactions, EndTransaction, Orphan, ParkTransactions, Resolver, Verdict,
@@ -76,6 +78,8 @@ pub enum Command {
     PutRetention(PutRetention),
     Expire(Expire),
     CloseQueues(CloseQueues),
+    Carry(Carry),
+    ExpireTransactions(ExpireTransactions),
 }
 
 /// Creates a topic, or replaces its settings. Answered by [`Outcome::TopicPut`].

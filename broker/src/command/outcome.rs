@@ -100,6 +100,18 @@ pub enum Outcome {
         /// Transactions that were given up.
         count: u32,
     },
+    /// To `Carry`.
+    Carried {
+        /// References that point to the new place now.
+        references: u32,
+        /// Bytes of messages that any of them pointed to.
+        bytes: u64,
+    },
+    /// To `ExpireTransactions`.
+    TransactionsExpired {
+        /// Transactions that were forgotten.
+        count: u32,
+    },
     /// To `PutGroup` and `FollowReset`.
     Done,
     /// To any command: it changed nothing.

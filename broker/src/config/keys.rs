@@ -57,6 +57,24 @@ pub(super) const KEYS: &[Key] = &[
         "Bytes per second at which the leader brings back a replica that the log does not reach.",
     ),
     key("log.segment_size", "Size of a log file. Fixed when the group is created."),
+    key(
+        "log.retention_time",
+        "How long messages are kept where the topic does not say. 0s: for ever.",
+    ),
+    key("log.dead_letter_retention_time", "The same for dead letters."),
+    key(
+        "log.retention_bytes",
+        "Bytes of the log on each replica, in whole files; older messages end. 0: no bound.",
+    ),
+    key(
+        "log.disk_high",
+        "Percent of the leader's disk in use above which the oldest messages end early.\n100: never.",
+    ),
+    key(
+        "log.disk_full",
+        "Percent of the leader's disk in use from which on sends get TOO_MANY_REQUESTS.\n100: only when nothing can be written.",
+    ),
+    key("log.disk_reserve", "Free space of a disk that is plenty: with it neither bound counts."),
     key("tls.certificate_file", "PEM certificate chain to show. Empty: a new self-signed one."),
     key("tls.key_file", "PEM private key of the certificate."),
     key("limits.connections", "Client connections; further ones are closed at once."),

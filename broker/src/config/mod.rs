@@ -107,6 +107,14 @@ pub struct RaftConfig {
 #[allow(missing_docs, reason = "the documentation users read is in keys.rs, one line a key")]
 pub struct LogConfig {
     pub segment_size: Size,
+    #[serde(with = "humantime_serde")]
+    pub retention_time: Duration,
+    #[serde(with = "humantime_serde")]
+    pub dead_letter_retention_time: Duration,
+    pub retention_bytes: Size,
+    pub disk_high: u64,
+    pub disk_full: u64,
+    pub disk_reserve: Size,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -203,7 +211,17 @@ impl Default for Config {
                 election_timeout_max: Duration::from_millis(1000),
                 snapshot_rate: Size::mib(50),
             },
-            log: LogConfig { segment_size: Size::mib(256) },
+            log: LogConfig {
+                segment_size: Size::mib(256),
+                // RocketMQ's.
+                retention_time: Duration::from_hours(72),
+                dead_letter_retention_time: Duration::from_hours(7 * 24),
+                retention_bytes: Size(0),
+                // RocketMQ's bounds for cleaning at any cost and for refusing.
+                disk_high: 85,
+                disk_full: 90,
+                disk_reserve: Size::mib(16 << 10),
+            },
             tls: TlsFiles { certificate_file: PathBuf::new(), key_file: PathBuf::new() },
             limits: Limits {
                 connections: 10_000,

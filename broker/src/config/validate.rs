@@ -14,6 +14,8 @@ const LONGEST_DELAY: Duration = Duration::from_hours(10 * 365 * 24);
 const MOST_QUEUES: u32 = 1024;
 /// Slower than this, a replica that is brought back would hardly ever arrive.
 const SLOWEST_SNAPSHOT: Size = Size(64 << 10);
+/// The file that is written, the one before it, and one to go.
+const LEAST_SEGMENTS: u64 = 3;
 /// Every question is a record in the log.
 const SHORTEST_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -152,6 +154,7 @@ impl Config {
             let why = format!("must be at least {SLOWEST_SNAPSHOT}");
             return Err(invalid("raft.snapshot_rate", &found, why));
         }
+        self.check_retention()?;
         let limits = [
             ("limits.connections", self.limits.connections),
             ("limits.long_polls", self.limits.long_polls),
@@ -162,6 +165,24 @@ impl Config {
             if value == 0 {
                 return Err(invalid(key, "0", "nothing could be served".into()));
             }
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    fn check_retention(&self) -> Result<(), ConfigError> {
+        let log = &self.log;
+        for (key, percent) in [("log.disk_high", log.disk_high), ("log.disk_full", log.disk_full)] {
+            if !(1..=100).contains(&percent) {
+                let why = "is a percentage: 1 to 100".to_owned();
+                return Err(invalid(key, &percent.to_string(), why));
+            }
+        }
+        let bytes = log.retention_bytes.0;
+        if bytes > 0 && bytes < LEAST_SEGMENTS * log.segment_size.0 {
+            let why = format!("must be at least {LEAST_SEGMENTS} files of log.segment_size");
+            return Err(invalid("log.retention_bytes", &log.retention_bytes.to_string(), why));
         }
         Ok(())
     }
@@ -220,6 +241,18 @@ mod tests {
         assert!(refused(&config).contains("fault.hold"));
         config.fault.hold = "after Fire 1s".into();
         assert_eq!(config.validate().is_ok(), cfg!(debug_assertions));
+    }
+
+    #[test]
+    fn bounds_of_disk_and_log_make_sense() {
+        let with = |change: fn(&mut Config)| {
+            let mut config = Config::dev();
+            change(&mut config);
+            refused(&config)
+        };
+        assert!(with(|c| c.log.disk_full = 101).contains("percentage"));
+        assert!(with(|c| c.log.disk_high = 0).contains("percentage"));
+        assert!(with(|c| c.log.retention_bytes.0 = 1).contains("3 files"));
     }
 
     #[test]

@@ -96,6 +96,42 @@ pub fn scan(
     })
 }
 
+/// Writes the run that holds the first of `offsets` anew, with the positions that entries in it
+/// have now, and says how many of `offsets` lie in it. They ascend.
+///
+/// # Errors
+/// The store cannot be read, holds a damaged record, or no run holds the offset.
+pub fn carry(
+    kv: &dyn Kv,
+    batch: &mut Batch,
+    (topic, queue): (TopicId, QueueId),
+    offsets: &[(QueueOffset, LogOffset)],
+) -> Result<usize, Error> {
+    let Some((from, _)) = offsets.first() else { return Ok(0) };
+    let (mut done, mut new) = (0, None);
+    let below = key(topic, queue, QueueOffset(u64::MAX));
+    kv.scan(Family::Queue, &key(topic, queue, *from), &below, &mut |key, value| {
+        let run = parse(key, value).map_err(|problem| corrupt(RECORD, problem, key))?;
+        let mut changed = value.to_vec();
+        for (offset, position) in offsets {
+            let at = offset.0.checked_sub(run.first.0).and_then(|n| usize::try_from(n).ok());
+            let place = at.map(|at| at * ENTRY).filter(|place| *place < changed.len());
+            let Some(place) = place else { break };
+            changed[place..place + 8].copy_from_slice(&position.0.to_be_bytes());
+            done += 1;
+        }
+        new = Some((key.to_vec(), changed));
+        Ok(ControlFlow::Break(()))
+    })?;
+    match new {
+        Some((key, value)) if done > 0 => batch.put(Family::Queue, &key, &value),
+        Some(_) | None => {
+            return Err(corrupt(RECORD, "an entry is missing", &key(topic, queue, *from)));
+        }
+    }
+    Ok(done)
+}
+
 /// Where the run lies that ends with this offset.
 pub(super) fn key(topic: TopicId, queue: QueueId, last: QueueOffset) -> [u8; 16] {
     let mut key = [0; 16];
@@ -186,6 +222,28 @@ mod tests {
         fn arbitrary_bytes_do_no_harm(key: Vec<u8>, value: Vec<u8>) {
             let _either_way = parse(&key, &value);
         }
+    }
+
+    #[test]
+    fn carried_entries_change_their_position_and_nothing_else() {
+        let kv = written(&[3, 200, 1]);
+        let mut batch = Batch::default();
+        let all = [2, 3, 4, 150, 203].map(|n| (QueueOffset(n), LogOffset(9000 + n)));
+        let mut left = &all[..];
+        while !left.is_empty() {
+            let done = carry(&kv, &mut batch, (TopicId(1), QueueId(2)), left).unwrap();
+            left = &left[done..];
+        }
+        kv.write(&batch).unwrap();
+        let expected: Vec<_> = (0..204).map(|n| (n, entry(n))).collect();
+        let moved = |(n, entry): (u64, Entry)| match all.iter().find(|(offset, _)| offset.0 == n) {
+            Some((_, position)) => (n, Entry { position: *position, ..entry }),
+            None => (n, entry),
+        };
+        let expected: Vec<_> = expected.into_iter().map(moved).collect();
+        assert_eq!(read(&kv, 0).0, expected);
+        let beyond = [(QueueOffset(204), LogOffset(1))];
+        assert!(carry(&kv, &mut batch, (TopicId(1), QueueId(2)), &beyond).is_err());
     }
 
     #[test]

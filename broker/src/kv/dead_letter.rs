@@ -4,7 +4,8 @@
 //! key    10 | topic id 4 | queue 4 | offset 8       of the dead-letter queue
 //! value  topic id 4 | queue 4 | offset 8 | attempts 4
 //! ```
-//! Written when a message becomes a dead letter, read when it is put back.
+//! Written when a message becomes a dead letter, read when it is put back, deleted when the dead
+//! letter expires.
 
 use bytes::{Buf, BufMut};
 use proto::{QueueId, QueueOffset};
@@ -39,7 +40,7 @@ pub fn get(kv: &dyn Kv, place: Place) -> Result<Option<Origin>, Error> {
     parse_value(&value).ok_or_else(damaged).map(Some)
 }
 
-fn key((topic, queue, offset): Place) -> [u8; 17] {
+pub(super) fn key((topic, queue, offset): Place) -> [u8; 17] {
     let mut key = [prefix::DEAD_LETTER; 17];
     key[1..5].copy_from_slice(&topic.0.to_be_bytes());
     key[5..9].copy_from_slice(&queue.0.to_be_bytes());

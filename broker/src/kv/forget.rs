@@ -6,15 +6,16 @@
 
 use proto::{QueueId, QueueOffset};
 
-use super::{Batch, ConsumerGroupId, Family, TopicId, consume_queue, prefix};
+use super::{Batch, ConsumerGroupId, Family, TopicId, consume_queue, dead_letter, prefix};
 
 /// Keys `prefix | topic id 4 ..`.
-const BY_TOPIC: [u8; 5] = [
+const BY_TOPIC: [u8; 6] = [
     prefix::TOPIC,
     prefix::QUEUE_HEAD,
     prefix::TOPIC_STANDING,
     prefix::DEAD_LETTER,
     prefix::REDRIVE,
+    prefix::RETAINED,
 ];
 /// Keys `prefix | consumer group id 4 ..`, those by subscription among them.
 const BY_GROUP: [u8; 5] = [
@@ -54,6 +55,12 @@ pub fn subscription(batch: &mut Batch, group: ConsumerGroupId, topic: TopicId) {
 pub fn entries(batch: &mut Batch, topic: TopicId, queue: QueueId, below: QueueOffset) {
     let from = consume_queue::key(topic, queue, QueueOffset(0));
     batch.delete_range(Family::Queue, &from, &consume_queue::key(topic, queue, below));
+}
+
+/// Where the dead letters of a queue below an offset came from.
+pub fn origins(batch: &mut Batch, topic: TopicId, queue: QueueId, below: QueueOffset) {
+    let from = dead_letter::key((topic, queue, QueueOffset(0)));
+    batch.delete_range(Family::State, &from, &dead_letter::key((topic, queue, below)));
 }
 
 /// Every key that begins with these parts.

@@ -28,7 +28,7 @@ pub struct Half {
     pub tag_hash: u64,
     /// When it was stored, in log time.
     pub born: Timestamp,
-    /// When its producer is to be asked next, in log time. Of no meaning when it is parked.
+    /// When its producer is to be asked next, in log time; when it was given up, if it was.
     pub next_check: Timestamp,
     /// How often producers were asked.
     pub checks: u32,

@@ -5,9 +5,11 @@
 //! value  20 * n:  key hash 8 | queue 4 | offset 8
 //! ```
 //! A block holds the keys of a stretch of the log, sorted by topic and hash, in chunks of up to
-//! [`CHUNK_MAX`]. Blocks are written once, with ascending keys: the store never has to merge them.
-//! A query looks into each block.
+//! [`CHUNK_MAX`]. Blocks are written with ascending keys, so that the store never has to merge
+//! them; one is written again, or deleted, when most of its messages are kept no longer. A query
+//! looks into each block.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use bytes::{Buf, BufMut};
@@ -42,7 +44,62 @@ pub fn put(batch: &mut Batch, block: u64, keys: &[Keyed]) {
     }
 }
 
-/// Appends to `found` the messages that one block has under a key, until it holds `limit`.
+/// Deletes a block.
+pub fn delete(batch: &mut Batch, block: u64) {
+    let lowest = |block| key(block, TopicId(0), 0, 0);
+    batch.delete_range(Family::Keys, &lowest(block), &lowest(block + 1));
+}
+
+/// The blocks that are there. Costs a look-up each.
+///
+/// # Errors
+/// The store cannot be read or holds a damaged record.
+pub fn blocks(kv: &dyn Kv) -> Result<BTreeSet<u64>, Error> {
+    let mut found = BTreeSet::new();
+    let mut next = Some(0);
+    while let Some(block) = next.take() {
+        let from = key(block, TopicId(0), 0, 0);
+        kv.scan(Family::Keys, &from, &[u8::MAX; 25], &mut |key, _| {
+            let (block, _) = parse_key(key)?;
+            found.insert(block);
+            next = Some(block + 1);
+            Ok(ControlFlow::Break(()))
+        })?;
+    }
+    Ok(found)
+}
+
+/// The keys of a block, sorted.
+///
+/// # Errors
+/// The store cannot be read or holds a damaged record.
+pub fn load(kv: &dyn Kv, block: u64) -> Result<Vec<Keyed>, Error> {
+    let (from, below) = (key(block, TopicId(0), 0, 0), key(block + 1, TopicId(0), 0, 0));
+    let mut keys = Vec::new();
+    kv.scan(Family::Keys, &from, &below, &mut |key, value| {
+        let (_, topic) = parse_key(key)?;
+        if !value.len().is_multiple_of(ENTRY) {
+            return Err(corrupt(RECORD, "value has a wrong length", key));
+        }
+        keys.extend(value.chunks_exact(ENTRY).map(|mut entry| Keyed {
+            topic,
+            hash: entry.get_u64(),
+            queue: QueueId(entry.get_u32()),
+            offset: QueueOffset(entry.get_u64()),
+        }));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(keys)
+}
+
+fn parse_key(key: &[u8]) -> Result<(u64, TopicId), Error> {
+    let mut rest: &[u8] =
+        <&[u8; 24]>::try_from(key).map_err(|_| corrupt(RECORD, "key has a wrong length", key))?;
+    Ok((rest.get_u64(), TopicId(rest.get_u32())))
+}
+
+/// Appends to `found` the messages that one block has under a key and that are wanted, until it
+/// holds `limit`.
 ///
 /// # Errors
 /// The store cannot be read or holds a damaged record.
@@ -52,6 +109,7 @@ pub fn find(
     topic: TopicId,
     hash: u64,
     limit: usize,
+    wanted: &dyn Fn(QueueId, QueueOffset) -> bool,
     found: &mut Vec<(QueueId, QueueOffset)>,
 ) -> Result<(), Error> {
     let from = key(block, topic, hash, 0);
@@ -65,8 +123,9 @@ pub fn find(
             if entry_hash > hash || found.len() >= limit {
                 return Ok(ControlFlow::Break(()));
             }
-            if entry_hash == hash {
-                found.push((QueueId(entry.get_u32()), QueueOffset(entry.get_u64())));
+            let place = (QueueId(entry.get_u32()), QueueOffset(entry.get_u64()));
+            if entry_hash == hash && wanted(place.0, place.1) {
+                found.push(place);
             }
         }
         Ok(ControlFlow::Continue(()))
@@ -109,17 +168,26 @@ mod tests {
             let kv = Memory::new();
             let mut batch = Batch::default();
             put(&mut batch, 7, &keys);
+            put(&mut batch, 9, &keys);
             kv.write(&batch).unwrap();
+            prop_assert_eq!(load(&kv, 7).unwrap(), keys.clone());
+            let expected = if keys.is_empty() { vec![] } else { vec![7, 9] };
+            prop_assert_eq!(blocks(&kv).unwrap(), BTreeSet::from_iter(expected));
 
             for topic in (0..4).map(TopicId) {
                 for hash in (0..5_u64).map(|h| h.wrapping_sub(1)) {
                     let mut found = vec![];
-                    find(&kv, 7, topic, hash, usize::MAX, &mut found).unwrap();
+                    find(&kv, 7, topic, hash, usize::MAX, &|_, _| true, &mut found).unwrap();
                     let expected = keys.iter().filter(|k| k.topic == topic && k.hash == hash);
                     let expected: Vec<_> = expected.map(|k| (k.queue, k.offset)).collect();
                     prop_assert_eq!(found, expected);
                 }
             }
+            let mut batch = Batch::default();
+            delete(&mut batch, 7);
+            kv.write(&batch).unwrap();
+            prop_assert_eq!(load(&kv, 7).unwrap(), []);
+            prop_assert_eq!(load(&kv, 9).unwrap(), keys);
         }
     }
 

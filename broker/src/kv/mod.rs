@@ -7,7 +7,7 @@
 //!
 //! | family | records |
 //! |---|---|
-//! | [`Family::State`] | [`frontier`], [`membership`], [`topic`], [`consumer_group`], [`queue_head`], [`progress`], [`in_flight`], [`dead_letter`], [`redrive`], [`timer`], [`timer_counts`], [`recalled`], [`reset`], [`half`], [`resolution`] |
+//! | [`Family::State`] | [`frontier`], [`membership`], [`topic`], [`consumer_group`], [`queue_head`], [`progress`], [`in_flight`], [`dead_letter`], [`redrive`], [`timer`], [`timer_counts`], [`recalled`], [`reset`], [`half`], [`resolution`], [`retained`] |
 //! | [`Family::Queue`] | [`consume_queue`] |
 //! | [`Family::Dedupe`] | [`dedupe`] |
 //! | [`Family::KeyLog`] | [`key_log`] |
@@ -38,6 +38,7 @@ pub mod recalled;
 pub mod redrive;
 pub mod reset;
 pub mod resolution;
+pub mod retained;
 mod rocks;
 mod text;
 pub mod timer;
@@ -184,6 +185,9 @@ mod prefix {
     pub(super) const REDRIVE: u8 = 0x11;
     pub(super) const HALF: u8 = 0x20;
     pub(super) const RESOLUTION: u8 = 0x21;
+    pub(super) const RETAINED: u8 = 0x3c;
+    pub(super) const SEGMENT_START: u8 = 0x3d;
+    pub(super) const RETAINED_MARK: u8 = 0x3e;
 }
 
 /// Why the store failed.

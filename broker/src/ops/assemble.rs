@@ -47,16 +47,18 @@ struct Place<'a> {
 }
 
 impl Broker {
-    /// A message of a queue as it is for everybody, whoever has been given it.
+    /// A message of a queue as it is for everybody, whoever has been given it; `None` when it is
+    /// kept no longer.
     pub(super) fn stored(
         &self,
         topic: &Topic,
         queue: QueueId,
         entry: &QueueEntry,
-    ) -> Result<v2::Message, Error> {
-        let message = self.view.message(entry.position, entry.len)?;
+    ) -> Result<Option<v2::Message>, Error> {
+        let seen = (entry.position, entry.len);
+        let message = self.view.message_of((topic, queue, entry.offset), seen)?;
         let place = Place { topic, queue, offset: entry.offset };
-        Ok(place_in(self, &place, Some(entry.visible), message))
+        Ok(message.map(|message| place_in(self, &place, Some(entry.visible), message)))
     }
 
     /// A half message, which is in no queue, as its producer is shown it.

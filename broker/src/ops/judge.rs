@@ -90,7 +90,11 @@ fn read(
     let mut verdicts = Verdicts::default();
     let mut wanted = 0;
     for Candidate { position, len } in candidates {
-        let message = view.message(*position, *len)?;
+        let message = match view.message(*position, *len) {
+            // It expired, or was carried: the next round sees where it is now.
+            Err(_) if view.is_gone(*position) => continue,
+            read => read?,
+        };
         let matches = expression.matches(&message);
         verdicts.add(*position, matches);
         wanted += usize::from(matches);

@@ -10,6 +10,7 @@ mod alarm;
 mod assemble;
 mod dead_letter;
 mod delayed;
+mod disk;
 mod doubt;
 mod give_back;
 mod groups;
@@ -46,6 +47,7 @@ use tokio::sync::watch;
 pub use ack::Acknowledged;
 pub use admin::{GroupSpec, QueueRange, TopicSpec};
 pub use alarm::Alarm;
+pub use disk::{Disk, DiskSettings, Space};
 pub use offsets::Spot;
 pub use orphans::{Asked, Unheard};
 pub use pull::{Misplaced, Pull, Pulled, pulling_time};
@@ -53,7 +55,7 @@ pub use queries::{Answer, Found, Query, Question, Track};
 pub use receive::{Delivered, Delivery, Poll, Taking, invisible_duration, polling_time};
 pub use send::Sent;
 pub use transactions::ListedTransaction;
-pub use view::{Signals, View};
+pub use view::{Head, Signals, View};
 
 use crate::{
     Error,
@@ -98,6 +100,10 @@ pub struct Settings {
     pub rules: Rules,
     /// When producers are asked about transactions that they have not ended.
     pub transactions: TransactionSettings,
+    /// How much is kept where topics do not say.
+    pub retention: RetentionSettings,
+    /// Bounds on the disk.
+    pub disk: DiskSettings,
     /// Delayed messages that are delivered in a second at most. Not 0.
     pub timers_per_second: u32,
     /// Receive calls that wait at a time.
@@ -110,6 +116,17 @@ pub struct Settings {
     pub clients: usize,
     /// For tests.
     pub fault: Fault,
+}
+
+/// How much is kept where topics do not say.
+#[derive(Debug, Clone, Copy)]
+pub struct RetentionSettings {
+    /// How long messages are kept; `None` is for ever.
+    pub time: Option<Duration>,
+    /// The same for dead letters.
+    pub dead_letter_time: Option<Duration>,
+    /// Bytes of the log, in whole segments; 0 is without bound.
+    pub bytes: u64,
 }
 
 /// When producers are asked about transactions that they have not ended.
@@ -135,6 +152,7 @@ pub struct Broker {
     pub(crate) readers: Arc<Readers>,
     pub(crate) lanes: Lanes,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) disk: Disk,
     pub(crate) send_budget: Arc<Budget>,
     pub(crate) receive_budget: Arc<Budget>,
     pub(crate) filters: Compiled,
@@ -160,6 +178,7 @@ impl Broker {
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         Arc::new(Broker {
+            disk: Disk::new(settings.disk),
             send_budget: Budget::new(settings.send_bytes),
             receive_budget: Budget::new(settings.receive_bytes),
             clients: Mutex::new(Clients::new(settings.clients)),
@@ -195,6 +214,11 @@ impl Broker {
     /// The replicated state of this node, as far as it has come.
     pub fn view(&self) -> &View {
         &self.view
+    }
+
+    /// Space on this node's disk.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
     }
 
     /// Who is connected.

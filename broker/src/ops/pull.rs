@@ -226,7 +226,7 @@ impl Broker {
             if messages.len() == pull.batch {
                 return Ok((messages, Some(entry.offset)));
             }
-            let message = self.stored(&pull.topic, pull.queue, entry)?;
+            let Some(message) = self.stored(&pull.topic, pull.queue, entry)? else { continue };
             // Tags of equal hash need not be equal.
             if pull.filter.matches(&message) {
                 messages.push(message);

@@ -154,7 +154,7 @@ impl Broker {
                 answer.truncated = true;
                 break;
             }
-            let message = self.stored(&query.topic, queue, &entry)?;
+            let Some(message) = self.stored(&query.topic, queue, &entry)? else { continue };
             if query.question.wants(&message) {
                 bytes += u64::from(entry.len);
                 answer.found.push(Found { queue, entry, message });
@@ -179,6 +179,7 @@ impl Broker {
             crate::command::Rejection::OffsetOutOfRange { min: range.start, max: range.end };
         let entry = entry.ok_or(Error::Rejected(out_of_range))?;
         let message = self.stored(topic, queue, &entry)?;
+        let message = message.ok_or(Error::Rejected(out_of_range))?;
         let clients = self.clients();
         let tracks = self.view.consumptions(topic, queue, offset).into_iter();
         Ok(tracks

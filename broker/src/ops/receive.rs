@@ -366,7 +366,10 @@ impl Broker {
         let mut unwanted = Vec::new();
         for granted in granted {
             let handle = handle_of(granted);
-            let stored = self.view.message(granted.position, granted.len)?;
+            let entry = (&poll.topic, granted.queue, granted.offset);
+            let seen = (granted.position, granted.len);
+            // It may have expired since, and its delivery with it.
+            let Some(stored) = self.view.message_of(entry, seen)? else { continue };
             if !poll.filter.matches(&stored) {
                 unwanted.push(handle);
                 continue;

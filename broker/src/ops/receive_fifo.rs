@@ -104,7 +104,10 @@ impl Broker {
         len: u32,
         looked: &mut Looked<'_>,
     ) -> Result<(), Error> {
-        let message = self.view.message(position, len)?;
+        let message = match self.view.message(position, len) {
+            Err(_) if self.view.is_gone(position) => return Ok(()),
+            read => read?,
+        };
         let block = block_of(&message);
         self.blocks.keep(position, block);
         // Tags were compared by hash, and are compared by name before the message goes out.

@@ -42,6 +42,9 @@ impl Broker {
         deadline: Instant,
     ) -> Result<Vec<Sent>, Error> {
         self.leading()?;
+        if self.disk.is_full() {
+            return Err(Error::Overloaded(Bound::Disk));
+        }
         let bytes: usize = request.messages.iter().map(Bytes::len).sum();
         let Some(_lease) = self.send_budget.take(bytes) else {
             return Err(Error::Overloaded(Bound::SendBytes));

@@ -1,5 +1,6 @@
 //! What operations read of the replicated state of this node, and how they hear of its changes.
 
+mod retention;
 mod timers;
 
 use std::{ops::Range, sync::Arc};
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{
     Error,
-    command::{Effect, GroupConfig, Limited, Quota, Rejection, Retention, TopicConfig},
+    command::{Effect, GroupConfig, Limited, Quota, Rejection, TopicConfig},
     delivery::{Place, Readers, Waiting},
     kv,
     kv::reset::Reset,
@@ -25,6 +26,8 @@ use crate::{
         TopicState, Transaction, Unresolved,
     },
 };
+
+pub use retention::Head;
 
 /// Changes of consumer groups that an access point may be behind by.
 const GROUP_CHANGES_KEPT: usize = 256;
@@ -130,40 +133,6 @@ impl View {
     /// Whether any topic has queues that it is to lose.
     pub fn is_shrinking(&self) -> bool {
         self.state.read().is_shrinking()
-    }
-
-    /// How much of a topic is kept.
-    pub fn retention(&self, topic: &Topic) -> Retention {
-        self.state.read().topic(topic).map(TopicState::retention).unwrap_or_default()
-    }
-
-    /// Whether any topic keeps messages for a time only.
-    pub fn any_retention(&self) -> bool {
-        self.state.read().topics().any(|topic| topic.retention().ms > 0)
-    }
-
-    /// Queues with messages that are kept no longer at `now`, and up to where; `most` at most.
-    pub fn expired(
-        &self,
-        now: Timestamp,
-        most: usize,
-    ) -> Result<Vec<(Topic, QueueId, QueueOffset)>, Error> {
-        let state = self.state.read();
-        let mut found = Vec::new();
-        for topic in state.topics().filter(|topic| topic.retention().ms > 0) {
-            let kept_since = Timestamp(now.0.saturating_sub(topic.retention().ms));
-            for queue in (0..topic.readable()).map(QueueId) {
-                let min = topic.offsets(queue).map(|offsets| offsets.start);
-                let to = state.offset_at(topic.name(), queue, kept_since);
-                if let (Some(min), Some(to)) = (min, to.map_err(|error| store(&error))?)
-                    && min < to
-                    && found.len() < most
-                {
-                    found.push((topic.name().clone(), queue, to));
-                }
-            }
-        }
-        Ok(found)
     }
 
     /// Every quota that bounds anything.

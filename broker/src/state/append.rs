@@ -27,7 +27,12 @@ impl State {
             messages.push(self.append_once(at.stamp, topic, c.queue, message, position));
             position = position + message.bytes.len() as u64;
         }
-        if messages.iter().any(|placed| !placed.repeated) {
+        let fresh = c.messages.iter().zip(&messages).filter(|(_, placed)| !placed.repeated);
+        let (count, kept) =
+            fresh.fold((0, 0), |(count, kept), (m, _)| (count + 1, kept + m.bytes.len() as u64));
+        if count > 0 {
+            // One frame holds them all, and so does one segment.
+            self.retained.add(topic, LogOffset(end.0 - bytes), count, kept);
             self.change.grown.entry((topic, c.queue)).or_insert(head);
             let effect = Effect::Appended { topic: c.topic.clone(), queue: c.queue };
             self.change.effects.push(effect);

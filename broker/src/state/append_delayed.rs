@@ -66,7 +66,11 @@ impl State {
         }
         let queued = earlier.is_some_and(|(queue, _)| queue != HALF);
         if due <= stamp || queued {
-            return Accepted::Queued(self.append_once(stamp, topic, queue, message, position));
+            let placed = self.append_once(stamp, topic, queue, message, position);
+            if !placed.repeated {
+                self.retained.add(topic, position, 1, message.bytes.len() as u64);
+            }
+            return Accepted::Queued(placed);
         }
         let timer = Timer {
             topic,
@@ -77,6 +81,7 @@ impl State {
             sent: stamp,
             key_hashes: message.key_hashes.as_slice().into(),
         };
+        self.retained.add(topic, position, 1, timer.len.into());
         let timer = self.timers.set(&mut self.change.batch, due, timer);
         if let Some(id) = message.dedupe {
             let offset = QueueOffset(timer.number);

@@ -37,6 +37,7 @@ impl State {
         let transaction = at.delivery;
         let half = half_of(at, topic, c, end);
         self.change.effects.push(Effect::Orphaned { at: half.next_check });
+        self.retained.add(topic, half.position, 1, half.len.into());
         kv::half::put(&mut self.change.batch, transaction, &half);
         self.transactions.insert(transaction, half);
         if let Some(id) = c.message.dedupe {

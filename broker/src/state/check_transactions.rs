@@ -24,13 +24,16 @@ impl State {
         Outcome::TransactionsChecked { count }
     }
 
-    pub(super) fn park_transactions(&mut self, c: &ParkTransactions) -> Outcome {
+    pub(super) fn park_transactions(&mut self, at: At, c: &ParkTransactions) -> Outcome {
         let mut count = 0;
         for orphan in &c.orphans {
             if !self.is_as_seen(orphan) {
                 continue;
             }
-            let half = self.transactions.update(orphan.transaction, |half| half.parked = true);
+            let half = self.transactions.update(orphan.transaction, |half| {
+                half.parked = true;
+                half.next_check = at.stamp;
+            });
             kv::half::put(&mut self.change.batch, orphan.transaction, &half);
             count += 1;
         }

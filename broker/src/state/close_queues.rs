@@ -7,31 +7,34 @@ use crate::command::{CloseQueues, Effect, Outcome, Rejection};
 use crate::kv::{self, TopicId};
 
 impl State {
-    pub(super) fn close_queues(&mut self, c: CloseQueues) -> Outcome {
+    pub(super) fn close_queues(&mut self, c: CloseQueues) -> Result<Outcome, kv::Error> {
         let Some(id) = self.topics.id(&c.topic) else {
-            return Outcome::Rejected(Rejection::TopicNotFound);
+            return Ok(Outcome::Rejected(Rejection::TopicNotFound));
         };
-        if self.close_drained(id) {
+        if self.close_drained(id)? {
             self.topics_version += 1;
             self.change.effects.push(Effect::TopicChanged { topic: c.topic });
         }
-        Outcome::Done
+        Ok(Outcome::Done)
     }
 
     /// Makes queues beyond the topic's number unreadable, from the last one on as far as they are
     /// drained. Whether there was one.
-    pub(super) fn close_drained(&mut self, id: TopicId) -> bool {
+    pub(super) fn close_drained(&mut self, id: TopicId) -> Result<bool, kv::Error> {
         let before = self.topics.get(id).readable();
         while let Some(last) = surplus(self.topics.get(id))
             && self.is_drained(id, last)
         {
+            let kept = *self.topics.get(id).head(last).expect("it is readable");
+            self.release_entries(id, last, kept.min, kept.max)?;
             let (queue, head) = self.topics.close_last(id);
             kv::queue_head::put(&mut self.change.batch, id, queue, &head);
             kv::forget::entries(&mut self.change.batch, id, queue, head.max);
+            self.forget_origins(id, queue, head.max);
         }
         let topic = self.topics.get(id);
         kv::topic_standing::put(&mut self.change.batch, id, topic.standing());
-        topic.readable() < before
+        Ok(topic.readable() < before)
     }
 
     /// Topics whose last queue can be closed.

@@ -66,6 +66,7 @@ impl State {
             tag_hash: found.tag_hash,
             visible: stamp,
         };
+        self.retained.add(graves, entry.position, 1, entry.len.into());
         let offset = self.enqueue_late(graves, QUEUE, entry);
         let origin =
             Origin { topic: place.topic, queue: place.queue, offset: place.offset, attempts };

@@ -19,7 +19,9 @@ impl State {
             kv::half::delete(&mut self.change.batch, number);
         }
         self.forget_quota(&Limited::Topic(c.topic.clone()));
+        self.retained.forget(id);
         self.change.grown.retain(|(topic, _), _| *topic != id);
+        self.change.moved.retain(|(topic, ..), _| *topic != id);
         self.change.origins.retain(|(graves, ..), _| *graves != id);
         self.redriven.retain(|(graves, _), _| *graves != id);
         self.topics.remove(id);

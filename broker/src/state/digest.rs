@@ -53,6 +53,7 @@ impl State {
         fold = self.fold_quotas(fold);
         fold = fold.word(self.topics.next_id().0.into()).word(self.groups.next_id().0.into());
         fold = self.timers.fold(fold);
+        fold = self.retained.fold(fold);
         let (sends, sends_digest) = self.dedupe.counters();
         Digest(fold.word(sends).word(sends_digest).word(self.keys.counters().next).0)
     }

@@ -26,8 +26,10 @@ impl State {
         for (ended, number) in self.transactions.forget(at.stamp) {
             kv::resolution::delete(&mut self.change.batch, ended, number);
         }
-        if c.verdict == Verdict::Commit {
-            self.make_visible(at, &half);
+        match c.verdict {
+            // What referred to it as a half message does so as an entry.
+            Verdict::Commit => self.make_visible(at, &half),
+            Verdict::Rollback => self.retained.release(half.topic, half.position, half.len.into()),
         }
         Outcome::TransactionEnded { repeated: false }
     }

@@ -57,6 +57,7 @@ impl State {
             found.extend(rest.map(|(offset, entry)| QueueEntry::new(offset, entry)));
         }
         assert_eq!(found.len(), limit, "queue {topic}/{queue} has holes after {from}");
+        self.follow_carried(topic, queue, &mut found);
         Ok(found)
     }
 

@@ -1,24 +1,27 @@
 //! Messages are kept no longer.
 
+use proto::{QueueId, QueueOffset};
+
 use super::{At, State};
-use crate::command::{Effect, Expire, Outcome, Rejection};
-use crate::kv;
+use crate::command::{Effect, Expire, Outcome, Rejection, is_dead_letter_topic};
+use crate::kv::{self, TopicId};
 
 impl State {
     /// Deliveries below end as if they were acknowledged, and whoever stands below goes on at the
     /// first message that is kept.
-    pub(super) fn expire(&mut self, at: At, c: &Expire) -> Outcome {
+    pub(super) fn expire(&mut self, at: At, c: &Expire) -> Result<Outcome, kv::Error> {
         let Some((topic, state)) = self.topics.find(&c.topic) else {
-            return Outcome::Rejected(Rejection::TopicNotFound);
+            return Ok(Outcome::Rejected(Rejection::TopicNotFound));
         };
         let queues = state.readable();
         let Some(head) = state.head(c.queue).copied() else {
-            return Outcome::Rejected(Rejection::QueueNotFound { queues });
+            return Ok(Outcome::Rejected(Rejection::QueueNotFound { queues }));
         };
         let to = c.to.min(head.max);
         if to <= head.min {
-            return Outcome::Done;
+            return Ok(Outcome::Done);
         }
+        self.release_entries(topic, c.queue, head.min, to)?;
         for group in self.subscriptions.groups_of(topic) {
             let place = (group, topic, c.queue);
             if self.end_deliveries(place, to) > 0 {
@@ -40,14 +43,23 @@ impl State {
         head.min = to;
         kv::queue_head::put(&mut self.change.batch, topic, c.queue, head);
         kv::forget::entries(&mut self.change.batch, topic, c.queue, to);
-        Outcome::Done
+        self.forget_origins(topic, c.queue, to);
+        Ok(Outcome::Done)
+    }
+
+    /// Dead letters below `to` are kept no longer, and so nobody asks where they came from.
+    pub(super) fn forget_origins(&mut self, topic: TopicId, queue: QueueId, to: QueueOffset) {
+        if is_dead_letter_topic(self.topics.get(topic).name()) {
+            kv::forget::origins(&mut self.change.batch, topic, queue, to);
+            self.change
+                .origins
+                .retain(|(of, at, offset), _| (*of, *at) != (topic, queue) || to <= *offset);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use proto::{QueueId, QueueOffset};
-
     use super::super::script::{Script, group, handle, message, topic};
     use super::*;
     use crate::command::{AckOutcome, Command};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use commitlog::position::LogOffset;
 use raft::{ApplyError, Checkpoint, CheckpointError, Entry, StateMachine};
 
 use super::State;
@@ -36,16 +37,17 @@ impl SharedState {
 }
 
 impl Machine {
-    /// The state that the store holds. `on_effects` is told what happened after each call of
+    /// The state that the store holds, over a log with segments of `segment` bytes. `on_effects` is told what happened after each call of
     /// `apply`, on its thread; it must be quick, and may read the state.
     ///
     /// # Errors
     /// The store cannot be read, is damaged, or was written by a version that this one cannot read.
     pub fn open(
         kv: Arc<dyn Kv>,
+        segment: u64,
         on_effects: impl Fn(&[Effect]) + Send + Sync + 'static,
     ) -> Result<Self, kv::Error> {
-        let state = SharedState(Arc::new(RwLock::new(State::open(kv)?)));
+        let state = SharedState(Arc::new(RwLock::new(State::open(kv, segment)?)));
         Ok(Self { state, on_effects: Box::new(on_effects) })
     }
 
@@ -81,6 +83,10 @@ impl StateMachine for Machine {
         Ok(applied.outcomes)
     }
 
+    fn floor(&self) -> LogOffset {
+        self.state.read().floor()
+    }
+
     fn checkpoint(&self) -> Checkpoint {
         let kv = self.state.read().store();
         Box::new(move |into| {
@@ -99,7 +105,7 @@ impl StateMachine for Machine {
         let mut state = self.state.write();
         let kv = state.store();
         kv.restore(from).map_err(ApplyError::new)?;
-        *state = State::open(kv).map_err(ApplyError::new)?;
+        *state = State::open(kv, state.segment()).map_err(ApplyError::new)?;
         Ok(())
     }
 }

@@ -6,7 +6,7 @@
 //! whenever a replica was restarted.
 //!
 //! One file per command; what they change is in `topics`, `consumer_groups`, `tails`,
-//! `subscriptions`, `dedupe`, `message_keys`, `transactions` and `timers`. Everything but consume
+//! `subscriptions`, `dedupe`, `message_keys`, `transactions`, `timers` and `retained`. Everything but consume
 //! queues, sealed message keys and timers of the far future is held in memory; everything is
 //! written to the store, in one batch per call of `apply`.
 //! Reads for the leader are in `view`.
@@ -16,6 +16,7 @@ mod append;
 mod append_delayed;
 mod append_half;
 mod blocks;
+mod carry;
 mod change_invisible;
 mod check_transactions;
 mod clients;
@@ -30,6 +31,7 @@ mod digest;
 mod end_transaction;
 mod entries;
 mod expire;
+mod expire_transactions;
 mod fire;
 mod give_back;
 mod in_flight;
@@ -48,6 +50,8 @@ mod redrive;
 mod release;
 mod renew;
 mod reset_offsets;
+mod retained;
+mod retained_view;
 #[cfg(test)]
 mod script;
 mod subscriptions;
@@ -74,6 +78,7 @@ pub use entries::QueueEntry;
 pub use machine::{Machine, SharedState};
 pub use offsets::{Backlog, Consumption};
 pub use pending::{PendingTimer, TimerPage};
+pub use retained_view::{Kept, Lying, Walk};
 pub use topics::TopicState;
 pub use transactions_view::{Transaction, Unresolved};
 pub use view::{DueDelivery, Holding, QueueProgress};
@@ -82,6 +87,7 @@ use consumer_groups::ConsumerGroups;
 use dedupe::Dedupe;
 use message_keys::{KeyCounters, MessageKeys};
 use quotas::Quotas;
+use retained::Retained;
 use subscriptions::Subscriptions;
 use tails::Tails;
 use timers::Timers;
@@ -119,6 +125,7 @@ pub struct State {
     transactions: Transactions,
     quotas: Quotas,
     timers: Timers,
+    retained: Retained,
     /// What the current call of `apply` has changed so far.
     change: Change,
     /// What was written since the last flush.
@@ -135,6 +142,8 @@ struct Change {
     grown: BTreeMap<(TopicId, QueueId), QueueOffset>,
     /// Origins of new dead letters, which the store does not have yet.
     origins: BTreeMap<kv::dead_letter::Place, kv::dead_letter::Origin>,
+    /// Entries that were carried to another position, which the store does not have yet.
+    moved: BTreeMap<(TopicId, QueueId, QueueOffset), LogOffset>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -181,18 +190,24 @@ pub struct Applied {
 
 impl State {
     /// The state that a store holds; that of an empty broker group when the store is empty.
+    /// `segment` is how many bytes a segment of the log has, the same on all replicas.
     ///
     /// # Errors
     /// The store cannot be read, is damaged, or was written by a version that this one cannot read.
-    pub fn open(kv: Arc<dyn Kv>) -> Result<Self, kv::Error> {
+    ///
+    /// # Panics
+    /// `segment` is 0.
+    pub fn open(kv: Arc<dyn Kv>, segment: u64) -> Result<Self, kv::Error> {
         let frontier = Frontier::load(&*kv)?;
         let next = kv::next_ids::load(&*kv)?;
+        let topics = Topics::load(&*kv, next.topic)?;
+        let retained = Retained::load(&*kv, &topics, segment)?;
         Ok(Self {
             applied: frontier.applied,
             membership: kv::membership::load(&*kv)?,
             stamp: frontier.stamp,
             topics_version: frontier.topics_version,
-            topics: Topics::load(&*kv, next.topic)?,
+            topics,
             groups: ConsumerGroups::load(&*kv, next.group)?,
             tails: Tails::default(),
             subscriptions: Subscriptions::load(&*kv)?,
@@ -202,6 +217,7 @@ impl State {
             transactions: Transactions::load(&*kv)?,
             quotas: Quotas::load(&*kv)?,
             timers: Timers::load(&*kv)?,
+            retained,
             change: Change::default(),
             unflushed: Unflushed::default(),
             kv,
@@ -212,6 +228,11 @@ impl State {
     #[must_use]
     pub fn applied(&self) -> Option<LogId> {
         self.applied
+    }
+
+    /// Bytes of a segment of the log.
+    fn segment(&self) -> u64 {
+        self.retained.segment()
     }
 
     /// Where the state is kept.
@@ -296,6 +317,7 @@ impl State {
             self.unflushed.log_bytes += len;
             self.unflushed.work += work(&command);
             outcomes.push(self.apply_command(at, command, end)?);
+            self.retained.reached(end, self.stamp);
         }
         self.dedupe.write(&mut self.change.batch, self.stamp);
         Ok(outcomes)
@@ -308,7 +330,7 @@ impl State {
         end: LogOffset,
     ) -> Result<Outcome, kv::Error> {
         Ok(match command {
-            Command::PutTopic(c) => self.put_topic(c),
+            Command::PutTopic(c) => self.put_topic(c)?,
             Command::PutGroup(c) => self.put_group(c),
             Command::Append(c) => self.append(at, &c, end),
             Command::Pop(c) => self.pop(at, &c)?,
@@ -322,8 +344,10 @@ impl State {
             Command::SwitchGroup(c) => self.switch_group(c),
             Command::PutQuota(c) => self.put_quota(c),
             Command::PutRetention(c) => self.put_retention(&c),
-            Command::Expire(c) => self.expire(at, &c),
-            Command::CloseQueues(c) => self.close_queues(c),
+            Command::Expire(c) => self.expire(at, &c)?,
+            Command::CloseQueues(c) => self.close_queues(c)?,
+            Command::Carry(c) => self.carry(&c, end)?,
+            Command::ExpireTransactions(c) => self.expire_transactions(&c),
             Command::AppendDelayed(c) => self.append_delayed(at, &c, end),
             Command::Fire(c) => self.fire(at, c)?,
             Command::Recall(c) => self.recall(at, &c)?,
@@ -336,22 +360,30 @@ impl State {
             Command::AppendHalf(c) => self.append_half(at, &c, end),
             Command::EndTransaction(c) => self.end_transaction(at, c),
             Command::CheckTransactions(c) => self.check_transactions(at, &c),
-            Command::ParkTransactions(c) => self.park_transactions(&c),
+            Command::ParkTransactions(c) => self.park_transactions(at, &c),
         })
     }
 
     /// Writes what the call of `apply` has changed, all or nothing; and makes it durable when that
     /// is asked for, or due.
     fn write(&mut self, flush: Option<Durable>) -> Result<(), kv::Error> {
+        self.write_moved_entries()?;
         self.write_grown_queues();
         self.unflushed.store_bytes += self.change.batch.size();
         let flush = flush.or(self.unflushed.is_much().then_some(Durable::Soon));
         let sealed = self.keys.write(&mut self.change.batch, flush.is_some());
+        if sealed {
+            let topics = &self.topics;
+            let kept = |key: &kv::key_log::Keyed| topics.holds(key.topic, key.queue, key.offset);
+            self.keys.tidy(&*self.kv, &mut self.change.batch, kept)?;
+        }
         self.timers.write(&mut self.change.batch);
+        self.retained.write(&mut self.change.batch);
         self.frontier().put(&mut self.change.batch);
         self.kv.write(&self.change.batch)?;
         self.change.batch.clear();
         self.change.origins.clear();
+        self.change.moved.clear();
 
         self.tails.shrink();
         self.timers.written(&*self.kv)?;
@@ -420,6 +452,8 @@ fn work(command: &Command) -> usize {
         Command::ResetOffsets(c) => c.queues.len(),
         Command::CheckTransactions(c) => c.orphans.len(),
         Command::ParkTransactions(c) => c.orphans.len(),
+        Command::ExpireTransactions(c) => c.transactions.len(),
+        Command::Carry(c) => c.messages.iter().map(|m| m.references.len()).sum(),
         Command::PutTopic(_)
         | Command::PutGroup(_)
         | Command::ChangeInvisible(_)

@@ -8,29 +8,30 @@ use crate::kv::next_ids::NextIds;
 use crate::kv::{self, TopicId};
 
 impl State {
-    pub(super) fn put_topic(&mut self, c: PutTopic) -> Outcome {
+    pub(super) fn put_topic(&mut self, c: PutTopic) -> Result<Outcome, kv::Error> {
         let Some((id, known)) = self.topics.find(&c.topic) else {
-            return self.create_topic(c);
+            return Ok(self.create_topic(c));
         };
         let current = known.config();
         let unchanged = Outcome::TopicPut { created: false, version: current.version };
         if c.create_only || *current == c.config {
-            return unchanged;
+            return Ok(unchanged);
         }
         if c.config.version <= current.version {
-            return Outcome::Rejected(Rejection::StaleVersion { current: current.version });
+            let current = current.version;
+            return Ok(Outcome::Rejected(Rejection::StaleVersion { current }));
         }
         let had = u32::try_from(known.heads().len()).expect("queues are bounded");
         if c.config.queues.saturating_sub(had) > limits::QUEUES - self.topics.queues() {
-            return Outcome::Rejected(Rejection::TooManyQueues { max: limits::QUEUES });
+            return Ok(Outcome::Rejected(Rejection::TooManyQueues { max: limits::QUEUES }));
         }
         let version = c.config.version;
         kv::topic::put(&mut self.change.batch, id, &c.topic, &c.config);
         self.topics.replace(id, c.config);
-        self.close_drained(id);
+        self.close_drained(id)?;
         self.topics_version += 1;
         self.change.effects.push(Effect::TopicChanged { topic: c.topic });
-        Outcome::TopicPut { created: false, version }
+        Ok(Outcome::TopicPut { created: false, version })
     }
 
     fn create_topic(&mut self, c: PutTopic) -> Outcome {

@@ -19,7 +19,10 @@ impl State {
         }
         let timer = c.timer;
         let outcome = match self.timers.recall(&*self.kv, &mut self.change.batch, timer, topic)? {
-            Waiting::Recalled => RecallOutcome::Done,
+            Waiting::Recalled(timer) => {
+                self.retained.release(topic, timer.position, timer.len.into());
+                RecallOutcome::Done
+            }
             Waiting::OfAnotherTopic => RecallOutcome::Unknown,
             // What is forgotten must look the same whether it was deleted already or not.
             Waiting::No if timer.due < known_from => RecallOutcome::Unknown,

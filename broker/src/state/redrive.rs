@@ -45,6 +45,7 @@ impl State {
         };
         let found = self.entries_at(place.0, place.1, &[place.2])?[0];
         let (position, len, tag_hash) = (found.position, found.len, found.tag_hash);
+        self.retained.add(topic, position, 1, len.into());
         self.enqueue_late(topic, queue, Entry { position, len, tag_hash, visible: at.stamp });
         Ok(true)
     }

@@ -19,6 +19,9 @@ use crate::command::{
 };
 use crate::kv::Memory;
 
+/// Entries begin this far from each other, so that each has a segment of its own.
+pub(super) const SEGMENT: u64 = 1000;
+
 pub(super) struct Script {
     pub(super) state: State,
     kv: Arc<Memory>,
@@ -119,7 +122,7 @@ impl Script {
     }
 
     fn over(kv: Arc<Memory>) -> Self {
-        let state = State::open(Arc::clone(&kv) as Arc<dyn crate::kv::Kv>).unwrap();
+        let state = State::open(Arc::clone(&kv) as Arc<dyn crate::kv::Kv>, SEGMENT).unwrap();
         let index = state.applied().map_or(0, |id| id.index.0 + 1);
         let now = state.log_time().0;
         Self { state, kv, index, now, effects: vec![] }
@@ -162,7 +165,7 @@ impl Script {
 
     /// The same for several commands in one entry.
     pub(super) fn does_all(&mut self, commands: Vec<Command>) -> Vec<Outcome> {
-        let mut position = LogOffset(self.index * 1000);
+        let mut position = LogOffset(self.index * SEGMENT);
         let mut batch = vec![];
         for command in commands {
             let mut bytes = BytesMut::new();

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use commitlog::position::LogOffset;
 use proto::QueueId;
 
 use crate::kv::TopicId;
@@ -36,6 +37,21 @@ impl Tails {
     /// The last entries of a queue, oldest first. They end where the queue ends.
     pub(super) fn of(&self, topic: TopicId, queue: QueueId) -> Option<&VecDeque<Entry>> {
         self.queues.get(&(topic, queue))
+    }
+
+    /// Moves an entry to another position: the one that so many come after, if it is here.
+    pub(super) fn carry(
+        &mut self,
+        topic: TopicId,
+        queue: QueueId,
+        after: u64,
+        position: LogOffset,
+    ) {
+        let Some(tail) = self.queues.get_mut(&(topic, queue)) else { return };
+        let place = usize::try_from(after).ok().and_then(|after| tail.len().checked_sub(after + 1));
+        if let Some(place) = place {
+            tail[place].position = position;
+        }
     }
 
     /// Forgets the oldest entries beyond the bound. All entries must be in the store.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
+use commitlog::position::LogOffset;
 use proto::Timestamp;
 
 use super::digest::Fold;
@@ -40,10 +41,10 @@ pub(super) struct Timers {
 }
 
 /// What a recall found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Waiting {
     /// It waited, and does no more.
-    Recalled,
+    Recalled(Timer),
     /// It waits, and is of another topic than was said.
     OfAnotherTopic,
     /// It does not wait.
@@ -132,12 +133,7 @@ impl Timers {
         id: TimerId,
         topic: TopicId,
     ) -> Result<Waiting, kv::Error> {
-        let found = match (self.is_near(id), self.unwritten.get(&id)) {
-            (true, _) => self.near.get(&id).cloned(),
-            (false, Some(unwritten)) => unwritten.clone(),
-            (false, None) => kv::timer::get(kv, id)?,
-        };
-        let timer = match found {
+        let timer = match self.find(kv, id)? {
             None => return Ok(Waiting::No),
             Some(timer) if timer.topic != topic => return Ok(Waiting::OfAnotherTopic),
             Some(timer) => timer,
@@ -147,7 +143,42 @@ impl Timers {
         }
         self.gone(batch, id, &timer);
         self.remember(batch, id, topic);
-        Ok(Waiting::Recalled)
+        Ok(Waiting::Recalled(timer))
+    }
+
+    /// The timer, if it waits.
+    fn find(&self, kv: &dyn Kv, id: TimerId) -> Result<Option<Timer>, kv::Error> {
+        Ok(match (self.is_near(id), self.unwritten.get(&id)) {
+            (true, _) => self.near.get(&id).cloned(),
+            (false, Some(unwritten)) => unwritten.clone(),
+            (false, None) => kv::timer::get(kv, id)?,
+        })
+    }
+
+    /// Its message was carried: what waits and lies at `from` lies at `to` from now on. The topic
+    /// of the timer; `None` when there is no such one.
+    pub(super) fn carry(
+        &mut self,
+        kv: &dyn Kv,
+        batch: &mut Batch,
+        id: TimerId,
+        from: (LogOffset, u32),
+        to: LogOffset,
+    ) -> Result<Option<TopicId>, kv::Error> {
+        let found = self.find(kv, id)?.filter(|timer| (timer.position, timer.len) == from);
+        let Some(mut timer) = found else { return Ok(None) };
+        self.counters.digest = self.counters.digest.wrapping_sub(digest(id, &timer));
+        timer.position = to;
+        self.counters.digest = self.counters.digest.wrapping_add(digest(id, &timer));
+        kv::timer::put(batch, id, &timer);
+        let topic = timer.topic;
+        self.touched.insert(topic);
+        if self.is_near(id) {
+            self.near.insert(id, timer);
+        } else {
+            self.unwritten.insert(id, Some(timer));
+        }
+        Ok(Some(topic))
     }
 
     /// Remembers that a message of a topic was not delivered and will not be.
@@ -308,7 +339,7 @@ mod tests {
 
         fn recall(&mut self, id: TimerId) -> bool {
             let found = self.timers.recall(&self.kv, &mut self.batch, id, TOPIC).unwrap();
-            found == Waiting::Recalled
+            matches!(found, Waiting::Recalled(_))
         }
 
         fn restart(&mut self) {

@@ -143,9 +143,20 @@ impl Topics {
         self.by_id.get_mut(&id).expect("what refers to a topic goes with it")
     }
 
+    /// Whether a message that entered a queue is kept.
+    pub(super) fn holds(&self, id: TopicId, queue: QueueId, offset: QueueOffset) -> bool {
+        let head = self.find_id(id).and_then(|topic| topic.head(queue));
+        head.is_some_and(|head| head.min <= offset)
+    }
+
     /// In the order of creation.
     pub(super) fn iter(&self) -> impl Iterator<Item = &TopicState> {
         self.by_id.values()
+    }
+
+    /// Of all topics, ascending.
+    pub(super) fn ids(&self) -> impl Iterator<Item = TopicId> {
+        self.by_id.keys().copied()
     }
 
     pub(super) fn len(&self) -> usize {

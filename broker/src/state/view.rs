@@ -169,7 +169,7 @@ impl State {
         Ok(Some(QueueOffset(low)))
     }
 
-    /// Messages of a topic that carry a key with this hash, the newest stretch of the log first, at
+    /// Messages of a topic that are kept and carry a key with this hash, the newest stretch of the log first, at
     /// most `limit`. Hashes can collide: compare the keys.
     ///
     /// # Errors
@@ -181,7 +181,10 @@ impl State {
         limit: usize,
     ) -> Result<Vec<(QueueId, QueueOffset)>, kv::Error> {
         match self.topics.id(topic) {
-            Some(id) => self.keys.find(&*self.kv, id, key_hash, limit),
+            Some(id) => {
+                let kept = |queue, offset| self.topics.holds(id, queue, offset);
+                self.keys.find(&*self.kv, id, key_hash, limit, &kept)
+            }
             None => Ok(vec![]),
         }
     }

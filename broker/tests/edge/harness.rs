@@ -85,10 +85,16 @@ impl Node {
 
     /// Stops in good order and starts again on the same directory.
     pub(crate) async fn restart(self) -> Node {
+        self.restart_with(|_| ()).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Node {
         let Node { server, mut config, dir } = self;
         let client_port = server.client_addr().port();
         server.stop().await;
         config.listen = format!("127.0.0.1:{client_port}");
+        change(&mut config);
         Node::started(config, dir).await
     }
 }

@@ -14,6 +14,7 @@ mod ordered;
 mod pull;
 mod receive;
 mod restart;
+mod retention;
 mod send;
 mod sessions;
 mod start;

@@ -33,6 +33,11 @@ impl Model {
         self.administration.mins.get(&(topic.clone(), queue)).copied().unwrap_or(0)
     }
 
+    /// Whether a message that entered a queue is still there.
+    pub(crate) fn keeps(&self, topic: &Topic, queue: QueueId, offset: QueueOffset) -> bool {
+        queue.0 < self.topics[topic].readable && self.min_of(topic, queue) <= offset.0
+    }
+
     /// Deliveries below this are of another topic or group.
     pub(crate) fn born(&self, group: &ConsumerGroup, topic: &Topic) -> u64 {
         let born = &self.administration;

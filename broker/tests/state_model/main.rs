@@ -12,6 +12,7 @@ mod offsets;
 mod ordered;
 mod ordered_steps;
 mod replica;
+mod retention;
 mod steps;
 mod timers;
 mod transactions;
@@ -61,6 +62,8 @@ fn reached(logs: &[Log]) -> [usize; 14] {
             | Outcome::Delayed { .. }
             | Outcome::Fired { .. }
             | Outcome::Recalled(_)
+            | Outcome::Carried { .. }
+            | Outcome::TransactionsExpired { .. }
             | Outcome::Done
             | Outcome::Rejected(_) => vec![],
         };
@@ -103,7 +106,7 @@ fn the_logs_hold_back_give_up_and_put_back() {
 fn the_logs_delay_fire_and_recall() {
     let mut runner = TestRunner::deterministic();
     let logs = log(1..160);
-    let logs: Vec<_> = (0..100).map(|_| logs.new_tree(&mut runner).unwrap().current()).collect();
+    let logs: Vec<_> = (0..160).map(|_| logs.new_tree(&mut runner).unwrap().current()).collect();
     let mut reached = [0; 7];
     for outcome in logs.iter().flat_map(|log| log.outcomes.iter().flatten()) {
         let more = match outcome {
@@ -123,6 +126,28 @@ fn the_logs_delay_fire_and_recall() {
         reached.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
     }
     let least = [1000, 50, 200, 300, 100, 50, 50];
+    assert!(reached.iter().zip(least).all(|(r, l)| *r >= l), "{reached:?} is not {least:?}");
+}
+
+#[test]
+fn the_logs_carry_and_let_go() {
+    let mut runner = TestRunner::deterministic();
+    let logs = log(1..160);
+    let logs: Vec<_> = (0..100).map(|_| logs.new_tree(&mut runner).unwrap().current()).collect();
+    let mut reached = [0; 4];
+    for outcome in logs.iter().flat_map(|log| log.outcomes.iter().flatten()) {
+        let more = match outcome {
+            Outcome::Carried { references, .. } => [1, *references as usize, 0],
+            Outcome::TransactionsExpired { count } => [0, 0, *count as usize],
+            _ => [0; 3],
+        };
+        reached.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+    }
+    // Logs whose first message nobody needs any more.
+    let first = |log: &Log| log.model.live().iter().map(|live| live.position).min();
+    let later = logs.iter().filter(|log| first(log) > Some(10 * retention::SEGMENT));
+    reached[3] = later.count();
+    let least = [300, 1000, 5, 5];
     assert!(reached.iter().zip(least).all(|(r, l)| *r >= l), "{reached:?} is not {least:?}");
 }
 

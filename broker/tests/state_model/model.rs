@@ -86,6 +86,8 @@ pub(crate) struct Model {
     /// Groups that were given, or have committed, anything of a topic.
     pub(crate) subscribed: BTreeSet<(ConsumerGroup, Topic)>,
     pub(crate) administration: Administration,
+    /// Bytes carried, ever.
+    pub(crate) carried: u64,
 }
 
 const WINDOW_MS: u64 = 10 * 60 * 1000;
@@ -121,7 +123,7 @@ impl Model {
             Command::AppendHalf(c) => self.append_half(at, c),
             Command::EndTransaction(c) => self.end_transaction(at, *c),
             Command::CheckTransactions(c) => Ok(self.check_transactions(at, c)),
-            Command::ParkTransactions(c) => Ok(self.park_transactions(c)),
+            Command::ParkTransactions(c) => Ok(self.park_transactions(at, c)),
             Command::DeleteTopic(c) => self.delete_topic(c),
             Command::DeleteGroup(c) => self.delete_group(c),
             Command::SwitchGroup(c) => Ok(self.switch_group(at.delivery, c)),
@@ -129,6 +131,8 @@ impl Model {
             Command::PutRetention(c) => self.put_retention(c),
             Command::Expire(c) => self.expire(c),
             Command::CloseQueues(c) => self.close_queues(c),
+            Command::Carry(c) => Ok(self.carry(at, c)),
+            Command::ExpireTransactions(c) => Ok(self.expire_transactions(c)),
         };
         result.unwrap_or_else(Outcome::Rejected)
     }

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use proto::{QueueId, QueueOffset, Timestamp};
 use raft::Payload;
 
+use crate::retention::SEGMENT;
 use crate::steps::{GROUPS, Log, QUEUES, TOPICS, group, topic};
 
 /// What happens to a replica on its way through the log.
@@ -65,7 +66,7 @@ impl<'a> Replica<'a> {
             Store::Memory(kv) => Arc::clone(kv) as Arc<dyn Kv>,
             Store::Disk(path) => Arc::new(Rocks::open(&RocksConfig::new(path)).unwrap()),
         };
-        self.state = Some(State::open(kv).unwrap());
+        self.state = Some(State::open(kv, SEGMENT).unwrap());
     }
 
     pub(crate) fn state(&self) -> &State {
@@ -136,6 +137,7 @@ impl<'a> Replica<'a> {
         self.check_transactions();
         crate::administration::check(state, model);
         crate::timers::check(state, model);
+        crate::retention::check(state, self.log);
         for t in 0..TOPICS.len() {
             (0..QUEUES).for_each(|queue| self.check_queue(t, QueueId(queue)));
             self.check_keys(t);
@@ -178,7 +180,8 @@ impl<'a> Replica<'a> {
             let mut found = self.state().find_by_key(&topic(t), hash, usize::MAX).unwrap();
             let keys = self.log.model.keys.iter();
             let expected = keys.filter(|(h, of, ..)| *h == hash && *of == topic(t));
-            let mut expected: Vec<_> = expected.map(|(_, _, q, o)| (*q, *o)).collect();
+            let kept = expected.filter(|(_, of, q, o)| self.log.model.keeps(of, *q, *o));
+            let mut expected: Vec<_> = kept.map(|(_, _, q, o)| (*q, *o)).collect();
             found.sort();
             expected.sort();
             assert_eq!(found, expected, "key {hash}");

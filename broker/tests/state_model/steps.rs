@@ -19,6 +19,7 @@ use crate::administration;
 use crate::model::{At, Model, Place};
 use crate::offsets;
 use crate::ordered_steps;
+use crate::retention;
 use crate::timers;
 use crate::transactions::{TransactionStep, transaction_step};
 
@@ -57,6 +58,7 @@ pub(crate) enum Step {
     },
     Ordered(ordered_steps::Step),
     Timers(timers::Step),
+    Retention(retention::Step),
     Append {
         topic: usize,
         queue: u32,
@@ -197,6 +199,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         ),
         8 => ordered_steps::step().prop_map(Step::Ordered),
         8 => timers::step(topics.clone().boxed()).prop_map(Step::Timers),
+        4 => retention::step().prop_map(Step::Retention),
         6 => (topics.clone(), 0..QUEUES, prop::collection::vec(message_step(), 1..6))
             .prop_map(|(topic, queue, messages)| Step::Append { topic, queue, messages }),
         8 => (
@@ -314,6 +317,7 @@ fn resolve(step: &Step, model: &Model, now: u64) -> Option<Command> {
         }
         Step::Timers(step) => timers::resolve(&step, model, now),
         Step::Ordered(step) => ordered_steps::resolve(&step, model),
+        Step::Retention(step) => retention::resolve(&step, model),
         Step::PutGroup { group: g, max_attempts, usual_order } => {
             let fifo = (g == GROUPS.len() - 1) == usual_order;
             let config = GroupConfig { fifo, max_attempts, backoff: Backoff::default() };

@@ -12,6 +12,7 @@ use proptest::strategy::BoxedStrategy;
 use proto::{QueueId, Timestamp, Topic};
 
 use crate::model::{At, Model, Went};
+use crate::retention::{Live, timer_id};
 use crate::steps::{MessageStep, QUEUES, TOPICS, message_step, new_message, topic};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -104,6 +105,23 @@ impl Model {
             due.push(Timestamp(timer.due));
         }
         Outcome::Fired { stamp: Timestamp(at.stamp), due, dropped }
+    }
+
+    /// What waits of topics that are there.
+    pub(crate) fn live_timers(&self) -> impl Iterator<Item = Live> {
+        let waiting = (0..).zip(&self.timers).filter(|(_, timer)| timer.fate == Fate::Waits);
+        waiting.filter_map(|(number, timer)| {
+            Some(Live {
+                reference: timer_id(timer.due, number),
+                topic: timer.topic.clone()?,
+                position: timer.position,
+                len: timer.message.bytes.len() as u64,
+            })
+        })
+    }
+
+    pub(crate) fn carry_timer(&mut self, number: u64, to: u64) {
+        self.timers[usize::try_from(number).unwrap()].position = to;
     }
 
     pub(crate) fn forget_timers(&mut self, topic: &Topic) {

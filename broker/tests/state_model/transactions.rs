@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use broker::command::{
     AppendHalf, CheckTransactions, Command, EndTransaction, Orphan, Outcome, ParkTransactions,
-    Rejection, Resolver, Verdict,
+    Reference, Rejection, Resolver, Verdict,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -12,6 +12,7 @@ use proto::{QueueId, Timestamp, Topic};
 
 use crate::model::{At, Model, Sent, Went};
 use crate::replica::Replica;
+use crate::retention::Live;
 use crate::steps::{
     CLIENTS, MessageStep, QUEUES, TOPICS, client, message_step, new_message, topic,
 };
@@ -126,7 +127,27 @@ impl Transactions {
         self.pending.retain(|_, half| half.command.topic != *topic);
     }
 
-    fn some(&self, which: &Index, ended: bool) -> u64 {
+    /// What the unresolved ones keep.
+    pub(crate) fn live(&self) -> impl Iterator<Item = Live> {
+        self.pending.iter().map(|(number, half)| Live {
+            reference: Reference::Half(*number),
+            topic: half.command.topic.clone(),
+            position: half.position,
+            len: half.command.message.bytes.len() as u64,
+        })
+    }
+
+    pub(crate) fn carry(&mut self, number: u64, to: u64) {
+        self.pending.get_mut(&number).unwrap().position = to;
+    }
+
+    /// Whether it was parked.
+    pub(crate) fn expire(&mut self, number: u64) -> bool {
+        let parked = self.pending.get(&number).is_some_and(|half| half.parked);
+        parked && self.pending.remove(&number).is_some()
+    }
+
+    pub(crate) fn some(&self, which: &Index, ended: bool) -> u64 {
         let numbers: Vec<u64> = match ended && !self.ended.is_empty() {
             true => self.ended.keys().copied().collect(),
             false => self.pending.keys().copied().collect(),
@@ -216,11 +237,12 @@ impl Model {
         Outcome::TransactionsChecked { count }
     }
 
-    pub(crate) fn park_transactions(&mut self, c: &ParkTransactions) -> Outcome {
+    pub(crate) fn park_transactions(&mut self, at: At, c: &ParkTransactions) -> Outcome {
         let mut count = 0;
         for orphan in &c.orphans {
             if let Some(half) = self.transactions.as_seen(orphan) {
                 half.parked = true;
+                half.next_check = at.stamp;
                 count += 1;
             }
         }

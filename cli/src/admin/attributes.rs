@@ -4,32 +4,61 @@ use anyhow::{Result, bail};
 use proto::v2::MessageType;
 
 const MESSAGE_TYPE: &str = "message.type";
+/// Hours.
+const RESERVE_TIME: &str = "reserve.time";
+const AS_THE_BROKER: &str = "-1";
+const HOUR_MS: u64 = 60 * 60 * 1000;
 
 /// The message types that a mixed topic takes.
 const MIXED: [MessageType; 4] =
     [MessageType::Normal, MessageType::Fifo, MessageType::Delay, MessageType::Transaction];
 
-/// The message types that the attributes ask for; `None` when they do not say.
-pub(super) fn accepted_types(attributes: &str) -> Result<Option<Vec<MessageType>>> {
-    let mut accepted = None;
+/// What the attributes ask for; nothing where they do not say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) types: Option<Vec<MessageType>>,
+    /// How long messages are kept; 0 leaves it to the broker.
+    pub(super) retention_ms: Option<u64>,
+}
+
+/// What the attributes ask for.
+pub(super) fn parse(attributes: &str) -> Result<Asked> {
+    let mut asked = Asked::default();
     for attribute in attributes.split(',').map(str::trim).filter(|a| !a.is_empty()) {
         let (key, value) = if let Some(set) = attribute.strip_prefix('+') {
             let Some((key, value)) = set.split_once('=') else {
                 bail!("attribute {attribute:?} has no value; write +{MESSAGE_TYPE}=FIFO");
             };
-            (key, value)
+            (key, Some(value))
         } else if let Some(key) = attribute.strip_prefix('-') {
-            // Without the attribute a topic is an ordinary one.
-            (key, "NORMAL")
+            (key, None)
         } else {
             bail!("attribute {attribute:?} must begin with + or -; write +{MESSAGE_TYPE}=FIFO");
         };
-        if key != MESSAGE_TYPE {
-            bail!("attribute {key:?} is not supported; the one that is: {MESSAGE_TYPE}");
+        match key {
+            // Without the attribute a topic is an ordinary one.
+            MESSAGE_TYPE => asked.types = Some(types(value.unwrap_or("NORMAL"))?),
+            RESERVE_TIME => asked.retention_ms = Some(reserved(value.unwrap_or(AS_THE_BROKER))?),
+            other => bail!(
+                "attribute {other:?} is not supported; those that are: {MESSAGE_TYPE}, \
+                 {RESERVE_TIME}"
+            ),
         }
-        accepted = Some(types(value)?);
     }
-    Ok(accepted)
+    Ok(asked)
+}
+
+/// Milliseconds of so many hours.
+fn reserved(hours: &str) -> Result<u64> {
+    if hours == AS_THE_BROKER {
+        return Ok(0);
+    }
+    match hours.parse::<u64>().ok().and_then(|hours| hours.checked_mul(HOUR_MS)) {
+        Some(ms) if ms > 0 => Ok(ms),
+        Some(_) | None => bail!(
+            "{RESERVE_TIME}={hours} is no number of hours; {AS_THE_BROKER} leaves it to the broker"
+        ),
+    }
 }
 
 fn types(name: &str) -> Result<Vec<MessageType>> {
@@ -65,7 +94,7 @@ mod tests {
 
     #[test]
     fn the_message_type_is_read() {
-        let one = |text| accepted_types(text).unwrap();
+        let one = |text| parse(text).unwrap().types;
         assert_eq!(one("+message.type=FIFO"), Some(vec![MessageType::Fifo]));
         assert_eq!(one("+message.type=fifo"), Some(vec![MessageType::Fifo]));
         assert_eq!(one("-message.type"), Some(vec![MessageType::Normal]));
@@ -77,10 +106,22 @@ mod tests {
     fn what_is_not_an_attribute_of_ours_is_named() {
         for bad in ["message.type=FIFO", "+message.type", "+message.type=X", "+queue.type=BatchCQ"]
         {
-            assert!(accepted_types(bad).is_err(), "{bad}");
+            assert!(parse(bad).is_err(), "{bad}");
         }
-        let error = accepted_types("+reserve.time=1").unwrap_err().to_string();
-        assert!(error.contains("reserve.time") && error.contains(MESSAGE_TYPE), "{error}");
+        let error = parse("+cleanup.policy=COMPACTION").unwrap_err().to_string();
+        assert!(error.contains("cleanup.policy") && error.contains(MESSAGE_TYPE), "{error}");
+    }
+
+    #[test]
+    fn the_time_to_keep_is_read_in_hours() {
+        let kept = |text| parse(text).map(|asked| asked.retention_ms).ok();
+        assert_eq!(kept("+reserve.time=2"), Some(Some(7_200_000)));
+        assert_eq!(kept("+reserve.time=-1"), Some(Some(0)));
+        assert_eq!(kept("-reserve.time"), Some(Some(0)));
+        assert_eq!(kept("+message.type=FIFO"), Some(None));
+        for bad in ["+reserve.time=0", "+reserve.time=2h", "+reserve.time=-2"] {
+            assert_eq!(kept(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -40,13 +40,15 @@ pub struct Update {
     /// 2: write, 4: read, 6: both [default for a new topic: 6].
     #[arg(short = 'p', long = "perm")]
     permission: Option<u8>,
-    /// +message.type=NORMAL|FIFO|DELAY|TRANSACTION|MIXED [default for a new topic: NORMAL].
+    /// +message.type=NORMAL|FIFO|DELAY|TRANSACTION|MIXED [default for a new topic: NORMAL] and
+    /// +reserve.time=HOURS, how long messages are kept; `,` between. -NAME takes one back.
     #[arg(short = 'a', long = "attributes", allow_hyphen_values = true)]
     attributes: Option<String>,
-    /// How long messages are kept, in milliseconds; 0 is for ever [default for a new topic: 0].
-    #[arg(long = "retentionMs")]
+    /// How long messages are kept, in milliseconds, or `forever`; 0 leaves it to the brokers
+    /// [default for a new topic: 0].
+    #[arg(long = "retentionMs", value_parser = retention_ms)]
     retention_ms: Option<u64>,
-    /// How many bytes of messages are kept on each broker; 0 is all [default for a new topic: 0].
+    /// How many bytes of messages are kept on each broker; 0 is without bound [default for a new topic: 0].
     #[arg(long = "retentionBytes")]
     retention_bytes: Option<u64>,
 }
@@ -56,7 +58,8 @@ impl Update {
         let known = topics(session).await?;
         let old = known.into_iter().find(|topic| name(topic) == self.topic.as_str());
         let broker_names = self.broker_names(session, old.as_ref()).await?;
-        let config = self.config(old.as_ref().and_then(|topic| topic.config.as_ref()))?;
+        let asked = attributes::parse(self.attributes.as_deref().unwrap_or(""))?;
+        let config = self.config(&asked, old.as_ref().and_then(|topic| topic.config.as_ref()))?;
         let request = PutTopicRequest {
             config: Some(config.clone()),
             broker_names,
@@ -65,7 +68,7 @@ impl Update {
         };
         let answer = session.call(request, |mut c, r| async move { c.put_topic(r).await }).await?;
         Failure::of(answer.error)?;
-        let retention = self.retention(old.as_ref());
+        let retention = self.retention(&asked, old.as_ref())?;
         if let Some(retention) = &retention {
             change::change(session, Change::PutRetention(retention.clone())).await?;
         }
@@ -83,14 +86,22 @@ impl Update {
     }
 
     /// What to set; nothing if nothing is given.
-    fn retention(&self, old: Option<&TopicInfo>) -> Option<Retention> {
+    fn retention(
+        &self,
+        asked: &attributes::Asked,
+        old: Option<&TopicInfo>,
+    ) -> Result<Option<Retention>> {
         let before = kept(old);
-        let given = self.retention_ms.is_some() || self.retention_bytes.is_some();
-        given.then(|| Retention {
+        if self.retention_ms.is_some() && asked.retention_ms.is_some() {
+            bail!("--retentionMs and reserve.time are two names of one setting; give one");
+        }
+        let ms = self.retention_ms.or(asked.retention_ms);
+        let given = ms.is_some() || self.retention_bytes.is_some();
+        Ok(given.then(|| Retention {
             topic: self.topic.to_string(),
-            ms: self.retention_ms.unwrap_or(before.ms),
+            ms: ms.unwrap_or(before.ms),
             bytes: self.retention_bytes.unwrap_or(before.bytes),
-        })
+        }))
     }
 
     async fn broker_names(
@@ -109,7 +120,7 @@ impl Update {
         Ok(placement.iter().map(|place| place.broker_name.clone()).collect())
     }
 
-    fn config(&self, old: Option<&TopicConfig>) -> Result<TopicConfig> {
+    fn config(&self, asked: &attributes::Asked, old: Option<&TopicConfig>) -> Result<TopicConfig> {
         let queues = match (self.read_queues, self.write_queues) {
             (Some(read), Some(write)) if read != write => {
                 bail!("-r {read} and -w {write} differ, but a queue here is read and written alike")
@@ -124,8 +135,8 @@ impl Update {
             Some(number) => permission(number)? as i32,
             None => old.map_or(Permission::ReadWrite as i32, |old| old.permission),
         };
-        let accepts = match attributes::accepted_types(self.attributes.as_deref().unwrap_or(""))? {
-            Some(types) => types.into_iter().map(|one| one as i32).collect(),
+        let accepts = match &asked.types {
+            Some(types) => types.iter().map(|one| *one as i32).collect(),
             None => old.map_or(vec![MessageType::Normal as i32], |old| old.accepts.clone()),
         };
         Ok(TopicConfig { topic: self.topic.to_string(), queues, permission, accepts })
@@ -138,6 +149,29 @@ fn kept(topic: Option<&TopicInfo>) -> Retention {
         ms: topic.retention_ms,
         bytes: topic.retention_bytes,
     })
+}
+
+/// Messages are kept however old they are.
+const FOR_EVER: u64 = u64::MAX;
+
+fn retention_ms(text: &str) -> Result<u64, String> {
+    match text {
+        "forever" => Ok(FOR_EVER),
+        ms => ms.parse().map_err(|_| "write milliseconds, or forever".to_owned()),
+    }
+}
+
+/// How much of a topic is kept, in words.
+fn kept_line(topic: &TopicInfo) -> String {
+    let time = match topic.retention_ms {
+        0 => "as long as the brokers say".to_owned(),
+        FOR_EVER => "for ever".to_owned(),
+        ms => format!("for {} s", ms as f64 / 1000.0),
+    };
+    match topic.retention_bytes {
+        0 => format!("messages are kept {time}"),
+        bytes => format!("messages are kept {time}, and {bytes} bytes of them on each broker"),
+    }
 }
 
 fn permission(number: u8) -> Result<Permission> {
@@ -188,8 +222,9 @@ impl Status {
                 "max_offset": queue.max_offset,
             }));
         }
+        let line = answer.topic.as_ref().map_or_else(String::new, kept_line);
         let topic = answer.topic.as_ref().map(as_json);
-        Ok(Report::new(json!({ "topic": topic, "queues": json })).rows(rows))
+        Ok(Report::new(json!({ "topic": topic, "queues": json })).line(line).rows(rows))
     }
 }
 
@@ -255,9 +290,40 @@ mod tests {
         <Only as clap::Parser>::parse_from(flags).update
     }
 
+    impl Update {
+        fn config_of(&self, old: Option<&TopicConfig>) -> Result<TopicConfig> {
+            let asked = attributes::parse(self.attributes.as_deref().unwrap_or(""))?;
+            self.config(&asked, old)
+        }
+
+        fn kept(&self) -> Result<Option<u64>> {
+            let asked = attributes::parse(self.attributes.as_deref().unwrap_or(""))?;
+            Ok(self.retention(&asked, None)?.map(|retention| retention.ms))
+        }
+    }
+
+    #[test]
+    fn the_time_to_keep_has_two_names() {
+        assert_eq!(update("-t a").kept().unwrap(), None);
+        assert_eq!(update("-t a --retentionMs 5").kept().unwrap(), Some(5));
+        assert_eq!(update("-t a --retentionMs forever").kept().unwrap(), Some(u64::MAX));
+        assert_eq!(update("-t a -a +reserve.time=1").kept().unwrap(), Some(3_600_000));
+        assert!(update("-t a --retentionMs 5 -a +reserve.time=1").kept().is_err());
+        let info = |ms, bytes| TopicInfo {
+            retention_ms: ms,
+            retention_bytes: bytes,
+            ..TopicInfo::default()
+        };
+        assert_eq!(kept_line(&info(1500, 0)), "messages are kept for 1.5 s");
+        assert_eq!(
+            kept_line(&info(FOR_EVER, 9)),
+            "messages are kept for ever, and 9 bytes of them on each broker"
+        );
+    }
+
     #[test]
     fn a_new_topic_has_the_usual_settings() {
-        let config = update("-t orders").config(None).unwrap();
+        let config = update("-t orders").config_of(None).unwrap();
         assert_eq!(config.queues, 8);
         assert_eq!(config.permission, Permission::ReadWrite as i32);
         assert_eq!(config.accepts, [MessageType::Normal as i32]);
@@ -271,20 +337,20 @@ mod tests {
             permission: Permission::Read as i32,
             accepts: vec![MessageType::Fifo as i32],
         };
-        assert_eq!(update("-t orders").config(Some(&old)).unwrap(), old);
-        let wider = update("-t orders -r 9").config(Some(&old)).unwrap();
+        assert_eq!(update("-t orders").config_of(Some(&old)).unwrap(), old);
+        let wider = update("-t orders -r 9").config_of(Some(&old)).unwrap();
         assert_eq!(wider, TopicConfig { queues: 9, ..old.clone() });
-        let delay = update("-t orders -a +message.type=DELAY").config(Some(&old)).unwrap();
+        let delay = update("-t orders -a +message.type=DELAY").config_of(Some(&old)).unwrap();
         assert_eq!(delay.accepts, [MessageType::Delay as i32]);
-        let normal = update("-t orders -a -message.type").config(Some(&old)).unwrap();
+        let normal = update("-t orders -a -message.type").config_of(Some(&old)).unwrap();
         assert_eq!(normal.accepts, [MessageType::Normal as i32]);
     }
 
     #[test]
     fn contradictions_are_refused() {
         for bad in ["-t a -r 4 -w 8", "-t a -p 7", "-t a -r 0", "-t a -a +x=y"] {
-            assert!(update(bad).config(None).is_err(), "{bad}");
+            assert!(update(bad).config_of(None).is_err(), "{bad}");
         }
-        assert_eq!(update("-t a -r 4 -w 4").config(None).unwrap().queues, 4);
+        assert_eq!(update("-t a -r 4 -w 4").config_of(None).unwrap().queues, 4);
     }
 }
