@@ -33,7 +33,7 @@ pub use offsets::{CommitOffset, FollowReset, ResetOffsets, ResetTo};
 pub(crate) use ordered::dead_letter_placement;
 pub use ordered::{
     DEAD_LETTER_PREFIX, DeadLetter, FifoAgain, FifoFresh, FifoPick, PopFifo, Redrive,
-    dead_letter_topic, is_dead_letter_topic,
+    dead_letter_topic,
 };
 pub use outcome::{
     Accepted, AckOutcome, Effect, Granted, Outcome, Placed, QueueReset, RecallOutcome, Rejection,

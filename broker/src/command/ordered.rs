@@ -102,12 +102,6 @@ pub fn dead_letter_topic(group: &ConsumerGroup) -> Topic {
     name.parse().expect("a group's name fits behind the prefix")
 }
 
-/// Whether a topic holds dead letters.
-#[must_use]
-pub fn is_dead_letter_topic(topic: &Topic) -> bool {
-    topic.as_str().starts_with(DEAD_LETTER_PREFIX)
-}
-
 /// Where the dead letters of a topic's consumers are: one queue in each broker group that hosts
 /// the topic.
 pub(crate) fn dead_letter_placement(origin: &[(BrokerName, u32)]) -> Vec<(BrokerName, u32)> {

@@ -360,8 +360,12 @@ impl<D: Directory> Admin for AdminFanout<D> {
         _: Request<ClusterStatusRequest>,
     ) -> Result<Response<ClusterStatusResponse>, Status> {
         let directory = &self.forwarder.directory;
-        let groups = directory.groups().into_iter().filter_map(|name| directory.group(&name));
-        let groups = groups.map(|group| group_status(&group)).collect();
+        let status = |name: BrokerName| match directory.group(&name) {
+            Some(group) => group_status(&group),
+            // It hosts a topic by another group's word; that is all.
+            None => GroupStatus { broker_name: name.to_string(), ..GroupStatus::default() },
+        };
+        let groups = directory.groups().into_iter().map(status).collect();
         Ok(Response::new(ClusterStatusResponse { error: None, groups }))
     }
 

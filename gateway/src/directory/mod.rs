@@ -70,7 +70,7 @@ pub trait Directory: Send + Sync + 'static {
     /// The broker group, where it has been heard of.
     fn group(&self, name: &BrokerName) -> Option<Arc<GroupView>>;
 
-    /// Every broker group heard of, sorted by name.
+    /// Every broker group heard of, and those that host a topic by another one's word; sorted by name.
     fn groups(&self) -> Vec<BrokerName>;
 
     /// Counts changes: wait on it, then look again.
