@@ -37,12 +37,11 @@ pub(crate) fn turn_of(message_id: &str) -> u64 {
 /// Whose turn it is does not depend on who can be reached, and the share of one that cannot is spread
 /// over all others.
 pub(crate) fn rotation<'a>(
-    route: &'a TopicRoute,
+    names: &[&'a BrokerName],
     turn: u64,
     preferred: Option<&BrokerName>,
     is_reachable: impl Fn(&BrokerName, bool) -> bool,
 ) -> Vec<(&'a BrokerName, bool)> {
-    let names: Vec<_> = route.placement.iter().map(|(name, _)| name).collect();
     let Some(home) = nth(turn, names.len()) else { return Vec::new() };
     let home = names.iter().position(|name| Some(*name) == preferred).unwrap_or(home);
     let mut order = Vec::with_capacity(names.len());
@@ -105,6 +104,15 @@ mod tests {
     }
 
     #[test]
+    fn no_message_group_goes_where_the_topic_is_closed() {
+        let route = route(&[("broker-a", 0), ("broker-b", 2), ("broker-c", 0)]);
+        for n in 0..50 {
+            let (name, queue) = fifo_queue(&route, &format!("group-{n}"));
+            assert!(name.as_str() == "broker-b" && queue.0 < 2, "{name} {queue:?}");
+        }
+    }
+
+    #[test]
     fn a_message_group_has_one_queue_and_all_queues_are_used() {
         let route = route(&[("broker-a", 3), ("broker-b", 5)]);
         let mut used = std::collections::BTreeSet::new();
@@ -129,7 +137,8 @@ mod tests {
             true => name.as_str()[7..].to_uppercase(),
             false => name.as_str()[7..].to_owned(),
         };
-        rotation(&route, turn, preferred.as_ref(), |name, _| !down.contains(&name.as_str()))
+        let names: Vec<_> = route.placement.iter().map(|(name, _)| name).collect();
+        rotation(&names, turn, preferred.as_ref(), |name, _| !down.contains(&name.as_str()))
             .iter()
             .map(letter)
             .collect()

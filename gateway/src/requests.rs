@@ -141,7 +141,9 @@ impl<L: Local, D: Directory> Gateway<L, D> {
                 Passage { caller, metadata, group, repeat: head.repeat, hold, elsewhere: false };
             return self.inner.forwarder.call::<SendMessage>(&passage, request).await;
         }
-        let groups = self.rotate(&route, &head.message_id);
+        let open = route.placement.iter().filter(|(_, queues)| *queues > 0);
+        let open: Vec<_> = open.map(|(name, _)| name).collect();
+        let groups = self.rotate(&open, &head.message_id);
         let mut reachable_after = groups.iter().skip(1).map(|(_, reachable)| *reachable);
         let mut end = Refusal::TopicNotFound(head.topic.clone());
         for (group, _) in &groups {
@@ -166,7 +168,11 @@ impl<L: Local, D: Directory> Gateway<L, D> {
 
     /// Broker groups for what may go anywhere. Where routes name addresses, the client chose this
     /// node's group by coming here.
-    fn rotate<'a>(&self, route: &'a TopicRoute, message_id: &str) -> Vec<(&'a BrokerName, bool)> {
+    fn rotate<'a>(
+        &self,
+        names: &[&'a BrokerName],
+        message_id: &str,
+    ) -> Vec<(&'a BrokerName, bool)> {
         let preferred = match self.inner.config.route_mode {
             RouteMode::AccessPoint => None,
             RouteMode::Split | RouteMode::Direct => self.local().broker_name(),
@@ -175,7 +181,7 @@ impl<L: Local, D: Directory> Gateway<L, D> {
             "" => self.inner.turn.fetch_add(1, Ordering::Relaxed),
             id => turn_of(id),
         };
-        rotation(route, turn, preferred, |name, its_turn| self.is_reachable(name, its_turn))
+        rotation(names, turn, preferred, |name, its_turn| self.is_reachable(name, its_turn))
     }
 
     pub(crate) async fn receive(
@@ -231,7 +237,8 @@ impl<L: Local, D: Directory> Gateway<L, D> {
         match named {
             Some(name) if placed(&name) => Ok(name),
             Some(_) | None => {
-                let groups = self.rotate(&route, "");
+                let all: Vec<_> = route.placement.iter().map(|(name, _)| name).collect();
+                let groups = self.rotate(&all, "");
                 Ok(groups.first().expect("a topic has queues").0.clone())
             }
         }

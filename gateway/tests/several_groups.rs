@@ -168,3 +168,22 @@ async fn nothing_is_said_not_to_exist_while_a_group_is_away_that_may_have_it() {
     let unknown = client.query_route(from_client(route("bills"))).await.expect("an answer");
     assert_eq!(code(unknown.get_ref().status.as_ref()), NO_LEADER);
 }
+
+#[tokio::test]
+async fn what_every_group_knows_is_asked_of_one_that_answers() {
+    let stage = Stage::new().await;
+    stage.a.scene().script.push_back(Script::Hang);
+    stage.b.scene().fifo_groups = vec!["billing".into()];
+    let request = v2::QueryAssignmentRequest {
+        topic: Some(resource(ORDERS)),
+        group: Some(resource("billing")),
+        endpoints: None,
+    };
+    let start = Instant::now();
+    let mut client = client(&stage.access.address).await;
+    let answer = client.query_assignment(from_client(request)).await.expect("an answer");
+    let answer = answer.into_inner();
+    assert_eq!(code(answer.status.as_ref()), OK);
+    assert_eq!(answer.assignments.len(), 4, "each queue by itself: the group keeps order");
+    assert!(start.elapsed() < Duration::from_millis(1200), "{:?}", start.elapsed());
+}

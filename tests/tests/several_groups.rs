@@ -293,6 +293,69 @@ async fn order_holds_while_leaders_and_a_whole_group_are_gone() {
     cluster.finish().await;
 }
 
+fn puller() -> v2::Settings {
+    let entry = v2::SubscriptionEntry {
+        topic: Some(resource(TOPIC)),
+        expression: Some(v2::FilterExpression {
+            r#type: v2::FilterType::Tag.into(),
+            expression: "*".into(),
+        }),
+    };
+    v2::Settings {
+        client_type: Some(v2::ClientType::PullConsumer.into()),
+        pub_sub: Some(v2::settings::PubSub::Subscription(v2::Subscription {
+            group: Some(resource(AUDIT)),
+            subscriptions: vec![entry],
+            ..Default::default()
+        })),
+        ..Default::default()
+    }
+}
+
+async fn share(rpc: &Rpc) -> Result<BTreeSet<(String, i32)>, String> {
+    let assignments = rpc.query_assignment(TOPIC, AUDIT).await.map_err(|e| format!("{e:?}"))?;
+    let queue = |queue: v2::MessageQueue| (queue.broker.unwrap_or_default().name, queue.id);
+    Ok(assignments.into_iter().filter_map(|a| a.message_queue).map(queue).collect())
+}
+
+/// Consumers that pull share the queues of all groups: a join and a leave show within a second, and
+/// go on showing while the group is gone that is usually asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_queues_of_all_groups_are_shared() {
+    const REBALANCE: Duration = Duration::from_secs(1);
+    let cluster = Cluster::of(1).groups(2).start().await;
+    cluster.topic(TOPIC, 2).await;
+    let point = cluster.nameservers[0].address;
+    let (first, second) = (Rpc::with_id(point, "a"), Rpc::with_id(point, "b"));
+    let queues = |names: &[&str]| -> BTreeSet<(String, i32)> {
+        names.iter().flat_map(|name| (0..2).map(|id| ((*name).to_owned(), id))).collect()
+    };
+    let all = queues(&["broker-a", "broker-b"]);
+    let is = |wanted: &BTreeSet<_>, found: BTreeSet<_>| {
+        if found == *wanted { Ok(()) } else { Err(format!("{found:?}")) }
+    };
+    let _stream = first.telemetry(puller()).await.expect("settings");
+    eventually("alone it has all", ELECTION, async || is(&all, share(&first).await?)).await;
+    let other = second.telemetry(puller()).await.expect("settings");
+    eventually("each has a half", REBALANCE, async || {
+        is(&queues(&["broker-a"]), share(&first).await?)?;
+        is(&queues(&["broker-b"]), share(&second).await?)
+    })
+    .await;
+    cluster.groups[0].kill();
+    let start = Instant::now();
+    is(&queues(&["broker-b"]), share(&second).await.expect("another leader knows"))
+        .expect("a half");
+    assert!(start.elapsed() < REBALANCE, "{:?}", start.elapsed());
+    drop(other);
+    second.notify_client_termination(Some(AUDIT)).await.expect("an answer");
+    eventually("who is left has all", 3 * REBALANCE, async || is(&all, share(&first).await?)).await;
+    cluster.groups[0].start();
+    cluster.groups[0].leader().await;
+    eventually("and still", REBALANCE, async || is(&all, share(&first).await?)).await;
+    cluster.finish().await;
+}
+
 /// How long nothing was acknowledged, at most, between two moments.
 struct Gap {
     last: Instant,

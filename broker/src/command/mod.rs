@@ -13,6 +13,7 @@ mod offsets;
 mod ordered;
 mod ordered_codec;
 mod outcome;
+mod setting;
 mod timers;
 mod transactions;
 
@@ -21,7 +22,7 @@ use proto::{BrokerName, ClientId, ConsumerGroup, QueueId, QueueOffset, Timestamp
 
 pub use administration::{
     CloseQueues, DeleteGroup, DeleteTopic, Expire, Limited, PutQuota, PutRetention, Quota,
-    Retention, SwitchGroup,
+    Retention, RetireTopic, SwitchGroup,
 };
 pub use codec::DecodeError;
 pub(crate) use codec::{
@@ -38,6 +39,7 @@ pub use ordered::{
 pub use outcome::{
     Accepted, AckOutcome, Effect, Granted, Outcome, Placed, QueueReset, RecallOutcome, Rejection,
 };
+pub use setting::{PutSetting, Setting, SettingKind, SettingOf};
 pub use timers::{AppendDelayed, DelayedMessage, Fire, Recall, TimerId};
 pub use transactions::{
     AppendHalf, CheckTransactions, EndTransaction, Orphan, ParkTransactions, Resolver, Verdict,
@@ -76,6 +78,8 @@ pub enum Command {
     PutRetention(PutRetention),
     Expire(Expire),
     CloseQueues(CloseQueues),
+    PutSetting(PutSetting),
+    RetireTopic(RetireTopic),
 }
 
 /// Creates a topic, or replaces its settings. Answered by [`Outcome::TopicPut`].
@@ -94,7 +98,8 @@ pub struct PutTopic {
 /// Settings of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicConfig {
-    /// Queues in this broker group that take messages: ids `0..queues`.
+    /// Queues in this broker group that take messages: ids `0..queues`. None where the topic is only
+    /// read any more, see [`RetireTopic`].
     pub queues: u32,
     pub permission: v2::Permission,
     /// Message types that may be sent, ascending. The edge checks; the state only keeps them.

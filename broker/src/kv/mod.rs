@@ -7,7 +7,7 @@
 //!
 //! | family | records |
 //! |---|---|
-//! | [`Family::State`] | [`frontier`], [`membership`], [`topic`], [`consumer_group`], [`queue_head`], [`progress`], [`in_flight`], [`dead_letter`], [`redrive`], [`timer`], [`timer_counts`], [`recalled`], [`reset`], [`half`], [`resolution`] |
+//! | [`Family::State`] | [`frontier`], [`membership`], [`topic`], [`consumer_group`], [`queue_head`], [`progress`], [`in_flight`], [`dead_letter`], [`redrive`], [`timer`], [`timer_counts`], [`recalled`], [`reset`], [`half`], [`resolution`], [`setting`] |
 //! | [`Family::Queue`] | [`consume_queue`] |
 //! | [`Family::Dedupe`] | [`dedupe`] |
 //! | [`Family::KeyLog`] | [`key_log`] |
@@ -39,6 +39,7 @@ pub mod redrive;
 pub mod reset;
 pub mod resolution;
 mod rocks;
+pub mod setting;
 mod text;
 pub mod timer;
 pub mod timer_counts;
@@ -184,6 +185,7 @@ mod prefix {
     pub(super) const REDRIVE: u8 = 0x11;
     pub(super) const HALF: u8 = 0x20;
     pub(super) const RESOLUTION: u8 = 0x21;
+    pub(super) const SETTING: u8 = 0x44;
 }
 
 /// Why the store failed.

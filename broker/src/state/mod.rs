@@ -41,6 +41,7 @@ mod pending;
 mod pop;
 mod pop_fifo;
 mod put_group;
+mod put_setting;
 mod put_topic;
 mod quotas;
 mod recall;
@@ -48,6 +49,7 @@ mod redrive;
 mod release;
 mod renew;
 mod reset_offsets;
+mod retire_topic;
 #[cfg(test)]
 mod script;
 mod subscriptions;
@@ -81,6 +83,7 @@ pub use view::{DueDelivery, Holding, QueueProgress};
 use consumer_groups::ConsumerGroups;
 use dedupe::Dedupe;
 use message_keys::{KeyCounters, MessageKeys};
+use put_setting::SettingVersions;
 use quotas::Quotas;
 use subscriptions::Subscriptions;
 use tails::Tails;
@@ -118,6 +121,7 @@ pub struct State {
     redriven: BTreeMap<(TopicId, QueueId), QueueOffset>,
     transactions: Transactions,
     quotas: Quotas,
+    settings: SettingVersions,
     timers: Timers,
     /// What the current call of `apply` has changed so far.
     change: Change,
@@ -201,6 +205,7 @@ impl State {
             redriven: kv::redrive::load(&*kv)?,
             transactions: Transactions::load(&*kv)?,
             quotas: Quotas::load(&*kv)?,
+            settings: SettingVersions::load(&*kv)?,
             timers: Timers::load(&*kv)?,
             change: Change::default(),
             unflushed: Unflushed::default(),
@@ -324,6 +329,8 @@ impl State {
             Command::PutRetention(c) => self.put_retention(&c),
             Command::Expire(c) => self.expire(at, &c),
             Command::CloseQueues(c) => self.close_queues(c),
+            Command::PutSetting(c) => self.put_setting(c),
+            Command::RetireTopic(c) => self.retire_topic(c),
             Command::AppendDelayed(c) => self.append_delayed(at, &c, end),
             Command::Fire(c) => self.fire(at, c)?,
             Command::Recall(c) => self.recall(at, &c)?,
@@ -432,6 +439,8 @@ fn work(command: &Command) -> usize {
         | Command::PutRetention(_)
         | Command::Expire(_)
         | Command::CloseQueues(_)
+        | Command::PutSetting(_)
+        | Command::RetireTopic(_)
         | Command::Recall(_)
         | Command::CommitOffset(_)
         | Command::FollowReset(_)

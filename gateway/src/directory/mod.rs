@@ -28,7 +28,8 @@ pub struct TopicRoute {
     pub permission: Permission,
     /// What the topic accepts; never empty, never `Unspecified`.
     pub accepts: Vec<MessageType>,
-    /// Broker groups and their number of queues (at least 1), sorted by name.
+    /// Broker groups and their number of queues that take messages, sorted by name. At least one has
+    /// some; one with none is only read any more.
     pub placement: Vec<(BrokerName, u32)>,
     /// The higher version of a topic wins.
     pub version: u64,
