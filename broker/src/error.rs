@@ -78,6 +78,10 @@ pub enum Error {
     /// The message group's queue is in another broker group: the topic's placement is changing.
     #[error("the queue of the message group is at {0}")]
     PlacedElsewhere(BrokerName),
+    /// The topic, or the queue that was chosen, takes no messages in this broker group any more;
+    /// another queue or group does.
+    #[error("closed for messages in this broker group")]
+    ClosedHere,
     /// Something that this version does not do.
     #[error("{0} is not available in this version")]
     Unsupported(&'static str),
@@ -230,6 +234,7 @@ impl Error {
             | Error::BadSetting { .. } => Fate::Rejected,
             Error::Overloaded(_)
             | Error::PlacedElsewhere(_)
+            | Error::ClosedHere
             | Error::QuotaExceeded(_)
             | Error::NotLeader { .. }
             | Error::Stopped

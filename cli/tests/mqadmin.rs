@@ -128,7 +128,7 @@ impl Admin for Fake {
             kind: admin::LimitedKind::Topic.into(),
             name: "orders".into(),
             messages_per_second: 5,
-            bytes_per_second: 0,
+            ..Default::default()
         };
         Ok(Response::new(admin::ListQuotasResponse { error: None, quotas: vec![quota] }))
     }
@@ -389,6 +389,8 @@ fn topics_and_groups_are_deleted_and_quotas_set() {
         "updateQuota -t orders --messages 5",
         "updateTopic -t orders --retentionMs 9",
         "updateSubGroup -g audit -s false",
+        "deleteTopic -t orders -b broker-b",
+        "deleteTopic -t orders -b broker-b --force",
     ];
     for command in commands {
         let made = cluster.mqadmin(command);
@@ -399,14 +401,29 @@ fn topics_and_groups_are_deleted_and_quotas_set() {
         kind: admin::LimitedKind::Topic.into(),
         name: "orders".into(),
         messages_per_second: 5,
-        bytes_per_second: 0,
+        ..Default::default()
+    };
+    let retire = |force| {
+        let (topic, broker_name) = ("orders".into(), "broker-b".into());
+        Change::RetireTopic(admin::RetireTopic { topic, broker_name, force })
     };
     let expected = [
         Change::DeleteTopic("orders".into()),
         Change::DeleteGroup("audit".into()),
         Change::PutQuota(quota),
-        Change::PutRetention(admin::Retention { topic: "orders".into(), ms: 9, bytes: 0 }),
-        Change::SwitchGroup(admin::SwitchGroup { group: "audit".into(), enabled: false }),
+        Change::PutRetention(admin::Retention {
+            topic: "orders".into(),
+            ms: 9,
+            bytes: 0,
+            version: 0,
+        }),
+        Change::SwitchGroup(admin::SwitchGroup {
+            group: "audit".into(),
+            enabled: false,
+            version: 0,
+        }),
+        retire(false),
+        retire(true),
     ];
     let asked: Vec<_> = asked.into_iter().map(|request| request.change.unwrap()).collect();
     assert_eq!(asked, expected);

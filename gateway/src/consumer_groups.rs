@@ -7,15 +7,10 @@ use std::{
 };
 
 use proto::{ConsumerGroup, session::GroupSettings};
-use tonic::metadata::MetadataMap;
 use tracing::warn;
 
 use crate::{
-    Caller, Directory, Local,
-    forward::{Forwarder, Passage},
-    operation::DescribeGroup,
-    retry::Repeat,
-    status::Refusal,
+    Caller, Directory, Local, forward::Forwarder, operation::DescribeGroup, status::Refusal,
 };
 
 /// How long an answer counts. Changes are also announced, so this covers lost announcements.
@@ -79,23 +74,9 @@ impl<L: Local, D: Directory> Forwarder<L, D> {
     ) -> Result<GroupSettings, Refusal> {
         let caller = Caller::this_node(Instant::now() + within);
         let mut names = self.some_groups(&caller, within).await?;
-        // Every broker group holds the same; one with a leader answers at once.
-        names.sort_by_key(|name| {
-            let own = self.local.broker_name() == Some(name);
-            let led = self.directory.group(name).is_some_and(|view| view.leader.is_some());
-            (!led, !own)
-        });
-        let name = names.first().expect("some_groups gives at least one");
-        let metadata = MetadataMap::new();
-        let passage = Passage {
-            caller: &caller,
-            metadata: &metadata,
-            group: name,
-            repeat: Repeat::Safe,
-            hold: within,
-            elsewhere: false,
-        };
-        self.call::<DescribeGroup>(&passage, group.clone()).await
+        // Every broker group holds the same; this node's own is the nearest.
+        names.sort_by_key(|name| self.local.broker_name() != Some(name));
+        self.ask_any::<DescribeGroup>(&caller, &names, group.clone(), within).await
     }
 }
 

@@ -18,6 +18,10 @@ use crate::{
     status::Refusal,
 };
 
+/// How long one of several groups may take that all know the answer: a dead one is in the directory
+/// for a while.
+const ANY_WAIT: Duration = Duration::from_millis(400);
+
 /// What one request needs to be forwarded.
 pub(crate) struct Passage<'a> {
     pub(crate) caller: &'a Caller,
@@ -89,6 +93,44 @@ impl<L: Local, D: Directory> Forwarder<L, D> {
                 return Err(refusal);
             }
         }
+    }
+
+    /// Asks the groups that have a leader one after the other, then the first of all, until one
+    /// answers: for what every group knows. Those named first are asked first.
+    pub(crate) async fn ask_any<O: Operation>(
+        &self,
+        caller: &Caller,
+        groups: &[BrokerName],
+        request: O::Request,
+        hold: Duration,
+    ) -> Result<O::Response, Refusal> {
+        let metadata = MetadataMap::new();
+        let is_led =
+            |name: &&BrokerName| self.directory.group(name).is_some_and(|v| v.leader.is_some());
+        let mut led = groups.iter().filter(is_led).peekable();
+        while let Some(group) = led.next() {
+            let elsewhere = led.peek().is_some();
+            let passage = Passage {
+                caller,
+                metadata: &metadata,
+                group,
+                repeat: Repeat::Safe,
+                hold,
+                elsewhere,
+            };
+            let wait = if elsewhere { ANY_WAIT } else { hold };
+            let answer =
+                tokio::time::timeout(wait, self.call::<O>(&passage, request.clone())).await;
+            match answer {
+                Ok(Err(Refusal::NoLeader { .. } | Refusal::Lost { .. })) | Err(_) if elsewhere => {}
+                Ok(answer) => return answer,
+                Err(_) => return Err(Refusal::NoLeader { group: group.clone(), waited: hold }),
+            }
+        }
+        let Some(group) = groups.first() else { return Err(Refusal::NoGroup { waited: hold }) };
+        let (repeat, elsewhere) = (Repeat::Safe, false);
+        let passage = Passage { caller, metadata: &metadata, group, repeat, hold, elsewhere };
+        self.call::<O>(&passage, request).await
     }
 
     /// One attempt at another node. Given up early when somebody else took the lead and the request

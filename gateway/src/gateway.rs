@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use proto::{
@@ -14,7 +14,7 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     Config, Directory, Local, answers::Answers, channels::Channels,
     consumer_groups::ConsumerGroups, forward::Forwarder, registry::Registry, session,
-    topics::Learned,
+    suspects::Suspects, topics::Learned,
 };
 
 /// An access point. Clones share everything; its sessions end with the last clone.
@@ -30,8 +30,10 @@ pub(crate) struct Inner<L, D> {
     pub(crate) answers: Arc<Answers>,
     pub(crate) topics: Learned,
     pub(crate) consumer_groups: ConsumerGroups,
-    /// Whose turn it is among the broker groups of a topic.
-    pub(crate) turn: AtomicUsize,
+    /// Whose turn it is among the broker groups of a topic, for what has no id.
+    pub(crate) turn: AtomicU64,
+    /// Broker groups that gave no answer lately.
+    pub(crate) suspects: Suspects,
     closing: watch::Sender<bool>,
 }
 
@@ -53,7 +55,8 @@ impl<L: Local, D: Directory> Gateway<L, D> {
             forwarder: Forwarder { local, directory, channels: Channels::default() },
             topics: Learned::default(),
             consumer_groups: ConsumerGroups::default(),
-            turn: AtomicUsize::new(0),
+            turn: AtomicU64::new(0),
+            suspects: Suspects::default(),
             closing: watch::Sender::new(false),
         });
         let mut tasks = JoinSet::new();

@@ -50,6 +50,7 @@ pub mod server;
 mod session;
 pub mod settings;
 pub mod status;
+mod suspects;
 mod telemetry;
 mod topics;
 

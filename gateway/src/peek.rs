@@ -27,6 +27,8 @@ struct SystemHead {
 #[derive(Debug, PartialEq)]
 pub(crate) struct SendHead {
     pub(crate) topic: Topic,
+    /// Of the first message; empty when it has none.
+    pub(crate) message_id: String,
     /// As sent; the leader checks it.
     pub(crate) message_group: Option<String>,
     pub(crate) repeat: Repeat,
@@ -45,6 +47,7 @@ pub(crate) fn peek(request: &SendMessageRequest) -> Result<SendHead, Refusal> {
         message_group: system.message_group,
         // The leader recognises a message that it has by the ids of client and message.
         repeat: if identified { Repeat::Safe } else { Repeat::NotDoneOnly },
+        message_id: system.message_id,
     })
 }
 

@@ -22,24 +22,52 @@ pub fn fifo_queue<'a>(route: &'a TopicRoute, message_group: &str) -> (&'a Broker
     unreachable!("the remainder is below the sum");
 }
 
-/// Broker groups for a message that may go anywhere, best first: the preferred one, then the others
-/// with a leader from the turn on, then those without. With each, whether it has a leader.
+/// The turn of a message by its id. A client that sends a message again under the same id thereby
+/// comes to the same broker group, which recognises it.
+pub(crate) fn turn_of(message_id: &str) -> u64 {
+    let hash = fnv1a(message_id.as_bytes());
+    // The low bits of the hash depend on the low bits of the bytes alone.
+    hash ^ (hash >> 32)
+}
+
+/// Broker groups for a message that may go anywhere, best first: the preferred one, or else the one
+/// whose turn it is; then the others that can be reached, then those that cannot. With each, whether
+/// it can, which is asked once for each and told whether the turn is its.
+///
+/// Whose turn it is does not depend on who can be reached, and the share of one that cannot is spread
+/// over all others.
 pub(crate) fn rotation<'a>(
-    route: &'a TopicRoute,
-    turn: usize,
+    names: &[&'a BrokerName],
+    turn: u64,
     preferred: Option<&BrokerName>,
-    has_leader: impl Fn(&BrokerName) -> bool,
+    is_reachable: impl Fn(&BrokerName, bool) -> bool,
 ) -> Vec<(&'a BrokerName, bool)> {
-    let names = route.placement.iter().map(|(name, _)| name);
-    let (mut led, leaderless): (Vec<_>, Vec<_>) = names.partition(|name| has_leader(name));
-    if let Some(at) = led.iter().position(|name| Some(*name) == preferred) {
-        led.swap(0, at);
-    } else if !led.is_empty() {
-        let turn = turn % led.len();
-        led.rotate_left(turn);
+    let Some(home) = nth(turn, names.len()) else { return Vec::new() };
+    let home = names.iter().position(|name| Some(*name) == preferred).unwrap_or(home);
+    let mut order = Vec::with_capacity(names.len());
+    let mut unreachable = Vec::new();
+    for (at, name) in names.iter().enumerate() {
+        match is_reachable(name, at == home) {
+            true if at == home => order.insert(0, (*name, true)),
+            true => order.push((*name, true)),
+            false if at == home => unreachable.insert(0, (*name, false)),
+            false => unreachable.push((*name, false)),
+        }
     }
-    let led = led.into_iter().map(|name| (name, true));
-    led.chain(leaderless.into_iter().map(|name| (name, false))).collect()
+    // Those that stand in for it take turns too.
+    let first = order.first().is_some_and(|(name, _)| *name == names[home]);
+    let others = &mut order[usize::from(first)..];
+    if let Some(start) = nth(turn / names.len() as u64, others.len()) {
+        others.rotate_left(start);
+    }
+    order.extend(unreachable);
+    order
+}
+
+/// Which of so many has the turn.
+fn nth(turn: u64, of: usize) -> Option<usize> {
+    let nth = turn.checked_rem(u64::try_from(of).ok()?)?;
+    usize::try_from(nth).ok()
 }
 
 /// FNV-1a, 64 bits. Written out because its values must never change.
@@ -76,6 +104,15 @@ mod tests {
     }
 
     #[test]
+    fn no_message_group_goes_where_the_topic_is_closed() {
+        let route = route(&[("broker-a", 0), ("broker-b", 2), ("broker-c", 0)]);
+        for n in 0..50 {
+            let (name, queue) = fifo_queue(&route, &format!("group-{n}"));
+            assert!(name.as_str() == "broker-b" && queue.0 < 2, "{name} {queue:?}");
+        }
+    }
+
+    #[test]
     fn a_message_group_has_one_queue_and_all_queues_are_used() {
         let route = route(&[("broker-a", 3), ("broker-b", 5)]);
         let mut used = std::collections::BTreeSet::new();
@@ -92,20 +129,46 @@ mod tests {
         );
     }
 
-    #[test]
-    fn groups_take_turns_and_leaderless_ones_come_last() {
+    /// The last letters of the groups in order, those that can be reached in capitals.
+    fn order(turn: u64, preferred: Option<&str>, down: &[&str]) -> String {
         let route = route(&[("broker-a", 1), ("broker-b", 1), ("broker-c", 1)]);
-        let order = |turn, preferred: Option<&str>| -> String {
-            let preferred: Option<BrokerName> = preferred.map(|name| name.parse().expect("valid"));
-            rotation(&route, turn, preferred.as_ref(), |name| name.as_str() != "broker-b")
-                .iter()
-                .map(|(name, _)| &name.as_str()[7..])
-                .collect()
+        let preferred: Option<BrokerName> = preferred.map(|name| name.parse().expect("valid"));
+        let letter = |(name, reachable): &(&BrokerName, bool)| match reachable {
+            true => name.as_str()[7..].to_uppercase(),
+            false => name.as_str()[7..].to_owned(),
         };
-        assert_eq!(order(0, None), "acb");
-        assert_eq!(order(1, None), "cab");
-        assert_eq!(order(2, None), "acb");
-        assert_eq!(order(0, Some("broker-c")), "cab");
-        assert_eq!(order(0, Some("broker-b")), "acb", "no leader, no preference");
+        let names: Vec<_> = route.placement.iter().map(|(name, _)| name).collect();
+        rotation(&names, turn, preferred.as_ref(), |name, _| !down.contains(&name.as_str()))
+            .iter()
+            .map(letter)
+            .collect()
+    }
+
+    #[test]
+    fn groups_take_turns_and_those_that_cannot_be_reached_come_last() {
+        let turns = |down: &[&str]| (0..6).map(|turn| order(turn, None, down)).collect::<Vec<_>>();
+        assert_eq!(turns(&[]), ["ABC", "BAC", "CAB", "ACB", "BCA", "CBA"]);
+        assert_eq!(turns(&["broker-b"]), ["ACb", "ACb", "CAb", "ACb", "CAb", "CAb"]);
+        assert_eq!(turns(&["broker-a", "broker-b", "broker-c"])[1], "bac");
+        assert_eq!(order(0, Some("broker-c"), &[]), "CAB");
+        assert_eq!(
+            order(0, Some("broker-b"), &["broker-b"]),
+            "ACb",
+            "not what is preferred and down"
+        );
+    }
+
+    #[test]
+    fn ids_that_count_up_are_spread_evenly_and_one_comes_to_the_same_group_again() {
+        for groups in 2..6_u64 {
+            let mut shares = vec![0_u32; usize::try_from(groups).expect("few")];
+            for n in 0..10_000 {
+                let id = format!("01E2D3C4B5A6970000{n:016X}");
+                assert_eq!(turn_of(&id), turn_of(&id));
+                shares[usize::try_from(turn_of(&id) % groups).expect("few")] += 1;
+            }
+            let fair = 10_000 / shares.len() as u32;
+            assert!(shares.iter().all(|share| share.abs_diff(fair) < fair / 10), "{shares:?}");
+        }
     }
 }

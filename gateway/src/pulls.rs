@@ -105,21 +105,12 @@ impl<L: Local, D: Directory> Gateway<L, D> {
         if self.inner.registry.lock().kind(own) != Some(ClientType::PullConsumer) {
             return Ok(None);
         }
-        // All access points must ask the same leader, or they would share out differently while
-        // news travels.
-        let (broker, _) = route.placement.first().ok_or(Refusal::NoReadableQueue)?;
-        let hold = self.inner.config.hold;
-        let metadata = MetadataMap::new();
-        let passage = Passage {
-            caller,
-            metadata: &metadata,
-            group: broker,
-            repeat: Repeat::Safe,
-            hold,
-            elsewhere: false,
-        };
+        // All access points ask the same leader, or they would share out differently while news
+        // travels. Every leader knows every member, so another one does when it is gone.
+        let hosts: Vec<_> = route.placement.iter().map(|(name, _)| name.clone()).collect();
+        let (hold, forwarder) = (self.inner.config.hold, &self.inner.forwarder);
         let question = (group.clone(), route.topic.clone());
-        let members = self.inner.forwarder.call::<ListMembers>(&passage, question).await?;
+        let members = forwarder.ask_any::<ListMembers>(caller, &hosts, question, hold).await?;
         Ok(Some(share(&route.placement, members, own)))
     }
 }

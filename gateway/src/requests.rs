@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::future::join_all;
@@ -29,7 +29,7 @@ use crate::{
         RecallMessage, ReceiveMessage, ReceiveRequest, SendMessage,
     },
     peek::peek,
-    placement::{fifo_queue, rotation},
+    placement::{fifo_queue, rotation, turn_of},
     retry::Repeat,
     route::{Asker, group_of},
     status::{self, Refusal},
@@ -107,8 +107,20 @@ impl<L: Local, D: Directory> Gateway<L, D> {
         found.ok_or_else(|| Refusal::TopicNotFound(topic.clone()))
     }
 
-    fn has_leader(&self, name: &BrokerName) -> bool {
-        self.directory().group(name).is_some_and(|view| view.leader.is_some())
+    /// Whether somebody leads the group and, as far as is known, answers.
+    fn is_reachable(&self, name: &BrokerName, its_turn: bool) -> bool {
+        let suspects = &self.inner.suspects;
+        self.directory().group(name).is_some_and(|view| {
+            let led = view.leader.is_some();
+            led && !suspects.pass_over(name, view.term, its_turn, Instant::now())
+        })
+    }
+
+    /// Takes note of a group that did not answer, so that others are asked first for a while.
+    fn suspect(&self, name: &BrokerName) {
+        if let Some(view) = self.directory().group(name) {
+            self.inner.suspects.add(name, view.term, Instant::now());
+        }
     }
 
     pub(crate) async fn send(
@@ -129,14 +141,24 @@ impl<L: Local, D: Directory> Gateway<L, D> {
                 Passage { caller, metadata, group, repeat: head.repeat, hold, elsewhere: false };
             return self.inner.forwarder.call::<SendMessage>(&passage, request).await;
         }
-        let groups = self.rotate(&route);
-        let mut led_after = groups.iter().skip(1).map(|(_, led)| *led);
+        let open = route.placement.iter().filter(|(_, queues)| *queues > 0);
+        let open: Vec<_> = open.map(|(name, _)| name).collect();
+        let groups = self.rotate(&open, &head.message_id);
+        let mut reachable_after = groups.iter().skip(1).map(|(_, reachable)| *reachable);
         let mut end = Refusal::TopicNotFound(head.topic.clone());
         for (group, _) in &groups {
             // While another group can take the message, there is no point in waiting for this one.
-            let elsewhere = led_after.next() == Some(true);
+            let elsewhere = reachable_after.next() == Some(true);
             let passage = Passage { caller, metadata, group, repeat: head.repeat, hold, elsewhere };
-            match self.inner.forwarder.call::<SendMessage>(&passage, request.clone()).await {
+            let answer = self.inner.forwarder.call::<SendMessage>(&passage, request.clone()).await;
+            match &answer {
+                Ok(_) => self.inner.suspects.clear(group),
+                Err(Refusal::NoLeader { .. } | Refusal::Lost { .. } | Refusal::Timeout { .. }) => {
+                    self.suspect(group);
+                }
+                Err(_) => {}
+            }
+            match answer {
                 Err(refusal @ Refusal::NoLeader { .. }) if elsewhere => end = refusal,
                 answer => return answer,
             }
@@ -144,15 +166,22 @@ impl<L: Local, D: Directory> Gateway<L, D> {
         Err(end)
     }
 
-    /// Broker groups for a message that may go anywhere. Where routes name addresses, the client
-    /// chose this node's group by coming here.
-    fn rotate<'a>(&self, route: &'a TopicRoute) -> Vec<(&'a BrokerName, bool)> {
+    /// Broker groups for what may go anywhere. Where routes name addresses, the client chose this
+    /// node's group by coming here.
+    fn rotate<'a>(
+        &self,
+        names: &[&'a BrokerName],
+        message_id: &str,
+    ) -> Vec<(&'a BrokerName, bool)> {
         let preferred = match self.inner.config.route_mode {
             RouteMode::AccessPoint => None,
             RouteMode::Split | RouteMode::Direct => self.local().broker_name(),
         };
-        let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed);
-        rotation(route, turn, preferred, |name| self.has_leader(name))
+        let turn = match message_id {
+            "" => self.inner.turn.fetch_add(1, Ordering::Relaxed),
+            id => turn_of(id),
+        };
+        rotation(names, turn, preferred, |name, its_turn| self.is_reachable(name, its_turn))
     }
 
     pub(crate) async fn receive(
@@ -208,7 +237,8 @@ impl<L: Local, D: Directory> Gateway<L, D> {
         match named {
             Some(name) if placed(&name) => Ok(name),
             Some(_) | None => {
-                let groups = self.rotate(&route);
+                let all: Vec<_> = route.placement.iter().map(|(name, _)| name).collect();
+                let groups = self.rotate(&all, "");
                 Ok(groups.first().expect("a topic has queues").0.clone())
             }
         }

@@ -51,8 +51,10 @@ impl Asker<'_> {
         }
         let mut assignments = Vec::new();
         for (name, queues) in &route.placement {
-            // A consumer that keeps no order gets one assignment that stands for every queue.
-            let ids = if fifo { 0..id(*queues) } else { -1..0 };
+            // A consumer that keeps no order gets one assignment that stands for every queue. Where the
+            // topic is only read any more, one is enough for those that do as well: it leads to all
+            // that there are.
+            let ids = if fifo { 0..id((*queues).max(1)) } else { -1..0 };
             assignments.extend(ids.map(|id| self.assignment(route, name, id)));
         }
         Some(assignments)
@@ -91,6 +93,10 @@ impl Asker<'_> {
             all.extend((0..id(*queues)).map(|id| {
                 self.queue(route, id, route.permission, name.as_str(), endpoints.clone())
             }));
+            // Nothing is sent there any more, but what is there must be found.
+            if *queues == 0 && readable(route) {
+                all.push(self.queue(route, 0, Permission::Read, name.as_str(), endpoints));
+            }
         }
         all
     }
@@ -126,8 +132,9 @@ impl Asker<'_> {
         let mut all: Vec<_> = route
             .placement
             .iter()
-            .map(|(name, _)| {
-                self.queue(route, 0, route.permission, name.as_str(), self.dialled.clone())
+            .map(|(name, queues)| {
+                let permission = if *queues > 0 { route.permission } else { Permission::Read };
+                self.queue(route, 0, permission, name.as_str(), self.dialled.clone())
             })
             .collect();
         if !matches!(route.permission, Permission::Write | Permission::ReadWrite) {
@@ -137,6 +144,7 @@ impl Asker<'_> {
         let replicas: Vec<Vec<(String, Endpoints)>> = route
             .placement
             .iter()
+            .filter(|(_, queues)| *queues > 0)
             .map(|(name, _)| replicas(name, (self.group)(name).as_deref(), &dialled))
             .collect();
         // Group by group in turn: a client that tries the next entry then tries another group.
@@ -276,6 +284,28 @@ mod tests {
             assert_eq!(text(&queues), expected);
             assert_eq!(queues[0].topic.as_ref().expect("set").resource_namespace, "ns");
             assert_eq!(queues[0].accept_message_types, [i32::from(MessageType::Normal)]);
+        }
+    }
+
+    #[test]
+    fn where_a_topic_is_closed_it_is_only_read() {
+        let mut route = route(MessageType::Normal);
+        route.placement[1].1 = 0;
+        let all = |mode| text(&asker(mode, Language::Python).queues(&route));
+        let expected = [
+            "broker-a/0 READ_WRITE@mq.example:9876",
+            "broker-a/1 READ_WRITE@mq.example:9876",
+            "broker-b/0 READ@mq.example:9876",
+        ];
+        assert_eq!(all(RouteMode::AccessPoint), expected);
+        let split = all(RouteMode::Split);
+        assert!(split.contains(&expected[2].to_owned()), "{split:?}");
+        assert!(split.iter().all(|queue| !queue.starts_with("broker-b~")), "{split:?}");
+        let asker = asker(RouteMode::AccessPoint, Language::Java);
+        for fifo in [false, true] {
+            let assignments = asker.assignments(&route, fifo).expect("readable");
+            let of_b = assignments.iter().filter_map(|a| a.message_queue.as_ref()?.broker.as_ref());
+            assert_eq!(of_b.filter(|broker| broker.name == "broker-b").count(), 1);
         }
     }
 

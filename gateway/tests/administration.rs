@@ -3,200 +3,22 @@
 
 mod cast;
 
-use std::sync::{Arc, Mutex};
+use std::{sync::Arc, time::Duration};
 
-use cast::{ScriptedBroker, group, publish};
-use gateway::{AdminFanout, AdminSwitch, Gateway, Shared, TlsConfig, listener};
+use cast::{Noted, group, publish, topic, two_groups};
+use gateway::{AdminFanout, AdminSwitch, Shared};
 use proto::{
     TransactionId,
     admin::{
-        ChangeRequest, ChangeResponse, ClusterStatusRequest, ClusterStatusResponse,
-        DescribeTopicRequest, DescribeTopicResponse, DigestRequest, DigestResponse, Error,
-        GroupConfig, GroupProgressRequest, GroupProgressResponse, GroupStatus,
-        ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse,
-        ListQuotasRequest, ListQuotasResponse, ListTopicsRequest, ListTopicsResponse,
-        ListTransactionsRequest, ListTransactionsResponse, PutGroupRequest, PutGroupResponse,
-        PutTopicRequest, PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, QueueInfo,
-        Quota, RedriveDeadLettersRequest, RedriveDeadLettersResponse, ResetOffsetsRequest,
-        ResetOffsetsResponse, ResolveTransactionRequest, ResolveTransactionResponse, TopicConfig,
-        TrackMessageRequest, TrackMessageResponse, Transaction, TransferLeaderRequest,
-        TransferLeaderResponse,
-        admin_server::{Admin, AdminServer},
-        change_request::Change,
-        error::Fate,
+        ChangeRequest, ClusterStatusRequest, DescribeTopicRequest, Error, GroupConfig,
+        GroupProgressRequest, ListConnectionsRequest, ListGroupsRequest, ListQuotasRequest,
+        ListTopicsRequest, ListTransactionsRequest, PutGroupRequest, PutTopicRequest,
+        QueryMessagesRequest, Quota, RedriveDeadLettersRequest, ResetOffsetsRequest,
+        ResolveTransactionRequest, RetireTopic, SwitchGroup, TopicConfig, TrackMessageRequest,
+        admin_server::Admin, change_request::Change, error::Fate,
     },
-    session::sessions_server::SessionsServer,
 };
-use tokio::net::TcpListener;
-use tonic::{Request, Response, Status};
-
-/// A broker's own administration: notes what it was asked.
-#[derive(Debug, Clone)]
-struct Noted {
-    name: &'static str,
-    puts: Arc<Mutex<Vec<PutTopicRequest>>>,
-}
-
-type Answer<T> = Result<Response<T>, Status>;
-
-#[tonic::async_trait]
-impl Admin for Noted {
-    async fn put_topic(&self, request: Request<PutTopicRequest>) -> Answer<PutTopicResponse> {
-        let request = request.into_inner();
-        self.puts.lock().expect("no holder panics").push(request.clone());
-        let PutTopicRequest { version, placement, .. } = request;
-        Ok(Response::new(PutTopicResponse { error: None, version, placement }))
-    }
-
-    async fn list_topics(&self, _: Request<ListTopicsRequest>) -> Answer<ListTopicsResponse> {
-        Ok(Response::new(Default::default()))
-    }
-
-    async fn describe_topic(
-        &self,
-        request: Request<DescribeTopicRequest>,
-    ) -> Answer<DescribeTopicResponse> {
-        // Only broker-b holds it.
-        if self.name == "broker-a" {
-            let error = Error { fate: Fate::Rejected.into(), message: "unknown topic".into() };
-            let response = DescribeTopicResponse { error: Some(error), ..Default::default() };
-            return Ok(Response::new(response));
-        }
-        assert_eq!(request.into_inner().topic, "orders");
-        let queue = QueueInfo { broker_name: self.name.into(), ..Default::default() };
-        let queues = vec![queue];
-        Ok(Response::new(DescribeTopicResponse { queues, ..Default::default() }))
-    }
-
-    async fn redrive_dead_letters(
-        &self,
-        _: Request<RedriveDeadLettersRequest>,
-    ) -> Answer<RedriveDeadLettersResponse> {
-        Err(Status::unimplemented("not asked"))
-    }
-
-    async fn reset_offsets(&self, _: Request<ResetOffsetsRequest>) -> Answer<ResetOffsetsResponse> {
-        Err(Status::unimplemented("not asked"))
-    }
-
-    async fn query_messages(
-        &self,
-        _: Request<QueryMessagesRequest>,
-    ) -> Answer<QueryMessagesResponse> {
-        Err(Status::unimplemented("not asked"))
-    }
-
-    async fn track_message(&self, _: Request<TrackMessageRequest>) -> Answer<TrackMessageResponse> {
-        Err(Status::unimplemented("not asked"))
-    }
-
-    async fn put_group(&self, _: Request<PutGroupRequest>) -> Answer<PutGroupResponse> {
-        Ok(Response::new(Default::default()))
-    }
-
-    /// Only broker-b knows the topic and the consumer group, and only broker-a can set a quota.
-    async fn change(&self, request: Request<ChangeRequest>) -> Answer<ChangeResponse> {
-        let quota = matches!(request.into_inner().change, Some(Change::PutQuota(_)));
-        let error = ((self.name == "broker-a") != quota)
-            .then(|| Error { fate: Fate::Rejected.into(), message: self.name.into() });
-        Ok(Response::new(ChangeResponse { error }))
-    }
-
-    async fn list_quotas(&self, _: Request<ListQuotasRequest>) -> Answer<ListQuotasResponse> {
-        let shared = Quota { name: "orders".into(), ..Default::default() };
-        Ok(Response::new(ListQuotasResponse { error: None, quotas: vec![shared] }))
-    }
-
-    async fn list_groups(&self, _: Request<ListGroupsRequest>) -> Answer<ListGroupsResponse> {
-        let shared = GroupConfig { group: "billing".into(), ..Default::default() };
-        let own = GroupConfig { group: format!("of-{}", self.name), ..Default::default() };
-        Ok(Response::new(ListGroupsResponse { error: None, groups: vec![shared, own] }))
-    }
-
-    async fn group_progress(
-        &self,
-        _: Request<GroupProgressRequest>,
-    ) -> Answer<GroupProgressResponse> {
-        Ok(Response::new(Default::default()))
-    }
-
-    async fn list_connections(
-        &self,
-        _: Request<ListConnectionsRequest>,
-    ) -> Answer<ListConnectionsResponse> {
-        Ok(Response::new(Default::default()))
-    }
-
-    async fn cluster_status(
-        &self,
-        _: Request<ClusterStatusRequest>,
-    ) -> Answer<ClusterStatusResponse> {
-        let own = GroupStatus {
-            broker_name: self.name.into(),
-            flush: "sync".into(),
-            ..Default::default()
-        };
-        Ok(Response::new(ClusterStatusResponse { error: None, groups: vec![own] }))
-    }
-
-    async fn digest(&self, _: Request<DigestRequest>) -> Answer<DigestResponse> {
-        Ok(Response::new(Default::default()))
-    }
-
-    async fn list_transactions(
-        &self,
-        _: Request<ListTransactionsRequest>,
-    ) -> Answer<ListTransactionsResponse> {
-        let transaction = Transaction { message_id: self.name.into(), ..Default::default() };
-        let transactions = vec![transaction];
-        Ok(Response::new(ListTransactionsResponse { error: None, transactions }))
-    }
-
-    async fn resolve_transaction(
-        &self,
-        _: Request<ResolveTransactionRequest>,
-    ) -> Answer<ResolveTransactionResponse> {
-        let message = format!("asked {}", self.name);
-        let error = Some(Error { fate: Fate::Rejected.into(), message });
-        Ok(Response::new(ResolveTransactionResponse { error }))
-    }
-
-    async fn transfer_leader(
-        &self,
-        _: Request<TransferLeaderRequest>,
-    ) -> Answer<TransferLeaderResponse> {
-        Ok(Response::new(TransferLeaderResponse { error: None, leader_id: 2 }))
-    }
-}
-
-/// A broker with administration, sharing the directory; its address and what it notes.
-async fn broker(name: &'static str, directory: &Arc<Shared>) -> (String, Noted) {
-    let port = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = port.local_addr().expect("bound").to_string();
-    let scripted = ScriptedBroker::leading(name);
-    let noted = Noted { name, puts: Arc::default() };
-    let tls = TlsConfig::self_signed(&["localhost".into()]).expect("a certificate");
-    let config = gateway::Config::new(name, 1);
-    let gateway = Gateway::start(config, scripted.clone(), Arc::clone(directory));
-    let admin = AdminSwitch::new(noted.clone(), Arc::clone(directory));
-    tokio::spawn(
-        gateway::server::builder()
-            .add_service(gateway.service())
-            .add_service(SessionsServer::new(scripted))
-            .add_service(AdminServer::new(admin))
-            .serve_with_incoming(listener::incoming(port, tls)),
-    );
-    (address, noted)
-}
-
-async fn two_groups() -> (Arc<Shared>, Noted, Noted) {
-    let directory = Arc::new(Shared::default());
-    let (a, noted_a) = broker("broker-a", &directory).await;
-    let (b, noted_b) = broker("broker-b", &directory).await;
-    let groups = vec![group("broker-a", 1, Some(&a), &[&a]), group("broker-b", 1, Some(&b), &[&b])];
-    publish(&directory, groups, vec![]);
-    (directory, noted_a, noted_b)
-}
+use tonic::Request;
 
 fn put(names: &[&str]) -> PutTopicRequest {
     PutTopicRequest {
@@ -221,8 +43,7 @@ async fn a_topic_is_put_everywhere_under_one_version() {
         answer.placement.iter().map(|p| (p.broker_name.as_str(), p.queues)).collect();
     assert_eq!(placed, [("broker-a", 4), ("broker-b", 4)]);
     for noted in [a, b] {
-        let puts = noted.puts.lock().expect("no holder panics");
-        let [put] = &puts[..] else { panic!("each leader is asked once") };
+        let [put] = &noted.notes().puts[..] else { panic!("each leader is asked once") };
         assert_eq!((put.version, &put.placement), (answer.version, &answer.placement));
         assert!(put.version > 0);
     }
@@ -234,8 +55,8 @@ async fn a_topic_is_put_on_the_named_groups_only() {
     let admin = AdminFanout::new(directory);
     let answer = admin.put_topic(Request::new(put(&["broker-b"]))).await.expect("an answer");
     assert_eq!(answer.get_ref().error, None);
-    assert_eq!(a.puts.lock().expect("no holder panics").len(), 0);
-    assert_eq!(b.puts.lock().expect("no holder panics").len(), 1);
+    assert_eq!(a.notes().puts.len(), 0);
+    assert_eq!(b.notes().puts.len(), 1);
     let answer = admin.put_topic(Request::new(put(&["broker-x"]))).await.expect("an answer");
     let error = answer.into_inner().error.expect("there is no broker-x");
     assert_eq!(error.fate(), Fate::Rejected);
@@ -314,7 +135,163 @@ async fn a_group_without_a_leader_is_not_done() {
     publish(&directory, vec![group("broker-a", 1, None, &[])], vec![]);
     let admin = AdminFanout::new(directory);
     let mut request = Request::new(put(&[]));
-    request.set_timeout(std::time::Duration::from_millis(400));
+    request.set_timeout(Duration::from_millis(400));
     let answer = admin.put_topic(request).await.expect("an answer").into_inner();
     assert_eq!(answer.error.expect("nobody leads").fate(), Fate::NotDone);
+}
+
+/// Both groups, the second one without a leader; the topic lives in both.
+async fn one_missing() -> (AdminFanout<Arc<Shared>>, Noted) {
+    let (directory, a, _b) = two_groups().await;
+    let address = directory.view().groups.values().next().and_then(|a| a.leader.clone());
+    let led = group("broker-a", 1, address.as_deref(), &[address.as_deref().expect("it leads")]);
+    let both = topic("orders", &["broker-a", "broker-b"]);
+    a.scripted.scene().topics = vec![both.clone(), topic("bills", &["broker-a"])];
+    publish(&directory, vec![led, group("broker-b", 1, None, &[])], vec![both]);
+    (AdminFanout::new(directory), a)
+}
+
+fn within<T>(time: Duration, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(time);
+    request
+}
+
+/// For what ends with the first group that does not answer.
+fn soon<T>(message: T) -> Request<T> {
+    within(Duration::from_millis(500), message)
+}
+
+/// For what goes on without it.
+fn later<T>(message: T) -> Request<T> {
+    within(Duration::from_secs(8), message)
+}
+
+/// It says which group is missing, and that nothing was done there.
+fn names_the_missing(what: &str, error: Option<Error>) {
+    let error = error.unwrap_or_else(|| panic!("{what}: a part passes for the whole"));
+    assert_eq!(error.fate(), Fate::NotDone, "{what}: {error:?}");
+    assert!(error.message.contains("broker-b"), "{what}: {error:?}");
+}
+
+#[tokio::test]
+async fn no_answer_is_silently_partial() {
+    let (admin, _a) = one_missing().await;
+    macro_rules! missing {
+        ($($rpc:ident($request:expr),)*) => {
+            $(
+                let answer = admin.$rpc(soon($request)).await.expect("an answer").into_inner();
+                names_the_missing(stringify!($rpc), answer.error);
+            )*
+        };
+    }
+    let topic = || "orders".to_owned();
+    missing! {
+        list_topics(ListTopicsRequest {}),
+        describe_topic(DescribeTopicRequest { topic: topic() }),
+        list_groups(ListGroupsRequest {}),
+        group_progress(GroupProgressRequest::default()),
+        redrive_dead_letters(RedriveDeadLettersRequest::default()),
+        list_connections(ListConnectionsRequest {}),
+        list_quotas(ListQuotasRequest {}),
+        list_transactions(ListTransactionsRequest::default()),
+        reset_offsets(ResetOffsetsRequest { topic: topic(), ..Default::default() }),
+        query_messages(QueryMessagesRequest { topic: topic(), ..Default::default() }),
+    }
+    let at_b = TrackMessageRequest {
+        topic: topic(),
+        broker_name: "broker-b".into(),
+        ..Default::default()
+    };
+    names_the_missing("track", admin.track_message(soon(at_b)).await.unwrap().into_inner().error);
+    let at_a = QueryMessagesRequest {
+        topic: topic(),
+        broker_name: "broker-a".into(),
+        ..Default::default()
+    };
+    let asked = admin.query_messages(later(at_a)).await.expect("an answer").into_inner();
+    assert_eq!(asked.error, None, "what concerns the other group alone is answered");
+}
+
+#[tokio::test]
+async fn a_topic_is_changed_wherever_it_is_or_nowhere() {
+    let (admin, a) = one_missing().await;
+    let answer = admin.put_topic(soon(put(&[]))).await.expect("an answer").into_inner();
+    names_the_missing("put", answer.error);
+    assert!(a.notes().puts.is_empty(), "nothing was begun");
+    let mut elsewhere = put(&["broker-a"]);
+    elsewhere.config.as_mut().expect("set").topic = "bills".into();
+    let answer = admin.put_topic(later(elsewhere)).await.expect("an answer").into_inner();
+    assert_eq!(answer.error, None, "the missing group has nothing to do with it");
+    assert_eq!(a.notes().puts.len(), 1);
+}
+
+#[tokio::test]
+async fn a_setting_has_one_version_everywhere() {
+    let (directory, a, b) = two_groups().await;
+    let known = 1 << 60;
+    b.notes().groups =
+        vec![GroupConfig { group: "audit".into(), version: known, ..Default::default() }];
+    let admin = AdminFanout::new(directory);
+    let config = GroupConfig { group: "audit".into(), fifo: true, ..Default::default() };
+    let put = PutGroupRequest { config: Some(config) };
+    let answer = admin.put_group(Request::new(put)).await.expect("an answer").into_inner();
+    assert_eq!(answer.error, None);
+    let versions = [&a, &b].map(|noted| noted.notes().group_puts[0].version);
+    assert_eq!(versions, [known + 1; 2], "above the highest one known");
+
+    let switch = SwitchGroup { group: "audit".into(), enabled: false, version: 0 };
+    let request = ChangeRequest { change: Some(Change::SwitchGroup(switch)) };
+    admin.change(Request::new(request)).await.expect("an answer");
+    let version = |noted: &Noted| match &noted.notes().changes[0] {
+        Change::SwitchGroup(switch) => switch.version,
+        other => panic!("{other:?}"),
+    };
+    assert!(version(&a) > 0 && version(&a) == version(&b));
+}
+
+#[tokio::test]
+async fn a_group_that_is_new_to_a_topic_gets_the_settings_of_the_others_first() {
+    let (directory, a, b) = two_groups().await;
+    let ordered = GroupConfig {
+        group: "audit".into(),
+        fifo: true,
+        version: 5,
+        disabled: true,
+        switch_version: 7,
+        ..Default::default()
+    };
+    a.notes().groups = vec![ordered.clone()];
+    a.scripted.scene().topics = vec![topic("orders", &["broker-a"])];
+    let admin = AdminFanout::new(directory);
+    let answer = admin.put_topic(Request::new(put(&["broker-b"]))).await.expect("an answer");
+    assert_eq!(answer.get_ref().error, None);
+    assert_eq!(b.notes().group_puts, [ordered]);
+    let switch = SwitchGroup { group: "audit".into(), enabled: false, version: 7 };
+    assert_eq!(b.notes().changes, [Change::SwitchGroup(switch)]);
+    assert!(a.notes().group_puts.is_empty() && a.notes().changes.is_empty());
+    assert_eq!((a.notes().puts.len(), b.notes().puts.len()), (1, 1), "both know the placement");
+}
+
+#[tokio::test]
+async fn a_topic_leaves_a_group_before_the_others_are_told() {
+    let (directory, a, b) = two_groups().await;
+    let mut both = topic("orders", &["broker-a", "broker-b"]);
+    both.placement[1].1 = 0;
+    a.scripted.scene().topics = vec![both.clone()];
+    b.scripted.scene().topics = vec![both];
+    let admin = AdminFanout::new(directory);
+    let retire = |broker: &str| {
+        let retire =
+            RetireTopic { topic: "orders".into(), broker_name: broker.into(), force: false };
+        ChangeRequest { change: Some(Change::RetireTopic(retire)) }
+    };
+    let open = admin.change(Request::new(retire("broker-a"))).await.expect("an answer");
+    assert_eq!(open.into_inner().error.expect("nobody would be left").fate(), Fate::Rejected);
+    let done = admin.change(Request::new(retire("broker-b"))).await.expect("an answer");
+    assert_eq!(done.into_inner().error, None);
+    assert_eq!(b.notes().changes.len(), 1);
+    let [put] = &a.notes().puts[..] else { panic!("the other one is told once") };
+    let placed: Vec<_> = put.placement.iter().map(|p| (p.broker_name.as_str(), p.queues)).collect();
+    assert_eq!(placed, [("broker-a", 2)]);
 }

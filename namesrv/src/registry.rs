@@ -1,7 +1,8 @@
 //! What brokers said last, and what follows from it. No clock, no network, no disk.
 //!
 //! - The claim of the highest Raft term names the leader; a claim without a leader hides none.
-//! - A node is dead when it was silent for [`DEAD_AFTER`]; a group is gone with its last node.
+//! - A node is dead when it was silent for [`DEAD_AFTER`]. A group without living nodes stays known
+//!   as long as it has topics: they exist, so they are in routes, and nobody may say that they do not.
 //! - A second group under a known broker name is refused as long as the first one lives.
 //! - Topics are those of the leader.
 
@@ -62,6 +63,8 @@ struct Group {
     /// Nodes that left, and the boot that did.
     left: BTreeMap<u64, u64>,
     topics: Topics,
+    /// What was known of it when its last node went; of use while there is none.
+    last: Option<GroupView>,
 }
 
 /// A group's topics, as its leader of this term reported them.
@@ -112,6 +115,11 @@ impl Registry {
         }
         self.nodes += usize::from(!known);
         let group = self.groups.entry(name.clone()).or_default();
+        if group.group_id != report.group_id {
+            // Nobody of the earlier group lives, so the name is free and its topics are gone.
+            *group = Group::default();
+            self.topics = None;
+        }
         group.cluster.clone_from(&report.cluster);
         group.group_id.clone_from(&report.group_id);
         group.left.remove(&report.node_id);
@@ -129,7 +137,7 @@ impl Registry {
         let Some(group) = self.groups.get_mut(request.broker_name.as_str()) else { return };
         let same_boot = |node: &Node| node.boot_id == request.boot_id;
         if group.nodes.get(&request.node_id).is_some_and(same_boot) {
-            group.nodes.remove(&request.node_id);
+            group.keep(|id, _| id != request.node_id);
             group.left.insert(request.node_id, request.boot_id);
             self.nodes -= 1;
         }
@@ -140,7 +148,7 @@ impl Registry {
     pub fn expire(&mut self, now: Instant) -> usize {
         let before = self.nodes;
         for group in self.groups.values_mut() {
-            group.nodes.retain(|_, node| now.saturating_duration_since(node.heard) < DEAD_AFTER);
+            group.keep(|_, node| now.saturating_duration_since(node.heard) < DEAD_AFTER);
         }
         self.nodes = self.groups.values().map(|group| group.nodes.len()).sum();
         self.drop_empty_groups();
@@ -149,7 +157,7 @@ impl Registry {
 
     fn drop_empty_groups(&mut self) {
         let before = self.groups.len();
-        self.groups.retain(|_, group| !group.nodes.is_empty());
+        self.groups.retain(|_, group| !group.nodes.is_empty() || !group.topics.routes.is_empty());
         if self.groups.len() != before {
             self.topics = None;
         }
@@ -173,7 +181,7 @@ impl Registry {
 
 impl Group {
     fn check(&self, name: &BrokerName, report: &RegisterRequest) -> Result<(), Refused> {
-        if self.group_id != report.group_id {
+        if self.group_id != report.group_id && !self.nodes.is_empty() {
             return Err(Refused::SecondGroup {
                 name: name.clone(),
                 known: self.group_id.clone(),
@@ -221,12 +229,26 @@ impl Group {
         false
     }
 
+    /// Drops the other nodes. With the last one goes the leader, but not the group.
+    fn keep(&mut self, keeps: impl Fn(u64, &Node) -> bool) {
+        if !self.nodes.is_empty() && !self.nodes.iter().any(|(id, node)| keeps(*id, node)) {
+            let mut last = self.view();
+            if let Some(view) = &mut last {
+                (view.leader_id, view.leader) = (None, None);
+                view.members.iter_mut().for_each(|member| member.alive = false);
+            }
+            self.last = last;
+        }
+        self.nodes.retain(|id, node| keeps(*id, node));
+    }
+
     /// The best claim, with what the registry itself knows of the members.
     fn view(&self) -> Option<GroupView> {
         let best = self.nodes.values().max_by_key(|node| {
             // Among equals the leader's own word counts: it knows its address best.
             (Claim::of(&node.claim), node.role == Role::Leader)
-        })?;
+        });
+        let Some(best) = best else { return self.last.clone() };
         let mut view = best.claim.clone();
         // One that said good-bye leads nothing any more.
         if view.leader_id.is_some_and(|id| self.left.contains_key(&id)) {

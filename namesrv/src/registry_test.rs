@@ -111,8 +111,47 @@ fn a_silent_node_is_dead_after_15_seconds() {
         group(&mut registry).members.iter().filter(|m| m.alive).map(|m| m.node_id).collect();
     assert_eq!(alive, [2]);
     assert_eq!(registry.expire(later + DEAD_AFTER), 1);
-    assert!(registry.view().groups.is_empty(), "a group is gone with its last node");
+    assert!(registry.view().groups.is_empty(), "a group without topics is gone with its last node");
     assert_eq!(registry.nodes(), 0);
+}
+
+#[test]
+fn a_group_that_is_down_stays_known_with_its_topics_until_it_comes_back() {
+    let start = Instant::now();
+    let mut registry = Registry::default();
+    taken(&mut registry, start, &with_topics(report(1, 4, 1), 1, &["orders"]));
+    assert_eq!(registry.expire(start + DEAD_AFTER), 1);
+    let down = group(&mut registry);
+    assert_eq!((down.term, down.leader_id, down.leader), (4, None, None));
+    assert!(down.members.len() == 3 && down.members.iter().all(|member| !member.alive));
+    assert_eq!((topics(&mut registry), registry.nodes()), (vec!["orders".into()], 0));
+    let mut again = report(2, 5, 2);
+    again.topics_version = 1;
+    assert!(!taken(&mut registry, start + DEAD_AFTER, &again), "its topics are known");
+    assert_eq!(group(&mut registry).leader_id, Some(2));
+}
+
+#[test]
+fn a_group_that_left_with_its_topics_drained_is_gone() {
+    let now = Instant::now();
+    let mut registry = Registry::default();
+    taken(&mut registry, now, &with_topics(report(1, 4, 1), 1, &["orders"]));
+    taken(&mut registry, now, &with_topics(report(1, 4, 1), 2, &[]));
+    registry.expire(now + DEAD_AFTER);
+    assert!(registry.view().groups.is_empty());
+}
+
+#[test]
+fn another_group_under_the_name_of_a_dead_one_begins_without_its_topics() {
+    let now = Instant::now();
+    let mut registry = Registry::default();
+    taken(&mut registry, now, &with_topics(report(1, 4, 1), 1, &["orders"]));
+    registry.expire(now + DEAD_AFTER);
+    let mut other = report(1, 1, 1);
+    other.group_id = "other".into();
+    assert!(taken(&mut registry, now + DEAD_AFTER, &other), "it is asked for its own");
+    assert!(topics(&mut registry).is_empty());
+    assert_eq!(group(&mut registry).group_id, "other");
 }
 
 #[test]

@@ -145,7 +145,9 @@ const SYSTEM_TOPICS: [&str; 10] = [
 const SYSTEM_TOPIC_PREFIX: &str = "rmq_sys_";
 const SYSTEM_GROUP_PREFIX: &str = "CID_RMQ_SYS_";
 /// What the topics that belong to a consumer group begin with.
-const GROUP_TOPIC_PREFIXES: [&str; 2] = ["%RETRY%", "%DLQ%"];
+const GROUP_TOPIC_PREFIXES: [&str; 2] = ["%RETRY%", DEAD_LETTERS];
+/// What the topic for the dead letters of a consumer group begins with.
+const DEAD_LETTERS: &str = "%DLQ%";
 
 fn check_topic(text: &str) -> Result<(), Flaw> {
     let of_a_group = GROUP_TOPIC_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
@@ -203,6 +205,11 @@ impl Topic {
     /// The same on the wire, with the namespace apart.
     pub fn to_resource(&self) -> v2::Resource {
         resource(&self.0)
+    }
+
+    /// Whether it holds the dead letters of a consumer group.
+    pub fn is_dead_letters(&self) -> bool {
+        self.0.starts_with(DEAD_LETTERS)
     }
 }
 

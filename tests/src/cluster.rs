@@ -1,4 +1,4 @@
-//! NameServers and one broker group on this machine.
+//! NameServers and broker groups on this machine.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -13,13 +13,14 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::address::Host;
 use crate::consumer::Consumer;
 use crate::eventually;
+use crate::group::BrokerGroup;
 use crate::ledger::Ledger;
 use crate::nameserver::NameServer;
 use crate::network::Network;
 use crate::node::{Addresses, Node};
 use crate::producer::Producer;
 use crate::scratch::Scratch;
-use crate::status::{Role, Status};
+use crate::status::Status;
 
 /// Clusters of one test process that may run at the same time on the two cores we count on.
 const AT_ONCE: u32 = 2;
@@ -42,6 +43,7 @@ pub const BROKERS: &str = "brokers.raftmq.test";
 #[derive(Debug, Clone)]
 pub struct Plan {
     brokers: u64,
+    groups: u8,
     nameservers: usize,
     settings: Vec<(String, String)>,
     alone: bool,
@@ -79,6 +81,14 @@ impl Plan {
         self
     }
 
+    /// So many broker groups of equal size: broker-a, broker-b...
+    #[must_use]
+    pub fn groups(mut self, count: u8) -> Self {
+        self.groups = count;
+        self
+    }
+
+    /// The name of the first broker group.
     #[must_use]
     pub fn broker_name(mut self, name: &str) -> Self {
         name.clone_into(&mut self.broker_name);
@@ -99,12 +109,14 @@ impl Plan {
         Cluster::new(self, permit)
     }
 
-    /// Starts everything and waits for a leader that NameServers know.
+    /// Starts everything and waits for a leader of each broker group.
     pub async fn start(self) -> Cluster {
         let cluster = self.lay_out().await;
         cluster.nameservers.iter().for_each(NameServer::start);
-        cluster.nodes.iter().for_each(|node| node.start());
-        cluster.leader().await;
+        cluster.groups.iter().for_each(BrokerGroup::start);
+        for group in &cluster.groups {
+            group.leader().await;
+        }
         cluster
     }
 }
@@ -113,23 +125,26 @@ impl Plan {
 #[derive(Debug)]
 pub struct Cluster {
     pub nameservers: Vec<NameServer>,
+    pub groups: Vec<BrokerGroup>,
+    /// Of all groups.
     pub nodes: Vec<Arc<Node>>,
     pub ledger: Arc<Ledger>,
     pub scratch: Scratch,
     pub host: Host,
+    /// Of the first group.
     pub broker_name: String,
-    peers: String,
     settings: Vec<(String, String)>,
     finished: bool,
     _permit: SemaphorePermit<'static>,
 }
 
 impl Cluster {
-    /// A plan for this many brokers in one group, and one NameServer.
+    /// A plan for one group of this many brokers, and one NameServer.
     #[must_use]
     pub fn of(brokers: u64) -> Plan {
         Plan {
             brokers,
+            groups: 1,
             nameservers: 1,
             settings: Vec::new(),
             alone: false,
@@ -155,16 +170,14 @@ impl Cluster {
                 NameServer::new(n, address, host.free_port(), log)
             })
             .collect();
-        let brokers = usize::try_from(plan.brokers).expect("few brokers");
+        let count = plan.brokers * u64::from(plan.groups);
         let addresses: Vec<Addresses> = match plan.network {
             None => {
-                ports(brokers).into_iter().map(|client| Addresses::beside(client, host)).collect()
+                let clients = ports(usize::try_from(count).expect("few brokers"));
+                clients.into_iter().map(|client| Addresses::beside(client, host)).collect()
             }
-            Some(network) => {
-                (1..=plan.brokers).map(|id| Addresses::at(network.address(id))).collect()
-            }
+            Some(network) => (1..=count).map(|id| Addresses::at(network.address(id))).collect(),
         };
-        let peers = (1..).zip(&addresses).map(|(id, a): (u64, _)| format!("{id}={}", a.raft));
         let mut settings = plan.settings;
         if plan.network.is_some() {
             let secret = path("secret".to_owned());
@@ -173,8 +186,8 @@ impl Cluster {
             settings.push(("raft_secret_file".to_owned(), secret.display().to_string()));
         }
         let mut cluster = Self {
-            peers: peers.collect::<Vec<_>>().join(","),
             nameservers,
+            groups: Vec::new(),
             nodes: Vec::new(),
             ledger: Arc::new(Ledger::new()),
             host,
@@ -184,21 +197,50 @@ impl Cluster {
             _permit: permit,
             scratch,
         };
-        for (id, addresses) in (1..).zip(addresses) {
-            let node = cluster.describe(id, addresses);
-            if let Some(network) = plan.network {
-                network.add(id);
-                node.process().set_prefix(network.on(id));
+        for addresses in addresses.chunks(addresses.len() / usize::from(plan.groups)) {
+            cluster.describe_group(addresses);
+        }
+        if let Some(network) = plan.network {
+            for (number, node) in (1..).zip(&cluster.nodes) {
+                network.add(number);
+                node.process().set_prefix(network.on(number));
             }
-            cluster.nodes.push(Arc::new(node));
         }
         cluster
     }
 
-    fn describe(&self, id: u64, addresses: Addresses) -> Node {
-        let directory = self.scratch.path().join(format!("broker-{id}"));
-        let log = self.scratch.path().join(format!("broker-{id}.log"));
-        Node::new(id, addresses, directory, log, self.arguments(&self.broker_name, &self.peers))
+    /// Another broker group, with its replicas at these addresses; nothing of it runs yet.
+    fn describe_group(&mut self, addresses: &[Addresses]) {
+        let name = match u8::try_from(self.groups.len()).expect("few groups") {
+            0 => self.broker_name.clone(),
+            further => format!("broker-{}", char::from(b'a' + further)),
+        };
+        let peers = (1..).zip(addresses).map(|(id, a): (u64, _)| format!("{id}={}", a.raft));
+        let peers = peers.collect::<Vec<_>>().join(",");
+        let node = |(id, addresses): (u64, &Addresses)| {
+            let path = |end: &str| self.scratch.path().join(format!("{name}-{id}{end}"));
+            Arc::new(Node::new(
+                id,
+                *addresses,
+                path(""),
+                path(".log"),
+                self.arguments(&name, &peers),
+            ))
+        };
+        let nodes: Vec<_> = (1..).zip(addresses).map(node).collect();
+        self.nodes.extend(nodes.iter().cloned());
+        self.groups.push(BrokerGroup { name, nodes, peers });
+    }
+
+    /// Starts a further broker group of this many replicas and waits for its leader.
+    pub async fn add_group(&mut self, brokers: usize) -> &BrokerGroup {
+        let beside = |_| Addresses::beside(self.host.free_port(), self.host);
+        let addresses: Vec<_> = (0..brokers).map(beside).collect();
+        self.describe_group(&addresses);
+        let group = self.groups.last().expect("it was added");
+        group.start();
+        group.leader().await;
+        group
     }
 
     /// The arguments that all replicas share, with this name and these peers.
@@ -216,10 +258,10 @@ impl Cluster {
         arguments
     }
 
-    /// The `--raft-peers` of this group.
+    /// The `--raft-peers` of the first group.
     #[must_use]
     pub fn peers(&self) -> &str {
-        &self.peers
+        &self.groups[0].peers
     }
 
     /// Where clients may connect: every NameServer and every broker.
@@ -301,74 +343,36 @@ impl Cluster {
         }
     }
 
-    /// The node that leads now, and what it says of itself.
+    /// The node that leads the first group now, and what it says of itself.
     ///
     /// # Panics
     /// When there is none in time.
     pub async fn leader(&self) -> (Arc<Node>, Status) {
-        self.leader_after(0).await
+        self.groups[0].leader().await
     }
 
-    /// A leader of a later term than `term`.
+    /// A leader of the first group of a later term than `term`.
     ///
     /// # Panics
     /// When there is none in time.
     pub async fn leader_after(&self, term: u64) -> (Arc<Node>, Status) {
-        eventually(&format!("a leader after term {term}"), ELECTION, async || {
-            let mut best: Option<(Arc<Node>, Status)> = None;
-            let mut said = String::new();
-            for node in &self.nodes {
-                match node.status().await {
-                    Ok(status) => {
-                        said.push_str(&format!("{status}; "));
-                        let newer = best.as_ref().is_none_or(|(_, b)| b.term < status.term);
-                        if status.role == Role::Leader && status.term > term && newer {
-                            best = Some((Arc::clone(node), status));
-                        }
-                    }
-                    Err(error) => said.push_str(&format!("{node:?}: {error:#}; ")),
-                }
-            }
-            best.ok_or(said)
-        })
-        .await
+        self.groups[0].leader_after(term).await
     }
 
-    /// The running replicas that do not lead.
+    /// The running replicas of the first group that do not lead.
     pub async fn followers(&self) -> Vec<Arc<Node>> {
-        let (leader, _) = self.leader().await;
-        self.nodes.iter().filter(|n| n.id != leader.id && n.is_active()).cloned().collect()
+        self.groups[0].followers().await
     }
 
-    /// Waits until all running replicas have applied everything that the leader committed, and
-    /// checks that their states are equal.
+    /// Waits until in each group all running replicas have applied everything that the leader
+    /// committed, and checks that their states are equal.
     ///
     /// # Panics
     /// When they do not get there, or differ.
     pub async fn replicas_agree(&self) {
-        eventually("all replicas apply the same", CATCH_UP, async || {
-            let mut seen: Vec<(u64, u64, String)> = Vec::new();
-            for node in self.nodes.iter().filter(|n| n.is_active()) {
-                let (applied, digest) =
-                    node.digest().await.map_err(|e| format!("{node:?}: {e:#}"))?;
-                seen.push((node.id, applied, digest));
-            }
-            let (Some(low), Some(high)) =
-                (seen.iter().map(|s| s.1).min(), seen.iter().map(|s| s.1).max())
-            else {
-                return Err("no replica runs".to_owned());
-            };
-            if low != high {
-                return Err(format!("applied {seen:?}"));
-            }
-            // At one index there is no excuse.
-            assert!(
-                seen.iter().all(|s| s.2 == seen[0].2),
-                "replicas that applied {low} differ: {seen:?}"
-            );
-            Ok(())
-        })
-        .await;
+        for group in &self.groups {
+            group.replicas_agree().await;
+        }
     }
 
     /// Messages that were delivered to `group` and neither acked nor due again, over all queues.
@@ -402,9 +406,7 @@ impl Cluster {
     /// # Panics
     /// When that is not so.
     pub async fn finish(mut self) {
-        if self.nodes.iter().any(|n| n.is_active()) {
-            self.replicas_agree().await;
-        }
+        self.replicas_agree().await;
         self.no_panics();
         self.finished = true;
     }

@@ -19,6 +19,8 @@ pub const BATCH: i32 = 32;
 /// Long enough that nothing is redelivered in a test that does not ask for it, and short enough
 /// that what a lost answer carried comes again before patience is over.
 pub const INVISIBLE: Duration = Duration::from_secs(30);
+/// Receives in a row at one broker group before the others have a turn.
+const STREAK: usize = 32;
 /// After an error, before the next access point is asked.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -55,6 +57,8 @@ pub struct Consumer {
     rpcs: Vec<Rpc>,
     at: usize,
     turn: usize,
+    /// Receives in a row that gave something, at one broker group.
+    streak: usize,
     group: String,
     topic: String,
     filter: String,
@@ -84,6 +88,7 @@ impl Consumer {
             rpcs: access_points.iter().map(|a| Rpc::new(*a)).collect(),
             at: 0,
             turn: 0,
+            streak: 0,
             group: group.to_owned(),
             topic: topic.to_owned(),
             filter: "*".to_owned(),
@@ -146,8 +151,7 @@ impl Consumer {
             self.route = rpc.query_route(&self.topic).await?;
             assert!(!self.route.is_empty(), "a route is never empty");
         }
-        self.turn += 1;
-        let queue = self.route[self.turn % self.route.len()].clone();
+        let queue = self.next_queue();
         let broker = queue.broker.as_ref().map(|b| b.name.clone()).unwrap_or_default();
         let request = v2::ReceiveMessageRequest {
             group: Some(resource(&self.group)),
@@ -172,9 +176,27 @@ impl Consumer {
         }
         let code = status.as_ref().map(|s| s.code);
         if code == Some(v2::Code::Ok.into()) || code == Some(v2::Code::MessageNotFound.into()) {
+            self.streak = if deliveries.is_empty() { 0 } else { (self.streak + 1) % STREAK };
             return Ok(deliveries);
         }
         Err(Failure::of_status(status.as_ref()))
+    }
+
+    /// The queues in turn, but those of one broker group for a while as long as it has something: a
+    /// poll of another one that has nothing takes its time.
+    fn next_queue(&mut self) -> v2::MessageQueue {
+        let broker = |queue: &v2::MessageQueue| queue.broker.as_ref().map(|b| b.name.clone());
+        let last = broker(&self.route[self.turn % self.route.len()]);
+        self.turn += 1;
+        if (1..STREAK).contains(&self.streak) {
+            for _ in 0..self.route.len() {
+                if broker(&self.route[self.turn % self.route.len()]) == last {
+                    break;
+                }
+                self.turn += 1;
+            }
+        }
+        self.route[self.turn % self.route.len()].clone()
     }
 
     fn delivered(&self, began: u64, broker: &str, raw: v2::Message) -> Delivery {

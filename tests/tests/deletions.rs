@@ -70,6 +70,7 @@ async fn deleted_topics_never_come_back_and_quotas_stay() {
             name: format!("round-{round}-3"),
             messages_per_second: 1000 + round,
             bytes_per_second: 0,
+            version: 0,
         };
         change(&cluster, Change::PutQuota(quota)).await;
         killer.await.expect("it only kills");

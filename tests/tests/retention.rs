@@ -51,7 +51,8 @@ async fn stored(cluster: &Cluster, message: &v2::Message) -> v2::SendResultEntry
 
 async fn retain(cluster: &Cluster, topic: &str, ms: u64) {
     use admin::change_request::Change;
-    let change = Change::PutRetention(admin::Retention { topic: topic.into(), ms, bytes: 0 });
+    let change =
+        Change::PutRetention(admin::Retention { topic: topic.into(), ms, bytes: 0, version: 0 });
     let request = admin::ChangeRequest { change: Some(change) };
     eventually("the retention is set", ELECTION, async || {
         let rpc = Rpc::new(cluster.nameservers[0].address);

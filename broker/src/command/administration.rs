@@ -14,6 +14,14 @@ pub struct DeleteTopic {
     pub topic: Topic,
 }
 
+/// Removes a topic like [`DeleteTopic`], if it takes no messages here any more and nothing is left
+/// of it: every message is consumed by each group that consumes the topic, and none is delayed or
+/// half. Answered by [`super::Outcome::Done`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetireTopic {
+    pub topic: Topic,
+}
+
 /// Removes a consumer group with its progress, its deliveries and its quota. Answered by
 /// [`super::Outcome::Done`]. A group of the same name begins anew.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -39,6 +39,8 @@ pub(super) mod tag {
     pub(super) const PUT_RETENTION: u8 = 64;
     pub(super) const EXPIRE: u8 = 65;
     pub(super) const CLOSE_QUEUES: u8 = 66;
+    pub(super) const PUT_SETTING: u8 = 85;
+    pub(super) const RETIRE_TOPIC: u8 = 86;
     pub(super) const APPEND_DELAYED: u8 = 30;
     pub(super) const FIRE: u8 = 31;
     pub(super) const RECALL: u8 = 32;
@@ -131,6 +133,8 @@ impl Command {
             Self::PutRetention(c) => administration::put_retention(&mut out, c),
             Self::Expire(c) => administration::expire(&mut out, c),
             Self::CloseQueues(c) => administration::close_queues(&mut out, c),
+            Self::PutSetting(c) => administration::put_setting(&mut out, c),
+            Self::RetireTopic(c) => administration::retire_topic(&mut out, c),
             Self::AppendDelayed(c) => return timers::append_delayed(out, c),
             Self::Fire(c) => timers::fire(&mut out, *c),
             Self::Recall(c) => timers::recall(&mut out, c),
@@ -173,6 +177,8 @@ impl Command {
             tag::PUT_RETENTION => Self::PutRetention(input.put_retention()?),
             tag::EXPIRE => Self::Expire(input.expire()?),
             tag::CLOSE_QUEUES => Self::CloseQueues(input.close_queues()?),
+            tag::PUT_SETTING => Self::PutSetting(input.put_setting()?),
+            tag::RETIRE_TOPIC => Self::RetireTopic(input.retire_topic()?),
             tag::APPEND_DELAYED => Self::AppendDelayed(input.append_delayed()?),
             tag::FIRE => Self::Fire(input.fire()?),
             tag::RECALL => Self::Recall(input.recall()?),
@@ -231,7 +237,7 @@ pub(crate) fn encode_topic_config(out: &mut BytesMut, c: &TopicConfig) {
     out.put_u64(c.version);
 }
 
-fn put_group(out: &mut BytesMut, c: &PutGroup) {
+pub(super) fn put_group(out: &mut BytesMut, c: &PutGroup) {
     out.put_u8(tag::PUT_GROUP);
     text(out, c.group.as_str());
     encode_group_config(out, &c.config);

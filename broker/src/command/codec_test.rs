@@ -113,7 +113,28 @@ fn administration() -> impl Strategy<Value = Command> {
             to
         })),
         topic().prop_map(|topic| Command::CloseQueues(CloseQueues { topic })),
+        topic().prop_map(|topic| Command::RetireTopic(RetireTopic { topic })),
     ]
+}
+
+fn put_setting() -> impl Strategy<Value = Command> {
+    let setting = prop_oneof![
+        (group(), any::<u32>()).prop_map(|(group, max_attempts)| {
+            let config = GroupConfig { max_attempts, ..GroupConfig::default() };
+            Setting::Group(PutGroup { group, config })
+        }),
+        (group(), any::<bool>())
+            .prop_map(|(group, enabled)| Setting::Switch(SwitchGroup { group, enabled })),
+        (limited(), any::<u64>()).prop_map(|(of, messages_per_second)| {
+            let quota = Quota { messages_per_second, bytes_per_second: 0 };
+            Setting::Quota(PutQuota { of, quota })
+        }),
+        (topic(), any::<u64>()).prop_map(|(topic, ms)| {
+            Setting::Retention(PutRetention { topic, retention: Retention { ms, bytes: 0 } })
+        }),
+    ];
+    (any::<u64>(), setting)
+        .prop_map(|(version, setting)| Command::PutSetting(PutSetting { version, setting }))
 }
 
 fn reset_to() -> impl Strategy<Value = ResetTo> {
@@ -196,6 +217,7 @@ fn command() -> impl Strategy<Value = Command> {
             }
         ),
         administration(),
+        put_setting(),
         (client(), group(), any::<u64>()).prop_map(|(client, group, after_ms)| {
             Command::Release(Release { client, group, after_ms })
         }),
@@ -572,7 +594,15 @@ fn golden_administration() {
             Command::Expire(Expire { topic: topic.clone(), queue, to }),
             "41 0001 74 00000002 0000000000000003",
         ),
-        (Command::CloseQueues(CloseQueues { topic }), "42 0001 74"),
+        (Command::CloseQueues(CloseQueues { topic: topic.clone() }), "42 0001 74"),
+        (
+            Command::PutSetting(PutSetting {
+                version: 9,
+                setting: Setting::Retention(PutRetention { topic: topic.clone(), retention }),
+            }),
+            "55 0000000000000009 40 0001 74 0000000000000004 0000000000000005",
+        ),
+        (Command::RetireTopic(RetireTopic { topic }), "56 0001 74"),
     ];
     cases.iter().for_each(|(command, expected)| check(command, expected));
 }

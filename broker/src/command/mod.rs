@@ -14,6 +14,7 @@ mod ordered;
 mod ordered_codec;
 mod outcome;
 mod retention;
+mod setting;
 mod timers;
 mod transactions;
 
@@ -22,7 +23,7 @@ use proto::{BrokerName, ClientId, ConsumerGroup, QueueId, QueueOffset, Timestamp
 
 pub use administration::{
     CloseQueues, DeleteGroup, DeleteTopic, Expire, Limited, PutQuota, PutRetention, Quota,
-    Retention, SwitchGroup,
+    Retention, RetireTopic, SwitchGroup,
 };
 pub use codec::DecodeError;
 pub(crate) use codec::{
@@ -40,6 +41,7 @@ pub use outcome::{
     Accepted, AckOutcome, Effect, Granted, Outcome, Placed, QueueReset, RecallOutcome, Rejection,
 };
 pub use retention::{CarriedMessage, Carry, ExpireTransactions, Reference};
+pub use setting::{PutSetting, Setting, SettingKind, SettingOf};
 pub use timers::{AppendDelayed, DelayedMessage, Fire, Recall, TimerId};
 pub use transactions::{
     AppendHalf, CheckTransactions, EndTransaction, Orphan, ParkTransactions, Resolver, Verdict,
@@ -80,6 +82,8 @@ pub enum Command {
     CloseQueues(CloseQueues),
     Carry(Carry),
     ExpireTransactions(ExpireTransactions),
+    PutSetting(PutSetting),
+    RetireTopic(RetireTopic),
 }
 
 /// Creates a topic, or replaces its settings. Answered by [`Outcome::TopicPut`].
@@ -98,7 +102,8 @@ pub struct PutTopic {
 /// Settings of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicConfig {
-    /// Queues in this broker group that take messages: ids `0..queues`.
+    /// Queues in this broker group that take messages: ids `0..queues`. None where the topic is only
+    /// read any more, see [`RetireTopic`].
     pub queues: u32,
     pub permission: v2::Permission,
     /// Message types that may be sent, ascending. The edge checks; the state only keeps them.

@@ -205,7 +205,13 @@ pub enum Rejection {
     TopicNotWritable,
     #[error("the topic does not permit receiving")]
     TopicNotReadable,
-    #[error("the topic has version {current} already")]
+    #[error("the topic takes messages here: close its queues first")]
+    TopicOpen,
+    #[error(
+        "{messages} messages of the topic are here that not all of its consumers have consumed, {delayed} delayed ones and {half} half messages"
+    )]
+    TopicNotDrained { messages: u64, delayed: u64, half: u64 },
+    #[error("it has version {current} already")]
     StaleVersion { current: u64 },
     #[error("more than {max} queues in this broker group")]
     TooManyQueues { max: u32 },

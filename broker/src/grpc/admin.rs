@@ -29,7 +29,8 @@ use tonic::{Request, Response, Status};
 
 use super::{administration, local::miss, status};
 use crate::{
-    Error, Fate, command,
+    Error, Fate,
+    command::{self, SettingKind, SettingOf},
     ops::{Broker, GroupSpec, ListedTransaction, TopicSpec},
     sessions::Client,
 };
@@ -56,8 +57,14 @@ impl LocalAdmin {
         &self.broker
     }
 
-    fn retention(&self, topic: &Topic) -> command::Retention {
-        self.broker.view().retention(topic)
+    /// How much of a topic is kept, and the version of that.
+    fn retention(&self, topic: &Topic) -> (command::Retention, u64) {
+        let version = self.version(SettingKind::Retention, topic.as_str());
+        (self.broker.view().retention(topic), version)
+    }
+
+    fn version(&self, kind: SettingKind, name: &str) -> u64 {
+        self.broker.view().setting_version(&SettingOf { kind, name: name.to_owned() })
     }
 
     /// Only the leader can answer: others say so to the node that asked.
@@ -116,7 +123,7 @@ fn spec_of(request: PutTopicRequest) -> Result<TopicSpec, Error> {
 fn topic_info(
     topic: &Topic,
     config: &command::TopicConfig,
-    retention: command::Retention,
+    (retention, retention_version): (command::Retention, u64),
 ) -> TopicInfo {
     TopicInfo {
         config: Some(TopicConfig {
@@ -129,6 +136,7 @@ fn topic_info(
         version: config.version,
         retention_ms: retention.ms,
         retention_bytes: retention.bytes,
+        retention_version,
     }
 }
 
@@ -243,6 +251,7 @@ impl Admin for LocalAdmin {
                 fifo: config.fifo,
                 max_attempts: config.max_attempts,
                 backoff: backoff(config.backoff_ms, config.exponential_backoff),
+                version: config.version,
             };
             self.broker.put_group(spec, deadline()).await
         };
@@ -267,6 +276,8 @@ impl Admin for LocalAdmin {
             };
             GroupConfig {
                 disabled: !self.broker.view().is_enabled(&group),
+                version: self.version(SettingKind::Group, group.as_str()),
+                switch_version: self.version(SettingKind::Switch, group.as_str()),
                 group: group.to_string(),
                 fifo: config.fifo,
                 max_attempts: config.max_attempts,
@@ -342,10 +353,14 @@ impl Admin for LocalAdmin {
         &self,
         _: Request<ListQuotasRequest>,
     ) -> Result<Response<ListQuotasResponse>, Status> {
+        let versioned = |(of, quota)| {
+            let version = self.broker.view().setting_version(&SettingOf::quota(&of));
+            administration::quota((of, quota), version)
+        };
         Ok(Response::new(match self.broker.list_quotas(deadline()).await {
             Ok(quotas) => ListQuotasResponse {
                 error: None,
-                quotas: quotas.into_iter().map(administration::quota).collect(),
+                quotas: quotas.into_iter().map(versioned).collect(),
             },
             Err(error) => ListQuotasResponse { error: Some(told(&error)?), quotas: vec![] },
         }))

@@ -21,19 +21,21 @@ pub(super) async fn change(
         Change::DeleteTopic(topic) => broker.delete_topic(topic.parse()?, deadline).await,
         Change::DeleteGroup(group) => broker.delete_group(group.parse()?, deadline).await,
         Change::SwitchGroup(switch) => {
-            broker.switch_group(switch.group.parse()?, switch.enabled, deadline).await
+            let admin::SwitchGroup { group, enabled, version } = switch;
+            broker.switch_group(group.parse()?, enabled, version, deadline).await
         }
         Change::PutQuota(wire) => {
             let quota = Quota {
                 messages_per_second: wire.messages_per_second,
                 bytes_per_second: wire.bytes_per_second,
             };
-            broker.put_quota(limited(&wire)?, quota, deadline).await
+            broker.put_quota(limited(&wire)?, quota, wire.version, deadline).await
         }
         Change::PutRetention(wire) => {
             let retention = Retention { ms: wire.ms, bytes: wire.bytes };
-            broker.put_retention(wire.topic.parse()?, retention, deadline).await
+            broker.put_retention(wire.topic.parse()?, retention, wire.version, deadline).await
         }
+        Change::RetireTopic(retire) => broker.retire_topic(retire.topic.parse()?, deadline).await,
     }
 }
 
@@ -49,8 +51,8 @@ fn limited(wire: &admin::Quota) -> Result<Limited, Error> {
     })
 }
 
-/// A quota as it is listed.
-pub(super) fn quota((of, quota): (Limited, Quota)) -> admin::Quota {
+/// A quota as it is listed, with its version.
+pub(super) fn quota((of, quota): (Limited, Quota), version: u64) -> admin::Quota {
     let (kind, name) = match of {
         Limited::Topic(topic) => (LimitedKind::Topic, topic.to_string()),
         Limited::Group(group) => (LimitedKind::Group, group.to_string()),
@@ -61,5 +63,6 @@ pub(super) fn quota((of, quota): (Limited, Quota)) -> admin::Quota {
         name,
         messages_per_second: quota.messages_per_second,
         bytes_per_second: quota.bytes_per_second,
+        version,
     }
 }

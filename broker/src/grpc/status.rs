@@ -15,7 +15,7 @@ pub fn answer(error: &Error) -> Result<v2::Status, Miss> {
     if let Error::NotLeader { leader } = error {
         return Err(Miss::NotLeader { leader: leader.clone() });
     }
-    if matches!(error, Error::Stopped | Error::PlacedElsewhere(_)) {
+    if matches!(error, Error::Stopped | Error::PlacedElsewhere(_) | Error::ClosedHere) {
         return Err(Miss::NotDone);
     }
     if *error == Error::Unknown {
@@ -82,9 +82,10 @@ fn code(error: &Error) -> Code {
         Error::Rejected(rejection) => rejection_code(*rejection),
         Error::BadSetting { .. } => Code::BadRequest,
         Error::Overloaded(_) | Error::QuotaExceeded(_) => Code::TooManyRequests,
-        Error::NotLeader { .. } | Error::Stopped | Error::PlacedElsewhere(_) => {
-            Code::HaNotAvailable
-        }
+        Error::NotLeader { .. }
+        | Error::Stopped
+        | Error::PlacedElsewhere(_)
+        | Error::ClosedHere => Code::HaNotAvailable,
         Error::Unknown | Error::Unreadable { .. } | Error::Store { .. } => {
             Code::InternalServerError
         }
@@ -143,6 +144,8 @@ fn rejection_code(rejection: Rejection) -> Code {
         Rejection::OffsetOutOfRange { .. } | Rejection::OffsetReset { .. } => Code::IllegalOffset,
         Rejection::QueueNotFound { .. }
         | Rejection::StaleVersion { .. }
+        | Rejection::TopicOpen
+        | Rejection::TopicNotDrained { .. }
         | Rejection::StaleRedrive { .. } => Code::BadRequest,
         Rejection::TooManyQueues { .. }
         | Rejection::TooManyTopics { .. }

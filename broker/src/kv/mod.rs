@@ -7,7 +7,7 @@
 //!
 //! | family | records |
 //! |---|---|
-//! | [`Family::State`] | [`frontier`], [`membership`], [`topic`], [`consumer_group`], [`queue_head`], [`progress`], [`in_flight`], [`dead_letter`], [`redrive`], [`timer`], [`timer_counts`], [`recalled`], [`reset`], [`half`], [`resolution`], [`retained`] |
+//! | [`Family::State`] | [`frontier`], [`membership`], [`topic`], [`consumer_group`], [`queue_head`], [`progress`], [`in_flight`], [`dead_letter`], [`redrive`], [`timer`], [`timer_counts`], [`recalled`], [`reset`], [`half`], [`resolution`], [`retained`], [`setting`] |
 //! | [`Family::Queue`] | [`consume_queue`] |
 //! | [`Family::Dedupe`] | [`dedupe`] |
 //! | [`Family::KeyLog`] | [`key_log`] |
@@ -40,6 +40,7 @@ pub mod reset;
 pub mod resolution;
 pub mod retained;
 mod rocks;
+pub mod setting;
 mod text;
 pub mod timer;
 pub mod timer_counts;
@@ -188,6 +189,7 @@ mod prefix {
     pub(super) const RETAINED: u8 = 0x3c;
     pub(super) const SEGMENT_START: u8 = 0x3d;
     pub(super) const RETAINED_MARK: u8 = 0x3e;
+    pub(super) const SETTING: u8 = 0x44;
 }
 
 /// Why the store failed.

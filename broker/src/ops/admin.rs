@@ -11,7 +11,7 @@ use proto::{
 use super::{Broker, unexpected};
 use crate::{
     Error,
-    command::{Backoff, Command, GroupConfig, Outcome, PutGroup, PutTopic, TopicConfig},
+    command::{Backoff, Command, GroupConfig, Outcome, PutGroup, PutTopic, Setting, TopicConfig},
 };
 
 /// Attempts of a group that does not say.
@@ -24,7 +24,7 @@ const MOST_BACKOFF_STEPS: usize = 255;
 pub struct TopicSpec {
     /// Its name.
     pub topic: Topic,
-    /// In this broker group.
+    /// In this broker group; 0 closes it here, which takes another group that is open.
     pub queues: u32,
     /// Never unspecified.
     pub permission: Permission,
@@ -49,6 +49,8 @@ pub struct GroupSpec {
     pub max_attempts: u32,
     /// Pauses before each further attempt; `None` for the default.
     pub backoff: Option<Backoff>,
+    /// The same in all broker groups; 0 has this group choose one.
+    pub version: u64,
 }
 
 /// A queue and what it holds.
@@ -85,9 +87,6 @@ impl Broker {
 
     fn topic_config(&self, spec: &TopicSpec) -> Result<TopicConfig, Error> {
         let bad = |field, why| Err(Error::BadSetting { field, why });
-        if spec.queues == 0 {
-            return bad("queues", "a topic has at least one");
-        }
         if spec.permission == Permission::Unspecified {
             return bad("permission", "must be none, read, write or both");
         }
@@ -100,6 +99,9 @@ impl Broker {
             placement.push((self.settings.name.clone(), spec.queues));
         }
         placement.sort();
+        if placement.iter().all(|(_, queues)| *queues == 0) {
+            return bad("queues", "a topic has at least one");
+        }
         let own = (self.settings.name.clone(), spec.queues);
         if !placement.contains(&own) {
             return bad("placement", "must hold this broker group with its number of queues");
@@ -152,21 +154,17 @@ impl Broker {
             return Err(Error::BadSetting { field: "max_attempts", why });
         }
         spec.backoff.as_ref().map_or(Ok(()), check_backoff)?;
-        let GroupSpec { group, fifo, max_attempts, backoff } = spec;
+        let GroupSpec { group, fifo, max_attempts, backoff, version } = spec;
         let default = GroupConfig::default();
         let config = GroupConfig {
             fifo,
             max_attempts: if max_attempts == 0 { default.max_attempts } else { max_attempts },
             backoff: backoff.unwrap_or(default.backoff),
         };
-        let put = Command::PutGroup(PutGroup { group: group.clone(), config });
-        match self.propose(&put, deadline).await? {
-            Outcome::Done => {
-                tracing::info!(%group, "consumer group set");
-                Ok(())
-            }
-            other => unexpected(&other),
-        }
+        let put = Setting::Group(PutGroup { group: group.clone(), config });
+        self.set(version, put, deadline).await?;
+        tracing::info!(%group, "consumer group set");
+        Ok(())
     }
 
     /// All consumer groups of this broker group.

@@ -7,11 +7,7 @@ use proto::{
 };
 
 use super::{Broker, Poll};
-use crate::{
-    Error,
-    command::{Granted, is_dead_letter_topic},
-    state::QueueEntry,
-};
+use crate::{Error, command::Granted, state::QueueEntry};
 
 /// Fills in what the server knows of the message and of this delivery. Everything else is as the
 /// producer sent it.
@@ -93,7 +89,7 @@ fn place_in(
     if system.body_encoding == i32::from(v2::Encoding::Unspecified) {
         system.body_encoding = v2::Encoding::Identity.into();
     }
-    if is_dead_letter_topic(place.topic) {
+    if place.topic.is_dead_letters() {
         let (topic, message_id) = (origin, system.message_id.clone());
         system.dead_letter_queue =
             topic.map(|topic| v2::DeadLetterQueue { topic: topic.name, message_id });

@@ -25,9 +25,7 @@ use super::{
 };
 use crate::{
     Error, Fate,
-    command::{
-        Ack, Command, Granted, Handle, Outcome, Pop, Rejection, TopicConfig, is_dead_letter_topic,
-    },
+    command::{Ack, Command, Granted, Handle, Outcome, Pop, Rejection, TopicConfig},
     delivery::{Lease, Place, Reservation},
     error::Bound,
     filter::Sieve,
@@ -183,7 +181,7 @@ impl Broker {
         match topic.map(|topic| topic.permission) {
             Some(Permission::Read | Permission::ReadWrite) => (),
             // Nothing was given up in this broker group yet.
-            None if is_dead_letter_topic(&poll.topic) => (),
+            None if poll.topic.is_dead_letters() => (),
             None => return Err(Error::TopicNotFound(poll.topic.clone())),
             Some(Permission::Unspecified | Permission::None | Permission::Write) => {
                 return Err(Error::NotReadable(poll.topic.clone()));

@@ -15,7 +15,7 @@ use proto::{
 use super::{Broker, quota::Load, unexpected};
 use crate::{
     Error,
-    command::{Append, Command, Limited, NewMessage, Outcome, TopicConfig},
+    command::{Append, Command, Limited, NewMessage, Outcome, Rejection, TopicConfig},
     directory::route,
     error::Bound,
 };
@@ -41,6 +41,19 @@ impl Broker {
         request: SendMessageRequest,
         deadline: Instant,
     ) -> Result<Vec<Sent>, Error> {
+        self.store(client, request, deadline).await.map_err(|error| match error {
+            // The queue was chosen here, and closed before the messages came to it.
+            Error::Rejected(Rejection::QueueNotFound { .. }) => Error::ClosedHere,
+            other => other,
+        })
+    }
+
+    async fn store(
+        &self,
+        client: Option<&ClientId>,
+        request: SendMessageRequest,
+        deadline: Instant,
+    ) -> Result<Vec<Sent>, Error> {
         self.leading()?;
         if self.disk.is_full() {
             return Err(Error::Overloaded(Bound::Disk));
@@ -56,6 +69,7 @@ impl Broker {
 
         let queue = match message_group(&messages)? {
             Some(group) => self.ordered_queue(&topic, &config, group)?,
+            None if config.queues == 0 => return Err(Error::ClosedHere),
             None => self.queue_for(&messages, config.queues),
         };
         self.spend(client, &topic, &messages)?;
@@ -138,7 +152,7 @@ impl Broker {
             .and_then(|message| message.system_properties.as_ref())
             .and_then(|system| u32::try_from(system.queue_id).ok())
             .filter(|id| *id < queues);
-        QueueId(hint.unwrap_or_else(|| self.next_turn() % queues.max(1)))
+        QueueId(hint.unwrap_or_else(|| self.next_turn() % queues))
     }
 }
 

@@ -10,7 +10,7 @@ use proto::{
 use super::{Broker, unexpected};
 use crate::{
     Error,
-    command::{Command, Outcome, PutTopic, TopicConfig, is_dead_letter_topic},
+    command::{Command, Outcome, PutTopic, TopicConfig},
 };
 
 /// What a topic that came into being by use takes: anything.
@@ -47,7 +47,7 @@ impl Broker {
     ) -> Result<Option<TopicConfig>, Error> {
         let found = self.look_up_topic(topic, deadline).await?;
         // Topics of dead letters come into being with the first of them.
-        let creates = self.settings.auto_create_topics && !is_dead_letter_topic(topic);
+        let creates = self.settings.auto_create_topics && !topic.is_dead_letters();
         if found.is_some() || !creates {
             return Ok(found);
         }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     Error,
-    command::{Effect, GroupConfig, Limited, Quota, Rejection, TopicConfig},
+    command::{Effect, GroupConfig, Limited, Quota, Rejection, SettingOf, TopicConfig},
     delivery::{Place, Readers, Waiting},
     kv,
     kv::reset::Reset,
@@ -155,6 +155,11 @@ impl View {
     /// The settings of a consumer group, if it exists.
     pub fn consumer_group(&self, group: &ConsumerGroup) -> Option<GroupConfig> {
         self.state.read().group(group).cloned()
+    }
+
+    /// Under which version something was set; 0 if nobody did.
+    pub fn setting_version(&self, of: &SettingOf) -> u64 {
+        self.state.read().setting_version(of)
     }
 
     /// All consumer groups, by creation.

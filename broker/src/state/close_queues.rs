@@ -54,7 +54,7 @@ impl State {
 
     /// Whether the queue is empty, or was consumed by every group that consumes the topic. While
     /// no group does, messages wait for one.
-    fn is_drained(&self, id: TopicId, queue: QueueId) -> bool {
+    pub(super) fn is_drained(&self, id: TopicId, queue: QueueId) -> bool {
         let head = self.topics.get(id).head(queue).expect("it is readable");
         let groups = self.subscriptions.groups_of(id);
         let consumed = groups.iter().all(|group| {
@@ -68,7 +68,7 @@ impl State {
 
 /// The last readable queue, if the topic is to lose it.
 fn surplus(topic: &TopicState) -> Option<QueueId> {
-    (topic.readable() > topic.config().queues).then(|| QueueId(topic.readable() - 1))
+    (topic.readable() > topic.config().queues.max(1)).then(|| QueueId(topic.readable() - 1))
 }
 
 #[cfg(test)]

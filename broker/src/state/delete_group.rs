@@ -1,7 +1,7 @@
 //! A consumer group goes, or stops for a while.
 
 use super::State;
-use crate::command::{DeleteGroup, Effect, Limited, Outcome, Rejection, SwitchGroup};
+use crate::command::{DeleteGroup, Effect, Limited, Outcome, Rejection, SettingKind, SwitchGroup};
 use crate::kv;
 
 impl State {
@@ -14,6 +14,9 @@ impl State {
             self.subscriptions.end(id, topic);
         }
         self.forget_quota(&Limited::Group(c.group.clone()));
+        for kind in [SettingKind::Group, SettingKind::Switch] {
+            self.forget_setting(kind, c.group.to_string());
+        }
         self.groups.remove(id);
         kv::forget::group(&mut self.change.batch, id);
         self.change.effects.push(Effect::GroupChanged { group: c.group });

@@ -1,7 +1,7 @@
 //! A topic goes, with everything that refers to it.
 
 use super::State;
-use crate::command::{DeleteTopic, Effect, Limited, Outcome, Rejection};
+use crate::command::{DeleteTopic, Effect, Limited, Outcome, Rejection, SettingKind};
 use crate::kv;
 
 impl State {
@@ -20,6 +20,7 @@ impl State {
         }
         self.forget_quota(&Limited::Topic(c.topic.clone()));
         self.retained.forget(id);
+        self.forget_setting(SettingKind::Retention, c.topic.to_string());
         self.change.grown.retain(|(topic, _), _| *topic != id);
         self.change.moved.retain(|(topic, ..), _| *topic != id);
         self.change.origins.retain(|(graves, ..), _| *graves != id);

@@ -51,6 +51,9 @@ impl State {
         }
         fold = self.transactions.fold(fold);
         fold = self.fold_quotas(fold);
+        for (of, version) in self.settings.iter() {
+            fold = fold.word(of.kind as u64).bytes(of.name.as_bytes()).word(version);
+        }
         fold = fold.word(self.topics.next_id().0.into()).word(self.groups.next_id().0.into());
         fold = self.timers.fold(fold);
         fold = self.retained.fold(fold);

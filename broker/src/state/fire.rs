@@ -37,8 +37,7 @@ impl State {
         let Timer { topic, queue, position, len, tag_hash, .. } = *timer;
         let known = self.topics.find_id(topic)?;
         // A topic may have lost queues since. One that it is about to lose must not grow.
-        let queues = known.config().queues;
-        let queue = if queue.0 < queues { queue } else { QueueId(queue.0 % queues) };
+        let queue = known.instead_of(queue);
         let before = known.head(queue).expect("a topic has the queues that take messages").max;
         let name = known.name().clone();
         self.change.grown.entry((topic, queue)).or_insert(before);

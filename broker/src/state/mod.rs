@@ -43,6 +43,7 @@ mod pending;
 mod pop;
 mod pop_fifo;
 mod put_group;
+mod put_setting;
 mod put_topic;
 mod quotas;
 mod recall;
@@ -52,6 +53,7 @@ mod renew;
 mod reset_offsets;
 mod retained;
 mod retained_view;
+mod retire_topic;
 #[cfg(test)]
 mod script;
 mod subscriptions;
@@ -86,6 +88,7 @@ pub use view::{DueDelivery, Holding, QueueProgress};
 use consumer_groups::ConsumerGroups;
 use dedupe::Dedupe;
 use message_keys::{KeyCounters, MessageKeys};
+use put_setting::SettingVersions;
 use quotas::Quotas;
 use retained::Retained;
 use subscriptions::Subscriptions;
@@ -124,6 +127,7 @@ pub struct State {
     redriven: BTreeMap<(TopicId, QueueId), QueueOffset>,
     transactions: Transactions,
     quotas: Quotas,
+    settings: SettingVersions,
     timers: Timers,
     retained: Retained,
     /// What the current call of `apply` has changed so far.
@@ -216,6 +220,7 @@ impl State {
             redriven: kv::redrive::load(&*kv)?,
             transactions: Transactions::load(&*kv)?,
             quotas: Quotas::load(&*kv)?,
+            settings: SettingVersions::load(&*kv)?,
             timers: Timers::load(&*kv)?,
             retained,
             change: Change::default(),
@@ -348,6 +353,8 @@ impl State {
             Command::CloseQueues(c) => self.close_queues(c)?,
             Command::Carry(c) => self.carry(&c, end)?,
             Command::ExpireTransactions(c) => self.expire_transactions(&c),
+            Command::PutSetting(c) => self.put_setting(c),
+            Command::RetireTopic(c) => self.retire_topic(c),
             Command::AppendDelayed(c) => self.append_delayed(at, &c, end),
             Command::Fire(c) => self.fire(at, c)?,
             Command::Recall(c) => self.recall(at, &c)?,
@@ -466,6 +473,8 @@ fn work(command: &Command) -> usize {
         | Command::PutRetention(_)
         | Command::Expire(_)
         | Command::CloseQueues(_)
+        | Command::PutSetting(_)
+        | Command::RetireTopic(_)
         | Command::Recall(_)
         | Command::CommitOffset(_)
         | Command::FollowReset(_)

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{State, limits};
-use crate::command::{Effect, Limited, Outcome, PutQuota, PutRetention, Quota, Rejection};
+use crate::command::{
+    Effect, Limited, Outcome, PutQuota, PutRetention, Quota, Rejection, SettingOf,
+};
 use crate::kv::{self, Kv};
 
 /// All quotas that bound anything.
@@ -54,6 +56,8 @@ impl State {
         if self.quotas.0.remove(of).is_some() {
             kv::quota::delete(&mut self.change.batch, of);
         }
+        let SettingOf { kind, name } = SettingOf::quota(of);
+        self.forget_setting(kind, name);
     }
 
     pub(super) fn put_retention(&mut self, c: &PutRetention) -> Outcome {

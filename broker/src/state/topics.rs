@@ -38,7 +38,8 @@ impl TopicState {
     }
 
     /// Queues that can be read: ids from 0 on. More than take messages, while queues that the topic
-    /// is to lose are not drained.
+    /// is to lose are not drained; and never none, so that a message that was accepted earlier has
+    /// somewhere to go.
     #[must_use]
     pub fn readable(&self) -> u32 {
         self.standing.readable
@@ -50,7 +51,8 @@ impl TopicState {
         self.head(queue).map(|head| head.min..head.max)
     }
 
-    /// The queue, or one that takes messages in its place if it does not any more.
+    /// The queue, or one that takes messages in its place if it does not any more; the first one where
+    /// none does.
     pub(super) fn instead_of(&self, queue: QueueId) -> QueueId {
         QueueId(queue.0 % self.config.queues.max(1))
     }
@@ -177,8 +179,8 @@ impl Topics {
     pub(super) fn add(&mut self, name: Topic, config: TopicConfig, born: u64) -> TopicId {
         let id = self.next;
         self.next = TopicId(id.0.checked_add(1).expect("4 billion topics are not created"));
-        self.queues += config.queues;
-        let readable = config.queues;
+        let readable = config.queues.max(1);
+        self.queues += readable;
         self.insert(id, name, config);
         let topic = self.get_mut(id);
         topic.standing = TopicStanding { born, readable, ..TopicStanding::default() };

@@ -142,7 +142,8 @@ async fn a_group_is_switched_off_and_on_and_deleted() {
     let one = || proto::v2::ReceiveMessageRequest { batch_size: 1, ..poll("g", "t") };
     let held = client.receive(one()).await.messages;
 
-    let switch = |enabled| Change::SwitchGroup(SwitchGroup { group: "g".into(), enabled });
+    let switch =
+        |enabled| Change::SwitchGroup(SwitchGroup { group: "g".into(), enabled, version: 0 });
     assert_eq!(change(&client, switch(false)).await, None);
     assert_eq!(client.receive(one()).await.status.code, FORBIDDEN);
     let groups = client.admin().list_groups(ListGroupsRequest {}).await.unwrap().into_inner();
@@ -167,12 +168,15 @@ async fn a_quota_holds_back_and_is_told_and_lifted() {
         name: name.into(),
         messages_per_second,
         bytes_per_second: 0,
+        version: 0,
     };
     let limits = [(LimitedKind::Topic, "t"), (LimitedKind::Client, "c")];
     for (kind, name) in limits {
         assert_eq!(change(&client, Change::PutQuota(quota(kind, name, 5))).await, None);
         let listed = client.admin().list_quotas(ListQuotasRequest {}).await.unwrap().into_inner();
-        assert_eq!(listed.quotas, [quota(kind, name, 5)]);
+        let [listed] = &listed.quotas[..] else { panic!("{listed:?}") };
+        assert!(listed.version > 0, "it was set under a version");
+        assert_eq!(Quota { version: 0, ..listed.clone() }, quota(kind, name, 5));
         let started = Instant::now();
         let mut refused = 0;
         for _ in 0..30 {
@@ -210,7 +214,7 @@ async fn what_is_kept_no_longer_is_not_delivered() {
     let client = node.client("c").await;
     put(&client, "t", 1, Permission::ReadWrite).await;
     client.sent(&[message("t", "old", "old")]).await;
-    let retention = Retention { topic: "t".into(), ms: 1, bytes: 0 };
+    let retention = Retention { topic: "t".into(), ms: 1, bytes: 0, version: 0 };
     assert_eq!(change(&client, Change::PutRetention(retention)).await, None);
     let topic = "t".parse().unwrap();
     eventually("the message has expired", || async {
@@ -218,7 +222,7 @@ async fn what_is_kept_no_longer_is_not_delivered() {
         (ends[0].1.0 == 1).then_some(())
     })
     .await;
-    let retention = Retention { topic: "t".into(), ms: 3_600_000, bytes: 0 };
+    let retention = Retention { topic: "t".into(), ms: 3_600_000, bytes: 0, version: 0 };
     assert_eq!(change(&client, Change::PutRetention(retention)).await, None);
     let listed = client.admin().list_topics(ListTopicsRequest {}).await.unwrap().into_inner();
     assert_eq!(listed.topics[0].retention_ms, 3_600_000);

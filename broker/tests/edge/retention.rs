@@ -22,7 +22,7 @@ async fn one_queue() -> Node {
 }
 
 async fn keep(client: &Client, ms: u64, bytes: u64) {
-    let change = Change::PutRetention(Retention { topic: "t".into(), ms, bytes });
+    let change = Change::PutRetention(Retention { topic: "t".into(), ms, bytes, version: 0 });
     let request = ChangeRequest { change: Some(change) };
     let answer = client.admin().change(request).await.unwrap().into_inner();
     assert_eq!(answer.error, None);

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use broker::command::{
-    CloseQueues, Command, DeleteGroup, DeleteTopic, Expire, Limited, Outcome, PutQuota,
-    PutRetention, Quota, Rejection, Retention, SwitchGroup,
+    CloseQueues, Command, DeleteGroup, DeleteTopic, Expire, GroupConfig, Limited, Outcome,
+    PutGroup, PutQuota, PutRetention, PutSetting, Quota, Rejection, Retention, RetireTopic,
+    Setting, SettingKind, SettingOf, SwitchGroup,
 };
 use broker::state::State;
 use proptest::prelude::*;
@@ -22,6 +23,8 @@ pub(crate) struct Administration {
     pub(crate) quotas: BTreeMap<Limited, Quota>,
     pub(crate) retention: BTreeMap<Topic, Retention>,
     pub(crate) disabled: Vec<ConsumerGroup>,
+    /// Of settings that have one.
+    pub(crate) versions: BTreeMap<SettingOf, u64>,
     /// The command that created each topic and group.
     pub(crate) topics_born: BTreeMap<Topic, u64>,
     pub(crate) groups_born: BTreeMap<ConsumerGroup, u64>,
@@ -77,7 +80,8 @@ impl Model {
         self.redriven.retain(|(graves, _), _| *graves != c.topic);
         self.administration.mins.retain(|(topic, _), _| *topic != c.topic);
         self.administration.retention.remove(&c.topic);
-        self.administration.quotas.remove(&Limited::Topic(c.topic.clone()));
+        self.forget_quota(&Limited::Topic(c.topic.clone()));
+        self.forget_version(SettingKind::Retention, c.topic.as_str());
         self.subscribed.retain(|(_, topic)| *topic != c.topic);
         Ok(Outcome::Done)
     }
@@ -86,7 +90,9 @@ impl Model {
         self.groups.remove(&c.group).ok_or(Rejection::GroupNotFound)?;
         self.forget(|(group, ..)| *group == c.group);
         self.administration.disabled.retain(|group| *group != c.group);
-        self.administration.quotas.remove(&Limited::Group(c.group.clone()));
+        self.forget_quota(&Limited::Group(c.group.clone()));
+        self.forget_version(SettingKind::Group, c.group.as_str());
+        self.forget_version(SettingKind::Switch, c.group.as_str());
         self.subscribed.retain(|(group, _)| *group != c.group);
         Ok(Outcome::Done)
     }
@@ -102,10 +108,76 @@ impl Model {
 
     pub(crate) fn put_quota(&mut self, c: &PutQuota) -> Outcome {
         match c.quota == Quota::default() {
-            true => self.administration.quotas.remove(&c.of),
-            false => self.administration.quotas.insert(c.of.clone(), c.quota),
-        };
+            true => self.forget_quota(&c.of),
+            false => drop(self.administration.quotas.insert(c.of.clone(), c.quota)),
+        }
         Outcome::Done
+    }
+
+    fn forget_quota(&mut self, of: &Limited) {
+        self.administration.quotas.remove(of);
+        self.administration.versions.remove(&SettingOf::quota(of));
+    }
+
+    fn forget_version(&mut self, kind: SettingKind, name: &str) {
+        self.administration.versions.remove(&SettingOf { kind, name: name.to_owned() });
+    }
+
+    /// As the setting by itself, unless one of a higher version was there.
+    pub(crate) fn put_setting(&mut self, now: u64, c: &PutSetting) -> Result<Outcome, Rejection> {
+        let of = c.setting.of();
+        let current = self.administration.versions.get(&of).copied().unwrap_or(0);
+        if c.version < current {
+            return Err(Rejection::StaleVersion { current });
+        }
+        match &c.setting {
+            Setting::Group(c) => {
+                self.touch_group(&c.group, now);
+                self.groups.insert(c.group.clone(), c.config.clone());
+            }
+            Setting::Switch(c) => drop(self.switch_group(now, c)),
+            Setting::Quota(c) => {
+                self.put_quota(c);
+                if c.quota == Quota::default() {
+                    return Ok(Outcome::Done);
+                }
+            }
+            Setting::Retention(c) => drop(self.put_retention(c)?),
+        }
+        self.administration.versions.insert(of, c.version);
+        Ok(Outcome::Done)
+    }
+
+    pub(crate) fn retire_topic(&mut self, c: &RetireTopic) -> Result<Outcome, Rejection> {
+        let topic = self.topics.get(&c.topic).ok_or(Rejection::TopicNotFound)?;
+        if topic.config.queues > 0 {
+            return Err(Rejection::TopicOpen);
+        }
+        let held = |queue: &QueueId| {
+            topic.queues[queue.0 as usize].len() as u64 - self.min_of(&c.topic, *queue)
+        };
+        let queues = (0..topic.readable).map(QueueId);
+        let messages: u64 =
+            queues.filter(|q| !self.is_drained(&c.topic, *q)).map(|q| held(&q)).sum();
+        let (delayed, half) = (self.timers_of(&c.topic), self.transactions.of(&c.topic));
+        if (messages, delayed, half) != (0, 0, 0) {
+            return Err(Rejection::TopicNotDrained { messages, delayed, half });
+        }
+        self.delete_topic(&DeleteTopic { topic: c.topic.clone() })
+    }
+
+    /// Empty, or consumed by every group that consumes the topic, of which there is one.
+    fn is_drained(&self, topic: &Topic, queue: QueueId) -> bool {
+        let max = self.topics[topic].queues[queue.0 as usize].len() as u64;
+        let mut consumers =
+            self.subscribed.iter().filter(|(_, of)| of == topic).map(|(group, _)| group).peekable();
+        let consumed = consumers.peek().is_some()
+            && consumers.all(|group| {
+                let place = (group.clone(), topic.clone(), queue);
+                self.next.get(&place).copied().unwrap_or(0) == max
+                    && self.held_in(&place).next().is_none()
+            });
+        self.min_of(topic, queue) == max || consumed
     }
 
     pub(crate) fn put_retention(&mut self, c: &PutRetention) -> Result<Outcome, Rejection> {
@@ -140,20 +212,12 @@ impl Model {
     pub(crate) fn close_drained(&mut self, topic: &Topic) {
         loop {
             let known = &self.topics[topic];
-            if known.readable == known.config.queues {
+            if known.readable == known.config.queues.max(1) {
                 return;
             }
             let last = QueueId(known.readable - 1);
             let max = known.queues[last.0 as usize].len() as u64;
-            let consumers: Vec<_> =
-                self.subscribed.iter().filter(|(_, of)| of == topic).map(|(g, _)| g).collect();
-            let done = consumers.iter().all(|group| {
-                let place = ((*group).clone(), topic.clone(), last);
-                self.next.get(&place).copied().unwrap_or(0) == max
-                    && self.held_in(&place).next().is_none()
-            });
-            let empty = self.min_of(topic, last) == max;
-            if !empty && (consumers.is_empty() || !done) {
+            if !self.is_drained(topic, last) {
                 return;
             }
             self.administration.mins.insert((topic.clone(), last), max);
@@ -176,6 +240,21 @@ pub(crate) fn step(
         groups.clone().prop_map(|g| Limited::Group(group(g))),
         Just(Limited::Client("alpha".parse().unwrap())),
     ];
+    let setting = prop_oneof![
+        (groups.clone(), 1..9_u32).prop_map(|(g, max_attempts)| {
+            let config = GroupConfig { max_attempts, ..GroupConfig::default() };
+            Setting::Group(PutGroup { group: group(g), config })
+        }),
+        (groups.clone(), prop::bool::weighted(0.8))
+            .prop_map(|(g, enabled)| Setting::Switch(SwitchGroup { group: group(g), enabled })),
+        (of.clone(), quota.clone()).prop_map(|(of, quota)| Setting::Quota(PutQuota { of, quota })),
+        (topics.clone(), small()).prop_map(|(t, ms)| {
+            let retention = Retention { ms, bytes: 0 };
+            Setting::Retention(PutRetention { topic: topic(t), retention })
+        }),
+    ];
+    let versioned = (1..6_u64, setting)
+        .prop_map(|(version, setting)| Command::PutSetting(PutSetting { version, setting }));
     let command = prop_oneof![
         1 => topics.clone().prop_map(|t| Command::DeleteTopic(DeleteTopic { topic: topic(t) })),
         1 => groups.clone().prop_map(|g| Command::DeleteGroup(DeleteGroup { group: group(g) })),
@@ -191,15 +270,19 @@ pub(crate) fn step(
             let (queue, to) = (QueueId(queue), QueueOffset(to));
             Command::Expire(Expire { topic: topic(t), queue, to })
         }),
-        1 => topics.prop_map(|t| Command::CloseQueues(CloseQueues { topic: topic(t) })),
+        1 => topics.clone().prop_map(|t| Command::CloseQueues(CloseQueues { topic: topic(t) })),
+        1 => topics.prop_map(|t| Command::RetireTopic(RetireTopic { topic: topic(t) })),
     ];
-    command.prop_map(Step::Administer)
+    prop_oneof![5 => command, 3 => versioned].prop_map(Step::Administer)
 }
 
 /// What was set is what can be read.
 pub(crate) fn check(state: &State, model: &Model) {
     let quotas: Vec<_> = state.quotas().collect();
     assert_eq!(quotas, model.administration.quotas.iter().collect::<Vec<_>>());
+    for (of, version) in &model.administration.versions {
+        assert_eq!(state.setting_version(of), *version, "{of:?}");
+    }
     for (name, expected) in &model.topics {
         let topic = state.topic(name).unwrap();
         assert_eq!(topic.readable(), expected.readable);

@@ -125,7 +125,7 @@ fn the_logs_delay_fire_and_recall() {
         };
         reached.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
     }
-    let least = [1000, 50, 200, 300, 100, 50, 50];
+    let least = [1000, 20, 200, 300, 100, 50, 50];
     assert!(reached.iter().zip(least).all(|(r, l)| *r >= l), "{reached:?} is not {least:?}");
 }
 

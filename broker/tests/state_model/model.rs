@@ -133,6 +133,8 @@ impl Model {
             Command::CloseQueues(c) => self.close_queues(c),
             Command::Carry(c) => Ok(self.carry(at, c)),
             Command::ExpireTransactions(c) => Ok(self.expire_transactions(c)),
+            Command::PutSetting(c) => self.put_setting(at.delivery, c),
+            Command::RetireTopic(c) => self.retire_topic(c),
         };
         result.unwrap_or_else(Outcome::Rejected)
     }
@@ -151,8 +153,9 @@ impl Model {
 
     fn put_topic(&mut self, at: At, c: &PutTopic) -> Result<Outcome, Rejection> {
         let Some(known) = self.topics.get_mut(&c.topic) else {
-            let queues = vec![vec![]; c.config.queues as usize];
-            let (config, readable) = (c.config.clone(), c.config.queues);
+            let readable = c.config.queues.max(1);
+            let queues = vec![vec![]; readable as usize];
+            let config = c.config.clone();
             self.topics.insert(c.topic.clone(), TopicModel { config, readable, queues });
             self.administration.topics_born.insert(c.topic.clone(), at.delivery);
             return Ok(Outcome::TopicPut { created: true, version: c.config.version });
@@ -233,7 +236,7 @@ impl Model {
         message: &NewMessage,
     ) -> QueueOffset {
         let known = self.topics.get_mut(topic).unwrap();
-        let queue = QueueId(queue.0 % known.config.queues);
+        let queue = QueueId(queue.0 % known.config.queues.max(1));
         let entries = &mut known.queues[queue.0 as usize];
         let offset = QueueOffset(entries.len() as u64);
         entries.push(QueueEntry {

@@ -217,7 +217,7 @@ impl Model {
             let origin = self.origins.get(&(c.topic.clone(), entry.offset.0));
             let Some((topic, queue)) = origin.filter(|_| c.queue.0 == 0).cloned() else { continue };
             let topic = self.topics.get_mut(&topic).unwrap();
-            let queue = &mut topic.queues[(queue.0 % topic.config.queues) as usize];
+            let queue = &mut topic.queues[(queue.0 % topic.config.queues.max(1)) as usize];
             let (offset, visible) = (QueueOffset(queue.len() as u64), Timestamp(at.stamp));
             queue.push(QueueEntry { offset, visible, ..*entry });
             count += 1;

@@ -100,7 +100,7 @@ impl Model {
                 dropped += 1;
                 continue;
             };
-            let queue = QueueId(timer.queue.0 % self.topics[&topic].config.queues);
+            let queue = QueueId(timer.queue.0 % self.topics[&topic].config.queues.max(1));
             self.enqueue(at, &topic, queue, timer.position, &timer.message);
             due.push(Timestamp(timer.due));
         }
@@ -122,6 +122,13 @@ impl Model {
 
     pub(crate) fn carry_timer(&mut self, number: u64, to: u64) {
         self.timers[usize::try_from(number).unwrap()].position = to;
+    }
+
+    /// Delayed messages of a topic that wait.
+    pub(crate) fn timers_of(&self, topic: &Topic) -> u64 {
+        let waits = |timer: &&Timer| timer.fate == Fate::Waits;
+        let here = self.timers.iter().filter(|timer| timer.topic.as_ref() == Some(topic));
+        here.filter(waits).count() as u64
     }
 
     pub(crate) fn forget_timers(&mut self, topic: &Topic) {

@@ -123,6 +123,11 @@ impl TransactionStep {
 
 impl Transactions {
     /// A topic is deleted.
+    /// Half messages of a topic.
+    pub(crate) fn of(&self, topic: &Topic) -> u64 {
+        self.pending.values().filter(|half| half.command.topic == *topic).count() as u64
+    }
+
     pub(crate) fn forget(&mut self, topic: &Topic) {
         self.pending.retain(|_, half| half.command.topic != *topic);
     }

@@ -3,8 +3,10 @@
 use anyhow::{Result, bail};
 use clap::Args;
 use proto::{
-    ClientId, ConsumerGroup, Topic,
-    admin::{ChangeRequest, LimitedKind, ListQuotasRequest, Quota, change_request::Change},
+    BrokerName, ClientId, ConsumerGroup, Topic,
+    admin::{
+        ChangeRequest, LimitedKind, ListQuotasRequest, Quota, RetireTopic, change_request::Change,
+    },
 };
 use serde_json::json;
 
@@ -19,16 +21,37 @@ pub struct DeleteTopic {
     #[arg(short = 't', long = "topic")]
     topic: Topic,
     /// Must exist; the topic is deleted on all brokers.
-    #[arg(short = 'c', long = "clusterName")]
+    #[arg(short = 'c', long = "clusterName", conflicts_with = "broker")]
     cluster: Option<String>,
+    /// On this broker alone: the topic must be closed there (updateTopic -b BROKER -w 0) and all its
+    /// messages there consumed.
+    #[arg(short = 'b', long = "brokerName")]
+    broker: Option<BrokerName>,
+    /// With -b: also with messages left, which are lost, and also if the broker does not answer.
+    #[arg(short = 'f', long = "force", requires = "broker")]
+    force: bool,
 }
 
 impl DeleteTopic {
     pub(super) async fn run(self, session: &Session) -> Result<Report> {
+        if let Some(broker) = &self.broker {
+            return self.retire(session, broker).await;
+        }
         check_cluster(session, self.cluster.as_deref()).await?;
         change(session, Change::DeleteTopic(self.topic.to_string())).await?;
         let json = json!({ "done": "deleted", "topic": self.topic.to_string() });
         Ok(Report::new(json).line(format!("topic {} deleted", self.topic)))
+    }
+
+    async fn retire(&self, session: &Session, broker: &BrokerName) -> Result<Report> {
+        let retire = RetireTopic {
+            topic: self.topic.to_string(),
+            broker_name: broker.to_string(),
+            force: self.force,
+        };
+        change(session, Change::RetireTopic(retire)).await?;
+        let json = json!({ "done": "deleted", "topic": self.topic.to_string(), "broker": broker.as_str() });
+        Ok(Report::new(json).line(format!("topic {} deleted from {broker}", self.topic)))
     }
 }
 
@@ -100,6 +123,8 @@ impl UpdateQuota {
             name,
             messages_per_second: self.messages,
             bytes_per_second: self.bytes,
+            // The servers choose it.
+            version: 0,
         })
     }
 }

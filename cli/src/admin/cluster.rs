@@ -38,6 +38,10 @@ impl List {
         ];
         let mut rows = Rows::new(header);
         for group in &groups {
+            if group.members.is_empty() {
+                let unheard = ["", &group.broker_name, "", "not heard of", "", "", "", ""];
+                rows.push(unheard.map(str::to_owned));
+            }
             for node in &group.members {
                 rows.push([
                     group.cluster.clone(),

@@ -55,9 +55,8 @@ impl Update {
         if let Some(cluster) = &self.cluster {
             cluster::brokers_of(session, cluster).await?;
         }
-        let known = groups(session).await?;
-        let old = known.iter().find(|group| group.group == self.group.as_str());
-        let config = self.config(old)?;
+        let old = find(session, &self.group).await?;
+        let config = self.config(old.as_ref())?;
         let done = if old.is_some() { "updated" } else { "created" };
         let json = json!({
             "done": done,
@@ -80,7 +79,11 @@ impl Update {
         Failure::of(answer.error)?;
         if let Some(enabled) = self.enabled {
             let group = self.group.to_string();
-            change::change(session, Change::SwitchGroup(SwitchGroup { group, enabled })).await?;
+            change::change(
+                session,
+                Change::SwitchGroup(SwitchGroup { group, enabled, version: 0 }),
+            )
+            .await?;
         }
         Ok(Report::new(json).line(text))
     }
@@ -102,7 +105,16 @@ impl Update {
         let group = self.group.to_string();
         let disabled = old.is_some_and(|old| old.disabled);
         let disabled = self.enabled.map_or(disabled, |enabled| !enabled);
-        Ok(GroupConfig { group, fifo, max_attempts, backoff_ms, exponential_backoff, disabled })
+        Ok(GroupConfig {
+            group,
+            fifo,
+            max_attempts,
+            backoff_ms,
+            exponential_backoff,
+            disabled,
+            // The servers choose it.
+            ..GroupConfig::default()
+        })
     }
 }
 
@@ -219,6 +231,18 @@ impl Progress {
 /// Messages that the group has yet to finish, those in flight included.
 fn lag(queue: &QueueProgress) -> u64 {
     queue.ready + queue.lasting
+}
+
+/// The group, if it exists. A broker that does not answer matters only while no other one has it.
+async fn find(session: &Session, group: &ConsumerGroup) -> Result<Option<GroupConfig>, Failure> {
+    let answer = session
+        .call(ListGroupsRequest {}, |mut c, r| async move { c.list_groups(r).await })
+        .await?;
+    let found = answer.groups.into_iter().find(|known| known.group == group.as_str());
+    if found.is_none() {
+        Failure::of(answer.error)?;
+    }
+    Ok(found)
 }
 
 async fn groups(session: &Session) -> Result<Vec<GroupConfig>, Failure> {

@@ -34,7 +34,8 @@ pub struct Update {
     /// Queues to read on each broker [default for a new topic: 8].
     #[arg(short = 'r', long = "readQueueNums")]
     read_queues: Option<u32>,
-    /// Queues to write on each broker; the same number.
+    /// Queues to write on each broker; the same number, or 0: then the brokers named take no more
+    /// messages of the topic, and those that they have are still read. See deleteTopic -b.
     #[arg(short = 'w', long = "writeQueueNums")]
     write_queues: Option<u32>,
     /// 2: write, 4: read, 6: both [default for a new topic: 6].
@@ -55,8 +56,7 @@ pub struct Update {
 
 impl Update {
     pub(super) async fn run(self, session: &Session) -> Result<Report> {
-        let known = topics(session).await?;
-        let old = known.into_iter().find(|topic| name(topic) == self.topic.as_str());
+        let old = find(session, &self.topic).await?;
         let broker_names = self.broker_names(session, old.as_ref()).await?;
         let asked = attributes::parse(self.attributes.as_deref().unwrap_or(""))?;
         let config = self.config(&asked, old.as_ref().and_then(|topic| topic.config.as_ref()))?;
@@ -80,6 +80,7 @@ impl Update {
             version: answer.version,
             retention_ms: kept.ms,
             retention_bytes: kept.bytes,
+            retention_version: kept.version,
         };
         let json = json!({ "done": done, "topic": as_json(&topic) });
         Ok(Report::new(json).line(format!("topic {} {done}", self.topic)).rows(table(&[topic])))
@@ -101,6 +102,7 @@ impl Update {
             topic: self.topic.to_string(),
             ms: ms.unwrap_or(before.ms),
             bytes: self.retention_bytes.unwrap_or(before.bytes),
+            version: 0,
         }))
     }
 
@@ -121,14 +123,19 @@ impl Update {
     }
 
     fn config(&self, asked: &attributes::Asked, old: Option<&TopicConfig>) -> Result<TopicConfig> {
+        let closes = self.write_queues == Some(0);
+        if closes && self.broker.is_none() {
+            bail!("-w 0 closes the topic on some brokers: name them by -b");
+        }
         let queues = match (self.read_queues, self.write_queues) {
+            (_, Some(0)) => 0,
             (Some(read), Some(write)) if read != write => {
                 bail!("-r {read} and -w {write} differ, but a queue here is read and written alike")
             }
             (Some(queues), _) | (None, Some(queues)) => queues,
             (None, None) => old.map_or(DEFAULT_QUEUES, |old| old.queues),
         };
-        if queues == 0 {
+        if queues == 0 && !closes {
             bail!("a topic has at least one queue");
         }
         let permission = match self.permission {
@@ -148,6 +155,7 @@ fn kept(topic: Option<&TopicInfo>) -> Retention {
         topic: name(topic).to_owned(),
         ms: topic.retention_ms,
         bytes: topic.retention_bytes,
+        version: topic.retention_version,
     })
 }
 
@@ -234,6 +242,18 @@ async fn topics(session: &Session) -> Result<Vec<TopicInfo>, Failure> {
         .await?;
     Failure::of(answer.error)?;
     Ok(answer.topics)
+}
+
+/// The topic, if it exists. A broker that does not answer matters only while no other one has it.
+async fn find(session: &Session, topic: &Topic) -> Result<Option<TopicInfo>, Failure> {
+    let answer = session
+        .call(ListTopicsRequest {}, |mut c, r| async move { c.list_topics(r).await })
+        .await?;
+    let found = answer.topics.into_iter().find(|known| name(known) == topic.as_str());
+    if found.is_none() {
+        Failure::of(answer.error)?;
+    }
+    Ok(found)
 }
 
 fn name(topic: &TopicInfo) -> &str {
@@ -348,9 +368,10 @@ mod tests {
 
     #[test]
     fn contradictions_are_refused() {
-        for bad in ["-t a -r 4 -w 8", "-t a -p 7", "-t a -r 0", "-t a -a +x=y"] {
+        for bad in ["-t a -r 4 -w 8", "-t a -p 7", "-t a -r 0", "-t a -w 0", "-t a -a +x=y"] {
             assert!(update(bad).config_of(None).is_err(), "{bad}");
         }
         assert_eq!(update("-t a -r 4 -w 4").config_of(None).unwrap().queues, 4);
+        assert_eq!(update("-t a -b broker-b -w 0").config_of(None).unwrap().queues, 0);
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use futures::future::join_all;
 use proto::{
-    BrokerName, Topic, TransactionId,
+    BrokerName, TransactionId,
     admin::{
         ChangeRequest, ChangeResponse, ClusterStatusRequest, ClusterStatusResponse,
         DescribeTopicRequest, DescribeTopicResponse, DigestRequest, DigestResponse, Error,
@@ -14,20 +14,19 @@ use proto::{
         ListTransactionsResponse, NodeStatus, PutGroupRequest, PutGroupResponse, PutTopicRequest,
         PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, RedriveDeadLettersRequest,
         RedriveDeadLettersResponse, ResetOffsetsRequest, ResetOffsetsResponse,
-        ResolveTransactionRequest, ResolveTransactionResponse, TopicConfig, TrackMessageRequest,
+        ResolveTransactionRequest, ResolveTransactionResponse, TrackMessageRequest,
         TrackMessageResponse, TransferLeaderRequest, TransferLeaderResponse, admin_server::Admin,
-        change_request, error::Fate,
+        change_request::Change, error::Fate,
     },
-    clock,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use super::{calls, merge, merge::Answers};
 use crate::{
-    Caller, Directory, GroupView, HOLD, NoLocal, TopicRoute,
+    Caller, Directory, GroupView, HOLD, NoLocal,
     channels::Channels,
     forward::{Forwarder, Passage},
-    operation::{DescribeTopic, Operation, TopicQuestion},
+    operation::Operation,
     retry::Repeat,
     status::Refusal,
 };
@@ -65,7 +64,7 @@ impl<D: Directory> AdminFanout<D> {
     }
 
     /// The same read of every group.
-    async fn ask_all<O: Operation>(
+    pub(super) async fn ask_all<O: Operation>(
         &self,
         caller: &Caller,
         request: O::Request,
@@ -82,26 +81,18 @@ impl<D: Directory> AdminFanout<D> {
         Ok(Answers::of(join_all(calls).await, error))
     }
 
-    /// The topic as its leaders have it. Every group is asked: one that cannot answer may hold it.
-    pub(super) async fn topic(
-        &self,
-        caller: &Caller,
-        groups: &[BrokerName],
-        topic: &Topic,
-    ) -> Result<Option<TopicRoute>, Error> {
-        let calls = groups.iter().map(|group| {
-            let question = TopicQuestion { topic: topic.clone(), create: false };
-            self.call::<DescribeTopic>(caller, group, Repeat::Safe, question)
-        });
-        let mut best: Option<TopicRoute> = None;
-        for answer in join_all(calls).await {
-            if let Some(route) = answer?
-                && best.as_ref().is_none_or(|best| best.version < route.version)
-            {
-                best = Some(route);
-            }
-        }
-        Ok(best)
+    async fn make(&self, caller: &Caller, change: Change) -> Result<(), Error> {
+        let change = self.versioned(caller, change).await?;
+        // What only exists where it was created is only changed there; the rest is the same in all.
+        let everywhere = match change {
+            Change::RetireTopic(retire) => return self.retire(caller, retire).await,
+            Change::SwitchGroup(_) | Change::PutQuota(_) => true,
+            Change::DeleteTopic(_) | Change::DeleteGroup(_) | Change::PutRetention(_) => false,
+        };
+        let request = ChangeRequest { change: Some(change) };
+        let answers = self.ask_all::<calls::Change>(caller, request, |a| a.error.take()).await?;
+        let error = if everywhere { answers.error() } else { answers.error_unless_known() };
+        error.map_or(Ok(()), Err)
     }
 
     /// Of every group, or of the one that is named by the transaction to begin after.
@@ -121,43 +112,6 @@ impl<D: Directory> AdminFanout<D> {
             error: answers.error(),
             transactions: answers.good.into_iter().flat_map(|list| list.transactions).collect(),
         })
-    }
-
-    async fn put(
-        &self,
-        caller: &Caller,
-        request: PutTopicRequest,
-    ) -> Result<PutTopicResponse, Error> {
-        let config = request.config.clone().unwrap_or_default();
-        let topic: Topic = config.topic.parse().map_err(|error| Refusal::from(error).to_admin())?;
-        let groups = self.groups(caller).await?;
-        let chosen = chosen(&groups, &request.broker_names)?;
-        let before = self.topic(caller, &groups, &topic).await?;
-        if request.create_only && before.is_some() {
-            return Err(rejected(format!("topic {topic} exists")));
-        }
-        let placement = merge::placement(before.as_ref(), &chosen, config.queues);
-        let version = clock::wall_now().0.max(before.map_or(0, |before| before.version) + 1);
-        let repeat = if request.create_only { Repeat::NotDoneOnly } else { Repeat::Safe };
-        let calls = placement.iter().map(|place| {
-            let request = PutTopicRequest {
-                config: Some(TopicConfig { queues: place.queues, ..config.clone() }),
-                broker_names: Vec::new(),
-                create_only: request.create_only,
-                version,
-                placement: placement.clone(),
-            };
-            async move {
-                let group: BrokerName = place.broker_name.parse().expect("made of valid names");
-                let answer = self.call::<calls::PutTopic>(caller, &group, repeat, request).await;
-                (group, answer)
-            }
-        });
-        let answers = Answers::of(join_all(calls).await, |answer| answer.error.take());
-        match answers.error() {
-            None => Ok(PutTopicResponse { error: None, version, placement }),
-            Some(error) => Err(error),
-        }
     }
 }
 
@@ -274,13 +228,8 @@ impl<D: Directory> Admin for AdminFanout<D> {
         request: Request<PutGroupRequest>,
     ) -> Result<Response<PutGroupResponse>, Status> {
         let caller = caller(&request);
-        let answers =
-            self.ask_all::<calls::PutGroup>(&caller, request.into_inner(), |a| a.error.take());
-        let error = match answers.await {
-            Ok(answers) => answers.error(),
-            Err(error) => Some(error),
-        };
-        Ok(Response::new(PutGroupResponse { error }))
+        let put = self.put_group_everywhere(&caller, request.into_inner()).await;
+        Ok(Response::new(PutGroupResponse { error: put.err() }))
     }
 
     async fn list_groups(
@@ -360,8 +309,12 @@ impl<D: Directory> Admin for AdminFanout<D> {
         _: Request<ClusterStatusRequest>,
     ) -> Result<Response<ClusterStatusResponse>, Status> {
         let directory = &self.forwarder.directory;
-        let groups = directory.groups().into_iter().filter_map(|name| directory.group(&name));
-        let groups = groups.map(|group| group_status(&group)).collect();
+        let status = |name: BrokerName| match directory.group(&name) {
+            Some(group) => group_status(&group),
+            // It hosts a topic by another group's word; that is all.
+            None => GroupStatus { broker_name: name.to_string(), ..GroupStatus::default() },
+        };
+        let groups = directory.groups().into_iter().map(status).collect();
         Ok(Response::new(ClusterStatusResponse { error: None, groups }))
     }
 
@@ -373,23 +326,12 @@ impl<D: Directory> Admin for AdminFanout<D> {
         &self,
         request: Request<ChangeRequest>,
     ) -> Result<Response<ChangeResponse>, Status> {
-        use change_request::Change;
         let caller = caller(&request);
-        let request = request.into_inner();
-        // What only exists where it was created is only changed there; the rest is the same in all.
-        let everywhere = match &request.change {
-            Some(Change::SwitchGroup(_) | Change::PutQuota(_)) | None => true,
-            Some(Change::DeleteTopic(_) | Change::DeleteGroup(_) | Change::PutRetention(_)) => {
-                false
-            }
+        let changed = match request.into_inner().change {
+            Some(change) => self.make(&caller, change).await,
+            None => Err(rejected("the change is missing".to_owned())),
         };
-        let answers = self.ask_all::<calls::Change>(&caller, request, |a| a.error.take());
-        let error = match answers.await {
-            Ok(answers) if everywhere => answers.error(),
-            Ok(answers) => answers.error_unless_known(),
-            Err(error) => Some(error),
-        };
-        Ok(Response::new(ChangeResponse { error }))
+        Ok(Response::new(ChangeResponse { error: changed.err() }))
     }
 
     async fn list_quotas(

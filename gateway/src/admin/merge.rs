@@ -65,33 +65,63 @@ fn all(bad: &[(BrokerName, Error)]) -> Option<Error> {
     Some(Error { fate: fate.into(), message: texts.join("; ") })
 }
 
-/// The higher version of each topic, sorted by name.
+/// The higher version of each topic and of its retention, sorted by name. Its number of queues is
+/// that of a group that is open.
 pub(super) fn topics(lists: impl IntoIterator<Item = TopicInfo>) -> Vec<TopicInfo> {
     let mut merged: BTreeMap<String, TopicInfo> = BTreeMap::new();
     for info in lists {
         let name = info.config.as_ref().map_or("", |config| &config.topic).to_owned();
-        let known = merged.get(&name);
-        if known.is_none_or(|known| known.version < info.version) {
-            merged.insert(name, info);
+        match merged.get_mut(&name) {
+            None => drop(merged.insert(name, info)),
+            Some(known) => *known = newer_topic(known, &info),
+        }
+    }
+    for info in merged.values_mut() {
+        let most = info.placement.iter().map(|place| place.queues).max();
+        if let (Some(config), Some(most)) = (&mut info.config, most)
+            && config.queues == 0
+        {
+            config.queues = most;
         }
     }
     merged.into_values().collect()
 }
 
-/// Each consumer group once, sorted by name.
+fn newer_topic(a: &TopicInfo, b: &TopicInfo) -> TopicInfo {
+    let mut newer = if b.version > a.version { b.clone() } else { a.clone() };
+    let kept = if b.retention_version > a.retention_version { b } else { a };
+    (newer.retention_ms, newer.retention_bytes) = (kept.retention_ms, kept.retention_bytes);
+    newer.retention_version = kept.retention_version;
+    newer
+}
+
+/// Each consumer group once, by the highest version of its settings, sorted by name.
 pub(super) fn groups(lists: impl IntoIterator<Item = GroupConfig>) -> Vec<GroupConfig> {
     let mut merged: BTreeMap<String, GroupConfig> = BTreeMap::new();
     for config in lists {
-        merged.entry(config.group.clone()).or_insert(config);
+        match merged.get_mut(&config.group) {
+            None => drop(merged.insert(config.group.clone(), config)),
+            Some(known) => *known = newer_group(known, &config),
+        }
     }
     merged.into_values().collect()
 }
 
-/// Each quota once, sorted by kind and name: every group has the same.
+fn newer_group(a: &GroupConfig, b: &GroupConfig) -> GroupConfig {
+    let mut newer = if b.version > a.version { b.clone() } else { a.clone() };
+    let switched = if b.switch_version > a.switch_version { b } else { a };
+    (newer.disabled, newer.switch_version) = (switched.disabled, switched.switch_version);
+    newer
+}
+
+/// Each quota once, by its highest version, sorted by kind and name.
 pub(super) fn quotas(lists: impl IntoIterator<Item = Quota>) -> Vec<Quota> {
     let mut merged: BTreeMap<(i32, String), Quota> = BTreeMap::new();
     for quota in lists {
-        merged.entry((quota.kind, quota.name.clone())).or_insert(quota);
+        let key = (quota.kind, quota.name.clone());
+        if merged.get(&key).is_none_or(|known| known.version < quota.version) {
+            merged.insert(key, quota);
+        }
     }
     merged.into_values().collect()
 }
@@ -200,6 +230,37 @@ mod tests {
             .map(|info| (info.config.as_ref().expect("set").topic.as_str(), info.version))
             .collect();
         assert_eq!(listed, [("a", 2), ("b", 3)]);
+    }
+
+    #[test]
+    fn the_higher_version_of_each_setting_is_told() {
+        let group = |version, fifo, switch_version, disabled| GroupConfig {
+            version,
+            fifo,
+            switch_version,
+            disabled,
+            ..Default::default()
+        };
+        let merged = groups([group(5, true, 1, false), group(4, false, 3, true)]);
+        assert_eq!(merged, [group(5, true, 3, true)]);
+        let topic = |version, retention_ms, retention_version| TopicInfo {
+            version,
+            retention_ms,
+            retention_version,
+            ..Default::default()
+        };
+        assert_eq!(topics([topic(2, 10, 1), topic(1, 20, 2)]), [topic(2, 20, 2)]);
+        let quota = |version| Quota { version, messages_per_second: version, ..Default::default() };
+        assert_eq!(quotas([quota(2), quota(3), quota(1)]), [quota(3)]);
+    }
+
+    #[test]
+    fn the_number_of_queues_is_that_of_an_open_group() {
+        let config = TopicConfig { queues: 0, ..Default::default() };
+        let place = |name: &str, queues| Placement { broker_name: name.into(), queues };
+        let placement = vec![place("a", 8), place("b", 0)];
+        let merged = topics([TopicInfo { config: Some(config), placement, ..Default::default() }]);
+        assert_eq!(merged[0].config.as_ref().map(|config| config.queues), Some(8));
     }
 
     #[test]

@@ -5,6 +5,8 @@ mod calls;
 mod fanout;
 mod merge;
 mod queries;
+mod settings;
 mod switch;
+mod topics;
 
 pub use self::{fanout::AdminFanout, switch::AdminSwitch};

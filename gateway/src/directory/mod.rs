@@ -28,7 +28,8 @@ pub struct TopicRoute {
     pub permission: Permission,
     /// What the topic accepts; never empty, never `Unspecified`.
     pub accepts: Vec<MessageType>,
-    /// Broker groups and their number of queues (at least 1), sorted by name.
+    /// Broker groups and their number of queues that take messages, sorted by name. At least one has
+    /// some; one with none is only read any more.
     pub placement: Vec<(BrokerName, u32)>,
     /// The higher version of a topic wins.
     pub version: u64,
@@ -70,7 +71,7 @@ pub trait Directory: Send + Sync + 'static {
     /// The broker group, where it has been heard of.
     fn group(&self, name: &BrokerName) -> Option<Arc<GroupView>>;
 
-    /// Every broker group heard of, sorted by name.
+    /// Every broker group heard of, and those that host a topic by another one's word; sorted by name.
     fn groups(&self) -> Vec<BrokerName>;
 
     /// Counts changes: wait on it, then look again.

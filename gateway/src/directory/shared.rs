@@ -1,7 +1,7 @@
 //! A view that one task publishes and everybody reads.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, RwLock},
 };
 
@@ -14,6 +14,8 @@ use super::{Directory, GroupView, TopicRoute, View};
 #[derive(Debug)]
 pub struct Shared {
     view: RwLock<Arc<View>>,
+    /// Every group that hosts a topic of the view.
+    hosts: RwLock<Arc<BTreeSet<BrokerName>>>,
     changes: watch::Sender<u64>,
     /// Leaders that refusing nodes named; each is dropped once a claim names one.
     hints: Mutex<HashMap<BrokerName, String>>,
@@ -21,7 +23,12 @@ pub struct Shared {
 
 impl Default for Shared {
     fn default() -> Self {
-        Self { view: RwLock::default(), changes: watch::Sender::new(0), hints: Mutex::default() }
+        Self {
+            view: RwLock::default(),
+            hosts: RwLock::default(),
+            changes: watch::Sender::new(0),
+            hints: Mutex::default(),
+        }
     }
 }
 
@@ -34,6 +41,9 @@ impl Shared {
                 return;
             }
             self.drop_answered_hints(&view);
+            if !Arc::ptr_eq(&current.topics, &view.topics) {
+                *self.hosts.write().expect("no holder panics") = Arc::new(hosts(&view));
+            }
             *current = Arc::new(view);
         }
         self.changes.send_modify(|count| *count += 1);
@@ -72,7 +82,13 @@ impl Directory for Shared {
     }
 
     fn groups(&self) -> Vec<BrokerName> {
-        self.view.read().expect("no holder panics").groups.keys().cloned().collect()
+        let view = self.view();
+        let mut names: Vec<_> = view.groups.keys().cloned().collect();
+        let hosts = Arc::clone(&self.hosts.read().expect("no holder panics"));
+        let unheard = hosts.iter().filter(|name| !view.groups.contains_key(*name));
+        names.extend(unheard.cloned());
+        names.sort();
+        names
     }
 
     fn changed(&self) -> watch::Receiver<u64> {
@@ -101,8 +117,20 @@ impl Directory for Shared {
     }
 }
 
+fn hosts(view: &View) -> BTreeSet<BrokerName> {
+    let mut hosts = BTreeSet::new();
+    for (name, _) in view.topics.values().flat_map(|topic| &topic.placement) {
+        if !hosts.contains(name) {
+            hosts.insert(name.clone());
+        }
+    }
+    hosts
+}
+
 #[cfg(test)]
 mod tests {
+    use proto::v2::{MessageType, Permission};
+
     use super::*;
 
     fn view(leader: Option<&str>) -> View {
@@ -132,6 +160,29 @@ mod tests {
         assert!(!changed.has_changed().expect("open"));
         shared.publish(view(Some("c1")));
         assert!(changed.has_changed().expect("open"));
+    }
+
+    #[test]
+    fn a_group_that_hosts_a_topic_exists_although_nobody_heard_of_it() {
+        let shared = Shared::default();
+        let names = |list: &[&str]| -> Vec<BrokerName> {
+            list.iter().map(|name| name.parse().expect("valid")).collect()
+        };
+        let route = TopicRoute {
+            topic: "orders".parse().expect("valid"),
+            permission: Permission::ReadWrite,
+            accepts: vec![MessageType::Normal],
+            placement: vec![
+                (names(&["broker-0"]).remove(0), 1),
+                (names(&["broker-b"]).remove(0), 1),
+            ],
+            version: 1,
+        };
+        let topics = Arc::new([(route.topic.clone(), Arc::new(route))].into());
+        shared.publish(View { topics, ..view(None) });
+        assert_eq!(shared.groups(), names(&["broker-0", "broker-a", "broker-b"]));
+        shared.publish(view(None));
+        assert_eq!(shared.groups(), names(&["broker-a"]));
     }
 
     #[test]

@@ -129,18 +129,38 @@ impl Table {
     }
 }
 
-/// Each topic once, in its highest version; of equals the later one.
+/// Each topic once, in its highest version; of equals the later one. Topics for dead letters come
+/// into being in each broker group by itself, so they are wherever any of their versions says.
 pub fn newest<'a>(
     routes: impl IntoIterator<Item = &'a Arc<TopicRoute>>,
 ) -> HashMap<Topic, Arc<TopicRoute>> {
     let mut newest: HashMap<Topic, Arc<TopicRoute>> = HashMap::new();
     for route in routes {
-        let known = newest.get(&route.topic);
-        if known.is_none_or(|known| known.version <= route.version) {
+        let Some(known) = newest.get_mut(&route.topic) else {
             newest.insert(route.topic.clone(), Arc::clone(route));
-        }
+            continue;
+        };
+        let (newer, older) =
+            if known.version <= route.version { (route, &*known) } else { (&*known, route) };
+        *known = match route.topic.is_dead_letters() {
+            true => together(newer, older),
+            false => Arc::clone(newer),
+        };
     }
     newest
+}
+
+/// The newer one, also in the broker groups that only the older one names.
+fn together(newer: &Arc<TopicRoute>, older: &TopicRoute) -> Arc<TopicRoute> {
+    let names = |name: &BrokerName| newer.placement.iter().any(|(known, _)| known == name);
+    let more: Vec<_> = older.placement.iter().filter(|(name, _)| !names(name)).cloned().collect();
+    if more.is_empty() {
+        return Arc::clone(newer);
+    }
+    let mut route = TopicRoute::clone(newer);
+    route.placement.extend(more);
+    route.placement.sort();
+    Arc::new(route)
 }
 
 fn merge_groups(merged: &mut BTreeMap<BrokerName, Arc<GroupView>>, said: &[Arc<GroupView>]) {
@@ -270,6 +290,27 @@ mod tests {
         table.put("n2", 1, vec![], Some(vec![topic(1, 8)]), now);
         let (view, _) = table.view(now);
         assert_eq!(view.topics.values().next().expect("one").placement[0].1, 16);
+    }
+
+    #[test]
+    fn dead_letters_are_wherever_any_group_says() {
+        let route = |name: &str, version, groups: &[&str]| {
+            let placement = groups.iter().map(|name| (name.parse().expect("valid"), 1)).collect();
+            let base = topic(version, 1);
+            Arc::new(TopicRoute { topic: name.parse().expect("valid"), placement, ..base })
+        };
+        let placed = |name: &str| -> Vec<String> {
+            let all = [
+                route(name, 2, &["broker-b", "broker-c"]),
+                route(name, 3, &["broker-b", "broker-d"]),
+                route(name, 2, &["broker-a", "broker-b"]),
+            ];
+            let merged = newest(&all).remove(&all[0].topic).expect("it is there");
+            assert_eq!(merged.version, 3);
+            merged.placement.iter().map(|(name, _)| name.as_str()[7..].to_owned()).collect()
+        };
+        assert_eq!(placed("%DLQ%audit"), ["a", "b", "c", "d"]);
+        assert_eq!(placed("orders"), ["b", "d"]);
     }
 
     #[test]

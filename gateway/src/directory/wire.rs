@@ -50,11 +50,11 @@ impl TopicRoute {
             return Err(WireError::Accepts(topic));
         }
         let mut placed = Vec::new();
-        for (name, queues) in placement.filter(|(_, queues)| *queues > 0) {
+        for (name, queues) in placement {
             let name: BrokerName = name.parse().map_err(|_| WireError::Broker(name.to_owned()))?;
             placed.push((name, queues));
         }
-        if placed.is_empty() {
+        if placed.iter().all(|(_, queues)| *queues == 0) {
             return Err(WireError::NoQueues(topic));
         }
         placed.sort();
@@ -173,7 +173,10 @@ mod tests {
         wire.accepts = vec![0, 99];
         assert!(matches!(TopicRoute::from_wire(&wire), Err(WireError::Accepts(_))));
         let mut wire = topic();
-        wire.placement.clear();
+        wire.placement[0].queues = 0;
+        let closed = TopicRoute::from_wire(&wire).expect("the other one takes messages");
+        assert_eq!(closed.placement.iter().map(|(_, queues)| *queues).collect::<Vec<_>>(), [8, 0]);
+        wire.placement[1].queues = 0;
         assert!(matches!(TopicRoute::from_wire(&wire), Err(WireError::NoQueues(_))));
     }
 

@@ -8,6 +8,7 @@
 
 mod leader;
 mod node;
+mod noted;
 
 use std::{
     sync::Arc,
@@ -28,6 +29,7 @@ use tonic::{Request, transport::Channel};
 pub use self::{
     leader::{Poll, Script, ScriptedBroker},
     node::Node,
+    noted::{Noted, two_groups},
 };
 
 /// Waits for a condition, ten seconds at most.

@@ -2,10 +2,10 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::{DecodeError, Input, tag, text};
+use super::{DecodeError, Input, put_group, tag, text};
 use crate::command::{
-    CloseQueues, DeleteGroup, DeleteTopic, Expire, Limited, PutQuota, PutRetention, Quota,
-    Retention, SwitchGroup,
+    CloseQueues, DeleteGroup, DeleteTopic, Expire, Limited, PutQuota, PutRetention, PutSetting,
+    Quota, Retention, RetireTopic, Setting, SwitchGroup,
 };
 
 /// How a [`Limited`] begins. Persisted.
@@ -75,7 +75,40 @@ pub(super) fn close_queues(out: &mut BytesMut, c: &CloseQueues) {
     text(out, c.topic.as_str());
 }
 
+/// A version before the bytes that the setting has as a command of its own.
+pub(super) fn put_setting(out: &mut BytesMut, c: &PutSetting) {
+    out.put_u8(tag::PUT_SETTING);
+    out.put_u64(c.version);
+    match &c.setting {
+        Setting::Group(c) => put_group(out, c),
+        Setting::Switch(c) => switch_group(out, c),
+        Setting::Quota(c) => put_quota(out, c),
+        Setting::Retention(c) => put_retention(out, c),
+    }
+}
+
+pub(super) fn retire_topic(out: &mut BytesMut, c: &RetireTopic) {
+    out.put_u8(tag::RETIRE_TOPIC);
+    text(out, c.topic.as_str());
+}
+
 impl Input {
+    pub(super) fn put_setting(&mut self) -> Result<PutSetting, DecodeError> {
+        let version = self.u64()?;
+        let setting = match self.u8()? {
+            tag::PUT_GROUP => Setting::Group(self.put_group()?),
+            tag::SWITCH_GROUP => Setting::Switch(self.switch_group()?),
+            tag::PUT_QUOTA => Setting::Quota(self.put_quota()?),
+            tag::PUT_RETENTION => Setting::Retention(self.put_retention()?),
+            value => return Err(DecodeError::UnknownValue { field: "setting", value }),
+        };
+        Ok(PutSetting { version, setting })
+    }
+
+    pub(super) fn retire_topic(&mut self) -> Result<RetireTopic, DecodeError> {
+        Ok(RetireTopic { topic: self.name("topic")? })
+    }
+
     pub(super) fn delete_topic(&mut self) -> Result<DeleteTopic, DecodeError> {
         Ok(DeleteTopic { topic: self.name("topic")? })
     }
