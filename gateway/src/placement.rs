@@ -167,7 +167,7 @@ mod tests {
                 assert_eq!(turn_of(&id), turn_of(&id));
                 shares[usize::try_from(turn_of(&id) % groups).expect("few")] += 1;
             }
-            let fair = 10_000 / shares.len() as u32;
+            let fair = 10_000 / u32::try_from(shares.len()).unwrap();
             assert!(shares.iter().all(|share| share.abs_diff(fair) < fair / 10), "{shares:?}");
         }
     }
