@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -52,9 +53,8 @@ async fn serving(arguments: &[&str]) -> Child {
 #[tokio::test]
 async fn sigterm_ends_it_well() {
     let mut child = serving(&["--listen", "127.0.0.1:0"]).await;
-    let pid = child.id().expect("it runs").to_string();
-    let kill = Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill runs");
-    assert!(kill.success());
+    let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).expect("it runs");
+    kill_process(pid, Signal::TERM).expect("it is there");
     let status = timeout(BUDGET, child.wait()).await.expect("in time").expect("a status");
     assert_eq!(status.code(), Some(0));
 }

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use broker::server::{Server, ServerError};
 use raft::Role;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{Node, config, free_port};
 
@@ -108,8 +109,7 @@ fn sigterm_ends_the_program_with_success() {
     // Ends with the program if it does not get there.
     let leading = lines.by_ref().map_while(Result::ok).any(|line| line.contains("leading"));
     assert!(leading);
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let rest: Vec<String> = lines.map_while(Result::ok).collect();
     assert!(child.wait().unwrap().success(), "{rest:?}");
     assert!(rest.iter().any(|line| line.contains("stopped")), "{rest:?}");

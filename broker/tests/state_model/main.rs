@@ -86,7 +86,7 @@ fn the_logs_reach_every_corner() {
 fn the_logs_hold_back_give_up_and_put_back() {
     let mut runner = TestRunner::deterministic();
     let logs = log(1..160);
-    let logs: Vec<_> = (0..500).map(|_| logs.new_tree(&mut runner).unwrap().current()).collect();
+    let logs: Vec<_> = (0..800).map(|_| logs.new_tree(&mut runner).unwrap().current()).collect();
     let outcomes = || logs.iter().flat_map(|log| log.outcomes.iter().flatten());
     let given_up = outcomes().filter(|outcome| **outcome == Outcome::DeadLettered).count();
     let put_back = outcomes().map(|outcome| match outcome {
