@@ -155,7 +155,8 @@ async fn what_is_wanted_outlives_the_files_that_it_was_stored_in() {
     let floor = floor_reaches(&cluster, floor).await;
     let carried = everywhere(&cluster, "raftmq_log_carried_bytes").await.expect("metrics");
     eprintln!("floor {floor}, carried {carried:?}");
-    assert!(carried.iter().all(|bytes| (8 * 2000..MIB).contains(bytes)), "{carried:?}");
+    // Five plain ones, one of which is the dead letter too, a delayed one and a half one.
+    assert!(carried.iter().all(|bytes| (7 * 2000..MIB).contains(bytes)), "{carried:?}");
 
     eventually("the transaction is committed", ELECTION, async || {
         let (leader, _) = cluster.leader().await;
@@ -190,8 +191,8 @@ async fn the_log_keeps_its_bytes_and_the_newest_messages() {
     let queue = described.into_inner().queues.remove(0);
     assert_eq!(queue.max_offset, NOISE as u64);
     let left = queue.max_offset - queue.min_offset;
-    let two_files = 2 * SEGMENT / (NOISE_BODY as u64 + 1024);
-    assert!((two_files / 2..NOISE as u64 / 2).contains(&left), "{left} messages are left");
+    let in_files = |count| count * SEGMENT / NOISE_BODY as u64;
+    assert!((in_files(1)..=in_files(3)).contains(&left), "{left} messages are left");
     let queue = v2::MessageQueue {
         topic: Some(tests::rpc::resource("noise")),
         id: 0,
