@@ -325,6 +325,14 @@ async fn between_check_and_answer() {
     scene.end().await;
 }
 
+async fn all_fired(cluster: &Cluster, count: usize) {
+    eventually("all have fired", ELECTION, async || {
+        let fired = entries(cluster, TOPIC).await;
+        if fired == count as u64 { Ok(()) } else { Err(format!("{fired} of {count}")) }
+    })
+    .await;
+}
+
 /// Delayed messages are due, and the leader dies before it fires them, or before anybody hears of
 /// it: each comes once, none before its time, none long after.
 async fn delayed_at(moment: &'static str) {
@@ -333,6 +341,9 @@ async fn delayed_at(moment: &'static str) {
     let rpcs = scene.rpcs();
     let mut due = BTreeMap::new();
     for round in 0..KILLS {
+        // While something is due, each leader that takes over is held at once: there would be no
+        // end of it.
+        all_fired(&scene.cluster, due.len()).await;
         scene.arm().await;
         for n in 0..8 {
             let number = u32::try_from(round).expect("few") * 8 + n;
@@ -345,19 +356,14 @@ async fn delayed_at(moment: &'static str) {
         }
         scene.kill().await;
     }
-    let count = due.len() as u64;
     let ready = Instant::now();
-    eventually("all have fired", ELECTION, async || {
-        let fired = entries(&scene.cluster, TOPIC).await;
-        if fired == count { Ok(()) } else { Err(format!("{fired} of {count}")) }
-    })
-    .await;
+    all_fired(&scene.cluster, due.len()).await;
     eprintln!("{moment}: all there {:?} after the last leader", ready.elapsed());
     let mut consumer = scene.cluster.consumer(GROUP, TOPIC);
     let start = Instant::now();
     let mut seen: BTreeMap<String, BTreeSet<jepsen::Place>> = BTreeMap::new();
     while seen.len() < due.len() {
-        assert!(start.elapsed() < 2 * ELECTION, "{} of {count}", seen.len());
+        assert!(start.elapsed() < 2 * ELECTION, "{} of {}", seen.len(), due.len());
         let Ok(got) = consumer.receive(BATCH, INVISIBLE, POLL).await else { continue };
         for delivery in &got {
             let system = delivery.raw.system_properties.as_ref().expect("it has some");
