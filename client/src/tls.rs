@@ -27,8 +27,11 @@ pub enum Tls {
 }
 
 impl Tls {
-    /// The set-up for rustls; `None` for plaintext.
-    pub(crate) fn config(&self) -> Result<Option<Arc<ClientConfig>>, Error> {
+    /// The set-up for rustls, for HTTP/2; `None` for plaintext.
+    ///
+    /// # Errors
+    /// The roots hold no certificate, or one that is none.
+    pub fn config(&self) -> Result<Option<Arc<ClientConfig>>, Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()

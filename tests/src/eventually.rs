@@ -1,4 +1,4 @@
-//! Waiting for a condition, with a name and a budget.
+//! Waiting for a condition, and watching that one never comes, with a name and a budget.
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,24 @@ pub async fn eventually<T>(
                 start.elapsed() < budget,
                 "{what}: not within {budget:?}; at last: {instead}"
             ),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Looks again and again for as long as `window`: what must not happen gets the time to happen.
+///
+/// # Panics
+/// As soon as `probe` finds it, with `what` and with what it found.
+pub async fn throughout(
+    what: &str,
+    window: Duration,
+    mut probe: impl AsyncFnMut() -> Result<(), String>,
+) {
+    let start = Instant::now();
+    while start.elapsed() < window {
+        if let Err(instead) = probe().await {
+            panic!("{what}: not any more after {:?}: {instead}", start.elapsed());
         }
         tokio::time::sleep(PAUSE).await;
     }

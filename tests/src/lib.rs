@@ -35,7 +35,7 @@ pub mod tls;
 
 pub use cluster::Cluster;
 pub use consumer::Consumer;
-pub use eventually::eventually;
+pub use eventually::{eventually, throughout};
 pub use group::BrokerGroup;
 pub use ledger::Ledger;
 pub use outcome::Failure;

@@ -14,7 +14,7 @@ use raftmq_client::{
     Producer, PullConsumer, PushConsumer, Resolution, SimpleConsumer, StartFrom,
 };
 use tests::cluster::{DRAIN, ELECTION};
-use tests::{Cluster, eventually};
+use tests::{Cluster, eventually, throughout};
 
 /// Sends of the longer tests.
 const SENDS: usize = 3000;
@@ -145,8 +145,11 @@ async fn nothing_is_lost_when_the_leader_dies() {
 
     // What was acknowledged is not delivered again to anybody of the group.
     let (late, again) = listen(&cluster, "billing", "orders").await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(again.deliveries(), 0, "{:?}", again.texts());
+    throughout("nothing comes again", Duration::from_secs(2), async || match again.deliveries() {
+        0 => Ok(()),
+        _ => Err(format!("{:?}", again.texts())),
+    })
+    .await;
     late.close().await;
     leader.start();
     cluster.finish().await;
@@ -274,8 +277,12 @@ async fn delays_and_transactions_survive_the_leader() {
         if moved == expected { Ok(()) } else { Err(moved) }
     })
     .await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!((moved.texts(), arrived.texts()), (expected, ["keep".to_owned()].into()));
+    let kept: BTreeSet<String> = ["keep".to_owned()].into();
+    throughout("and nothing else", Duration::from_secs(1), async || {
+        let seen = (moved.texts(), arrived.texts());
+        if seen == (expected.clone(), kept.clone()) { Ok(()) } else { Err(format!("{seen:?}")) }
+    })
+    .await;
     producer.close().await;
     assert!(transfers.close().await && later.close().await);
     leader.start();

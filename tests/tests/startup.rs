@@ -2,11 +2,13 @@
 
 #![allow(clippy::tests_outside_test_module, reason = "an integration test is one")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tests::cluster::ELECTION;
 use tests::node::Node;
-use tests::{Cluster, Producer, eventually};
+use tests::status::Role;
+use tests::{Cluster, Producer, eventually, throughout};
 
 /// Time for a refusal to show: well above a few round trips between processes that just started.
 const REFUSAL: Duration = Duration::from_secs(15);
@@ -47,6 +49,20 @@ async fn any_start_order_forms_the_group() {
     }
 }
 
+/// Nobody leads as long as it is watched: several times what an election takes.
+async fn nobody_leads(because: &str, seconds: u64, nodes: &[Arc<Node>]) {
+    throughout(because, Duration::from_secs(seconds), async || {
+        for node in nodes {
+            match node.status().await {
+                Ok(status) if status.role == Role::Leader => return Err(status.to_string()),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
 /// With one peer missing the others wait for it by name, and form the group when it comes.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_group_waits_for_a_late_peer_and_says_so() {
@@ -60,11 +76,7 @@ async fn the_group_waits_for_a_late_peer_and_says_so() {
         log.contains(&late.addresses.raft.to_string()) || log.contains("3"),
         "the log names the peer that is missing: {log}"
     );
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    for node in &cluster.nodes[..2] {
-        let leads = node.status().await.is_ok_and(|s| s.role == tests::status::Role::Leader);
-        assert!(!leads, "{node:?} leads a group that one initial peer has never seen");
-    }
+    nobody_leads("one initial peer has not been seen", 10, &cluster.nodes[..2]).await;
     late.start();
     cluster.leader().await;
     cluster.topic("orders", 1).await;
@@ -91,7 +103,7 @@ async fn differing_peer_lists_are_refused() {
     };
     eventually("somebody says that the lists differ", REFUSAL, voices).await;
     for node in &cluster.nodes {
-        let leads = node.status().await.is_ok_and(|s| s.role == tests::status::Role::Leader);
+        let leads = node.status().await.is_ok_and(|s| s.role == Role::Leader);
         assert!(!leads, "{node:?} leads");
     }
     cluster.no_panics();
@@ -129,11 +141,7 @@ async fn a_wiped_majority_does_not_start_over_beside_a_survivor() {
         node.wipe();
     }
     cluster.nodes.iter().for_each(|node| node.start());
-    tokio::time::sleep(Duration::from_secs(8)).await;
-    for node in &cluster.nodes {
-        let leads = node.status().await.is_ok_and(|s| s.role == tests::status::Role::Leader);
-        assert!(!leads, "{node:?} leads a group that forgot what it acknowledged");
-    }
+    nobody_leads("a majority forgot what it acknowledged", 8, &cluster.nodes).await;
     cluster.no_panics();
 }
 
