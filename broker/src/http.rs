@@ -41,8 +41,8 @@ pub async fn serve(listener: TcpListener, pages: Arc<dyn Pages>) {
         tokio::spawn(async move {
             let _slot = slot;
             let service = service_fn(move |request| {
-                let response = answer(&request, pages.as_ref());
-                async move { Ok::<_, Infallible>(response) }
+                let pages = Arc::clone(&pages);
+                async move { Ok::<_, Infallible>(answer(request, pages).await) }
             });
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -60,8 +60,12 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-fn answer(request: &Request<Incoming>, pages: &dyn Pages) -> Response<String> {
-    page(request.method(), request.uri().path(), pages)
+/// Away from the threads that serve clients: a page may read the state of every consumer group.
+async fn answer(request: Request<Incoming>, pages: Arc<dyn Pages>) -> Response<String> {
+    let made = tokio::task::spawn_blocking(move || {
+        page(request.method(), request.uri().path(), pages.as_ref())
+    });
+    made.await.expect("making a page does not panic")
 }
 
 fn page(method: &Method, path: &str, pages: &dyn Pages) -> Response<String> {

@@ -1,4 +1,9 @@
-//! What is counted and timed, one function an event.
+//! What is counted and timed, one function an event: here under the product's own names, in
+//! [`rocketmq`] and [`standing`] under those that it has in RocketMQ.
+
+mod label;
+mod rocketmq;
+mod standing;
 
 use std::{
     fmt,
@@ -12,10 +17,17 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
+use proto::{ConsumerGroup, Timestamp, Topic, v2::MessageType};
 
+use self::{rocketmq::Events, standing::Storage};
 use crate::{
     command::{RecallOutcome, Verdict},
     state::{Kept, Unresolved},
+};
+
+pub use self::{
+    rocketmq::Base,
+    standing::{Lag, Program, Standing},
 };
 
 /// RPCs that are timed.
@@ -126,6 +138,7 @@ pub struct Sample {
 /// The node's metrics. Cheap to update from many threads.
 pub struct Metrics {
     registry: Mutex<Registry>,
+    rocketmq: Events,
     calls: Family<Call, Counter>,
     seconds: Seconds,
     sent_messages: Counter,
@@ -192,14 +205,14 @@ const GAUGES: [(&str, &str, Source); 19] = [
 
 impl Default for Metrics {
     fn default() -> Self {
-        Metrics::new()
+        Metrics::new(Base::default())
     }
 }
 
 impl Metrics {
     /// All zero.
-    pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("raftmq");
+    pub fn new(base: Base) -> Self {
+        let mut registry = base.prefixed("raftmq");
         let calls = Family::default();
         registry.register("calls", "RPCs answered, by RocketMQ status code", calls.clone());
         let seconds: Seconds = Family::new_with_constructor(latency_buckets);
@@ -239,6 +252,7 @@ impl Metrics {
             .collect();
         Metrics {
             registry: Mutex::new(registry),
+            rocketmq: Events::new(base),
             calls,
             seconds,
             sent_messages,
@@ -261,21 +275,34 @@ impl Metrics {
     pub fn answered(&self, rpc: Rpc, code: i32, took: Duration) {
         self.calls.get_or_create(&Call { rpc: rpc.name(), code }).inc();
         self.seconds.get_or_create(&Labels { rpc: rpc.name() }).observe(took.as_secs_f64());
+        self.rocketmq.answered(rpc, code, took);
     }
 
-    /// Messages were stored.
-    pub fn sent(&self, messages: usize, bytes: usize) {
-        self.sent_messages.inc_by(count(messages));
+    /// Messages of one call were stored: bytes of all as received, and of each body.
+    pub fn sent(
+        &self,
+        (topic, kind): (&Topic, MessageType),
+        bytes: usize,
+        bodies: impl ExactSizeIterator<Item = usize>,
+    ) {
+        self.sent_messages.inc_by(count(bodies.len()));
         self.sent_bytes.inc_by(count(bytes));
+        self.rocketmq.sent((topic, kind), bytes, bodies);
     }
 
-    /// A message was handed to a consumer for the `attempt`th time.
-    pub fn delivered(&self, bytes: usize, attempt: u32) {
+    /// A message with a body of so many bytes was handed to a consumer for the `attempt`th time.
+    pub fn delivered(&self, place: (&ConsumerGroup, &Topic), bytes: usize, attempt: u32) {
         self.delivered_messages.inc();
         self.delivered_bytes.inc_by(count(bytes));
         if attempt > 1 {
             self.redelivered_messages.inc();
         }
+        self.rocketmq.delivered(place, bytes, attempt > 1);
+    }
+
+    /// A message was stored that is to wait for so long.
+    pub fn delayed(&self, topic: &Topic, delay: Duration) {
+        self.rocketmq.delayed(topic, delay);
     }
 
     /// Deliveries were acknowledged.
@@ -308,17 +335,23 @@ impl Metrics {
         self.transaction_checks.inc_by(count(transactions));
     }
 
-    /// A transaction ended.
-    pub fn transaction_ended(&self, verdict: Verdict) {
-        let verdict = match verdict {
+    /// A transaction of this topic that began at `born` ended `now`.
+    pub fn transaction_ended(
+        &self,
+        topic: &Topic,
+        verdict: Verdict,
+        (born, now): (Timestamp, Timestamp),
+    ) {
+        let label = match verdict {
             Verdict::Commit => "commit",
             Verdict::Rollback => "rollback",
         };
-        self.transactions_ended.get_or_create(&VerdictLabel { verdict }).inc();
+        self.transactions_ended.get_or_create(&VerdictLabel { verdict: label }).inc();
+        self.rocketmq.transaction_ended(topic, verdict, (born, now));
     }
 
-    /// Prometheus text with `sample` as of now.
-    pub fn text(&self, sample: &Sample) -> String {
+    /// Prometheus text with `sample` as of now, and how things stand where this node leads.
+    pub fn text(&self, sample: &Sample, standing: Option<&Standing>) -> String {
         for role in ROLES {
             let gauge = self.role.get_or_create(&RoleLabel { role });
             gauge.set(i64::from(role == sample.role));
@@ -328,7 +361,12 @@ impl Metrics {
         }
         let mut page = String::new();
         let registry = self.registry.lock().expect("no holder panics");
-        text::encode(&mut page, &registry).expect("a String takes any text");
+        let storage =
+            Storage { bytes: sample.log.end - sample.log.start, reserve_ms: sample.oldest_ms };
+        text::encode_registry(&mut page, &registry)
+            .and_then(|()| self.rocketmq.write(&mut page, storage, standing))
+            .and_then(|()| text::encode_eof(&mut page))
+            .expect("a String takes any text");
         page
     }
 }
@@ -345,21 +383,37 @@ mod tests {
 
     #[test]
     fn the_page_names_what_was_counted() {
-        let metrics = Metrics::new();
+        let base = Base { cluster: "c".into(), node_id: "broker-a".into() };
+        let (metrics, topic) = (Metrics::new(base), "t".parse().unwrap());
         metrics.answered(Rpc::Send, 20_000, Duration::from_millis(3));
-        metrics.sent(2, 2048);
-        metrics.delivered(1024, 2);
-        let page = metrics.text(&Sample { role: "leader", term: 7, ..Sample::default() });
+        metrics.sent((&topic, MessageType::Fifo), 2048, [1000, 24].into_iter());
+        metrics.delivered((&"g".parse().unwrap(), &topic), 1024, 2);
+        let sample = Sample { role: "leader", term: 7, ..Sample::default() };
+        let page = metrics.text(&sample, None);
+        let node = "cluster=\"c\",node_type=\"broker\",node_id=\"broker-a\"";
+        let base = format!("{node},topic=\"t\"");
+        let into = format!("{base},message_type=\"fifo\",is_system=\"false\"");
+        let out = "consumer_group=\"g\",is_retry=\"true\",is_system=\"false\"";
         for line in [
-            "raftmq_calls_total{rpc=\"send\",code=\"20000\"} 1",
-            "raftmq_sent_messages_total 2",
-            "raftmq_sent_bytes_total 2048",
-            "raftmq_redelivered_messages_total 1",
-            "raftmq_raft_role{role=\"leader\"} 1",
-            "raftmq_raft_role{role=\"follower\"} 0",
-            "raftmq_raft_term 7",
+            format!("rocketmq_messages_in_total{{{into}}} 2"),
+            format!("rocketmq_throughput_in_total{{{into}}} 2048"),
+            format!("rocketmq_messages_out_total{{{base},{out}}} 1"),
+            format!("rocketmq_throughput_out_total{{{base},{out}}} 1024"),
         ] {
-            assert!(page.contains(line), "{line} is missing in\n{page}");
+            assert!(page.contains(&line), "{line} is missing in\n{page}");
+        }
+        assert_eq!(page.matches("# EOF").count(), 1, "{page}");
+        for line in [
+            "raftmq_calls_total{BASE,rpc=\"send\",code=\"20000\"} 1",
+            "raftmq_sent_messages_total{BASE} 2",
+            "raftmq_sent_bytes_total{BASE} 2048",
+            "raftmq_redelivered_messages_total{BASE} 1",
+            "raftmq_raft_role{BASE,role=\"leader\"} 1",
+            "raftmq_raft_role{BASE,role=\"follower\"} 0",
+            "raftmq_raft_term{BASE} 7",
+        ] {
+            let line = line.replace("BASE", node);
+            assert!(page.contains(&line), "{line} is missing in\n{page}");
         }
     }
 }

@@ -48,7 +48,11 @@ impl Pages for NodePages {
         let status = self.broker.group.status();
         let (kept, now) = (self.broker.view.kept(), wall_now());
         let oldest_ms = kept.since.map_or(0, |since| millis(now.since(since)));
-        self.broker.metrics.text(&Sample {
+        let standing = self.broker.standing().unwrap_or_else(|error| {
+            tracing::warn!(%error, "read how consumer groups stand");
+            None
+        });
+        let sample = Sample {
             role: status.role.kind.as_str(),
             term: status.term.0,
             purged: index(status.purged),
@@ -64,7 +68,8 @@ impl Pages for NodePages {
             log: self.span(),
             oldest_ms,
             disk_percent: self.broker.disk.space().used_percent(),
-        })
+        };
+        self.broker.metrics.text(&sample, standing.as_ref())
     }
 
     fn not_ready(&self) -> Option<String> {

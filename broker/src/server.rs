@@ -40,7 +40,7 @@ use crate::{
     fault::Fault,
     grpc::{Edge, LocalAdmin, SessionService},
     http, kv, leadership,
-    metrics::Metrics,
+    metrics::{Base, Metrics},
     ops::{Broker, DiskSettings, RetentionSettings, Settings, Signals, TransactionSettings, View},
     pages::NodePages,
     registration::Registration,
@@ -162,7 +162,10 @@ impl Server {
         let raft_config = raft_config(&config, &data_dir, &advertised)?;
         let group = Group::start(raft_config, machine).await?;
         let view = View::new(state, group.reader(), signals);
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::new(Base {
+            cluster: config.cluster.clone(),
+            node_id: config.broker_name.clone(),
+        }));
         let settings = settings(&config, advertised.clone());
         let broker = Broker::new(settings, group, view, waiting, metrics);
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use proto::{QueueId, RecallHandle, Topic, message, v2, v2::MessageType};
+use proto::{QueueId, RecallHandle, Topic, clock::wall_now, message, v2, v2::MessageType};
 
 use super::{
     Broker,
@@ -30,6 +30,7 @@ impl Broker {
             due: message::delivery_time(wire).unwrap_or_default(),
             message,
         };
+        let bytes = new.iter().map(|new| new.bytes.len()).sum();
         let new = messages.iter().zip(new).map(delayed).collect();
         let command =
             Command::AppendDelayed(AppendDelayed { topic: topic.clone(), queue, messages: new });
@@ -40,6 +41,13 @@ impl Broker {
             other => unexpected(&other),
         };
         assert_eq!(accepted.len(), messages.len(), "one answer for each message");
+        let bodies = messages.iter().map(|message| message.body.len());
+        self.metrics.sent((&topic, MessageType::Delay), bytes, bodies);
+        let now = wall_now();
+        for message in &messages {
+            let due = message::delivery_time(message).unwrap_or_default();
+            self.metrics.delayed(&topic, due.since(now));
+        }
         messages
             .into_iter()
             .zip(accepted)

@@ -27,6 +27,7 @@ mod receive;
 mod receive_fifo;
 mod send;
 mod send_half;
+mod standing;
 mod topics;
 mod transactions;
 mod view;

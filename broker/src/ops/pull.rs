@@ -126,6 +126,10 @@ impl Broker {
             };
             let found = self.read(&pull, look).await?;
             if !found.messages.is_empty() {
+                for message in &found.messages {
+                    let place = (&pull.group, &pull.topic);
+                    self.metrics.delivered(place, message.body.len(), 1);
+                }
                 let bodies = found.messages.iter().map(|message| message.body.len());
                 self.charge(limited(&pull.group, pull.client.as_ref()), bodies);
                 return Ok(found);

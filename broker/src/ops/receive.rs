@@ -378,7 +378,8 @@ impl Broker {
                 None => self.view.visible_at(&poll.topic, granted.queue, granted.offset)?,
             };
             let message = super::assemble::assemble(self, poll, granted, stamp, stored);
-            self.metrics.delivered(message.body.len(), granted.attempt);
+            let place = (&poll.group, &poll.topic);
+            self.metrics.delivered(place, message.body.len(), granted.attempt);
             let Granted { since, attempt, before, .. } = *granted;
             let outgoing = Outgoing { handle, since, attempt, before };
             messages.push(Delivered { message, outgoing });

@@ -85,12 +85,9 @@ impl Broker {
             return Ok(vec![sent]);
         }
         if messages.iter().any(|message| message::message_type(message) == MessageType::Delay) {
-            let count = messages.len();
-            let sent = self.send_delayed((topic, queue), messages, new, deadline).await?;
-            self.metrics.sent(count, bytes);
-            return Ok(sent);
+            return self.send_delayed((topic, queue), messages, new, deadline).await;
         }
-        let command = Command::Append(Append { topic, queue, messages: new });
+        let command = Command::Append(Append { topic: topic.clone(), queue, messages: new });
         let parts = command.encode();
         drop(command);
         let placed = match self.submit(parts, deadline).await? {
@@ -98,7 +95,9 @@ impl Broker {
             other => unexpected(&other),
         };
         assert_eq!(placed.len(), messages.len(), "one place for each message");
-        self.metrics.sent(messages.len(), bytes);
+        let kind = message::message_type(&messages[0]);
+        let bodies = messages.iter().map(|message| message.body.len());
+        self.metrics.sent((&topic, kind), bytes, bodies);
         Ok(messages
             .into_iter()
             .zip(placed)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use proto::{
     ClientId, QueueId, Topic, TransactionId,
     clock::{duration, millis},
-    v2,
+    v2::{self, MessageType},
 };
 
 use super::{Broker, Sent, unexpected};
@@ -33,7 +33,7 @@ impl Broker {
             .unwrap_or(self.settings.transactions.timeout);
         let bytes = new.bytes.len();
         let command = Command::AppendHalf(AppendHalf {
-            topic,
+            topic: topic.clone(),
             queue,
             client,
             first_check_ms: millis(left_alone),
@@ -45,7 +45,8 @@ impl Broker {
             Outcome::HalfAppended { transaction, .. } => transaction,
             other => unexpected(&other),
         };
-        self.metrics.sent(1, bytes);
+        let bodies = std::iter::once(message.body.len());
+        self.metrics.sent((&topic, MessageType::Transaction), bytes, bodies);
         let broker = self.settings.name.clone();
         Ok(Sent {
             message_id: system.message_id,

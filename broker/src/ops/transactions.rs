@@ -2,7 +2,7 @@
 
 use std::{str::FromStr, time::Instant};
 
-use proto::{Topic, TransactionId, v2};
+use proto::{Topic, TransactionId, clock::wall_now, v2};
 
 use super::{Broker, unexpected};
 use crate::{
@@ -66,11 +66,14 @@ impl Broker {
         by: Resolver,
         deadline: Instant,
     ) -> Result<(), Error> {
+        let pending = self.view.transaction(transaction);
         let end = Command::EndTransaction(EndTransaction { transaction, verdict, by });
         match self.propose(&end, deadline).await? {
             Outcome::TransactionEnded { repeated } => {
-                if !repeated {
-                    self.metrics.transaction_ended(verdict);
+                // This node may hear of it only by applying its end, and it may have ended before.
+                if let Some(half) = pending.filter(|_| !repeated) {
+                    let times = (half.born, wall_now());
+                    self.metrics.transaction_ended(&half.topic, verdict, times);
                 }
                 Ok(())
             }

@@ -10,6 +10,7 @@ mod filters;
 mod give_back;
 mod harness;
 mod limits;
+mod metrics;
 mod ordered;
 mod pull;
 mod receive;

@@ -21,6 +21,11 @@ impl View {
         self.state.read().timers_pending()
     }
 
+    /// Delayed messages of a topic that wait.
+    pub fn timers_pending_of(&self, topic: &Topic) -> u64 {
+        self.state.read().timers_pending_of(topic)
+    }
+
     /// Delayed messages of a topic that wait: how many, and a stretch of them. Looks at `looked_at`
     /// timers at most.
     pub fn timer_page(
