@@ -64,6 +64,7 @@ impl Pages for NodePages {
             log: self.span(),
             oldest_ms,
             disk_percent: self.broker.disk.space().used_percent(),
+            upkeep: self.broker.group.upkeep(),
         })
     }
 

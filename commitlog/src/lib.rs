@@ -26,6 +26,7 @@ mod cursor;
 mod cut;
 mod disk;
 mod error;
+mod fault_disk;
 mod file_disk;
 mod frame;
 mod hard_state;
@@ -55,6 +56,7 @@ pub use config::{
 };
 pub use disk::{DirLock, Disk, DiskFile};
 pub use error::{Check, Error};
+pub use fault_disk::{DiskFault, FaultDisk};
 pub use file_disk::FileDisk;
 pub use frame::{FRAME_ALIGN, FRAME_HEADER};
 pub use hard_state::VOTE_LEN;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use commitlog::BootId;
+use commitlog::{BootId, DiskFault};
 
 use crate::{Error, NodeId};
 
@@ -43,6 +43,8 @@ pub struct Config {
     pub scrub_rate: u64,
     /// From the beginning of one such round to that of the next, at the least. Default a day.
     pub scrub_interval: Duration,
+    /// A fault of the log's disk, for tests.
+    pub disk_fault: Option<DiskFault>,
     pub timing: Timing,
     pub limits: Limits,
 }
@@ -70,6 +72,7 @@ impl Config {
             snapshot_rate: 50 << 20,
             scrub_rate: 8 << 20,
             scrub_interval: Duration::from_hours(24),
+            disk_fault: None,
             timing: Timing::default(),
             limits: Limits::default(),
         }

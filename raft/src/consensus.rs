@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use commitlog::position::LogId;
-use commitlog::{CommitLog, FileDisk, GroupId, Identity, Recovered};
+use commitlog::{CommitLog, FaultDisk, FileDisk, GroupId, Identity, Recovered};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Config as RaftConfig, SnapshotPolicy};
 use tokio::task::JoinSet;
@@ -186,10 +186,6 @@ struct LogFound {
 async fn open_log(parts: &Parts, group: GroupId) -> Result<LogFound, Error> {
     let config = &parts.config;
     let path = config.data_dir.join(LOG_DIR);
-    let disk = || {
-        let failed = |source| Error::Io { action: "create", path: path.clone(), source };
-        FileDisk::new(&path).map_err(failed)
-    };
     let identity =
         Identity { node_id: config.node_id.0, group_id: Some(group), boot_id: config.boot_id };
     let before = bootstrap::identity::Identity::load(config)?;
@@ -200,7 +196,9 @@ async fn open_log(parts: &Parts, group: GroupId) -> Result<LogFound, Error> {
         note_log(config, group, Synced::Doubtful)?;
     }
     let settings = log_config(config)?;
-    let files = disk()?;
+    let files =
+        FileDisk::new(&path).map_err(|source| Error::Io { action: "create", path, source })?;
+    let files = FaultDisk::new(files, config.disk_fault);
     let open =
         |settings: &commitlog::Config| CommitLog::open(settings.clone(), files.clone(), identity);
     let opening = closed::open(parts, group, Arc::new(files.clone()), || open(&settings)).await?;

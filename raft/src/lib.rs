@@ -55,7 +55,7 @@ mod vote;
 mod watermarks;
 
 pub use commitlog::position::{LogId, LogIndex, LogOffset, Term};
-pub use commitlog::{BootId, GroupId};
+pub use commitlog::{BootId, DiskFault, GroupId};
 
 pub use config::{Config, Flush, Limits, Secret, Timing};
 pub use error::{ApplyError, CheckpointError, Error, ProposeError, Refusal};
