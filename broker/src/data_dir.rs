@@ -47,6 +47,8 @@ pub enum DataDirError {
 const LOCK_FILE: &str = "lock";
 const RAFT_DIR: &str = "raft";
 const STATE_DIR: &str = "state";
+/// The state is not to be used.
+const CONDEMNED: &str = "state.damaged";
 /// What else may be there: a file system has this one at its root.
 const LOST_FOUND: &str = "lost+found";
 
@@ -80,6 +82,31 @@ impl DataDir {
     /// The replicated log.
     pub fn raft(&self) -> PathBuf {
         self.path.join(RAFT_DIR)
+    }
+
+    /// Remembers that the state is damaged: the next start does without it.
+    pub fn condemn_state(&self) -> io::Result<()> {
+        let file = File::create(self.path.join(CONDEMNED))?;
+        file.sync_all()?;
+        File::open(&self.path)?.sync_all()
+    }
+
+    /// Whether [`DataDir::condemn_state`] was called since the state was last removed.
+    pub fn state_is_condemned(&self) -> bool {
+        self.path.join(CONDEMNED).exists()
+    }
+
+    /// Removes the state, which comes back from a snapshot and the log, or from another replica.
+    pub fn remove_state(&self) -> io::Result<()> {
+        match std::fs::remove_dir_all(self.state()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        File::open(&self.path)?.sync_all()?;
+        match std::fs::remove_file(self.path.join(CONDEMNED)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// What is derived from the log.

@@ -1,17 +1,21 @@
 //! The `broker` program.
 
-use std::time::Duration;
+use std::{os::unix::process::CommandExt, time::Duration};
 
 use anyhow::Context;
 use broker::{
     config::{self, Args, Config, TracingFormat},
-    server::Server,
+    server::{Server, ServerError},
 };
 use clap::Parser;
 use gateway::LogLevel;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{EnvFilter, reload};
 
+/// How often this process took its own place, which is passed on to the next one.
+const STARTED_OVER: &str = "BROKER_STARTED_OVER";
+/// A disk that damages the state again and again is not worth another try.
+const START_OVER_MOST: u32 = 16;
 /// Calls that are cut off by the end of the program.
 const LAST_TASKS_WAIT: Duration = Duration::from_millis(200);
 
@@ -32,20 +36,48 @@ fn main() -> anyhow::Result<()> {
     let ended = runtime.block_on(run(config, log));
     // Whoever still uses the store lets go of it: it must be closed before the process ends.
     runtime.shutdown_timeout(LAST_TASKS_WAIT);
-    ended
+    match ended {
+        Err(error) if is_damaged_state(&error) => Err(start_over(error)),
+        ended => ended,
+    }
+}
+
+fn is_damaged_state(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ServerError::StateDamaged { .. }))
+}
+
+/// Takes the place of this process by a new one, which does without the damaged state; returns only
+/// if that is not to be done, with the reason to end.
+fn start_over(error: anyhow::Error) -> anyhow::Error {
+    let before = std::env::var(STARTED_OVER).ok().and_then(|times| times.parse().ok()).unwrap_or(0);
+    if before >= START_OVER_MOST {
+        return error.context(format!("started over {before} times"));
+    }
+    tracing::warn!("starting over without the damaged state");
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(why) => return error.context(why),
+    };
+    let mut command = std::process::Command::new(program);
+    command.args(std::env::args_os().skip(1)).env(STARTED_OVER, (before + 1).to_string());
+    error.context(command.exec())
 }
 
 async fn run(config: Config, log: LogLevel) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
     let mut server = Server::start_logging(config, log).await?;
-    tokio::select! {
-        error = server.failed() => return Err(error.into()),
-        _ = terminate.recv() => (),
-        _ = interrupt.recv() => (),
+    let ended = tokio::select! {
+        error = server.failed() => Err(anyhow::Error::from(error)),
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    match &ended {
+        // It can still hand over.
+        Err(error) if !is_damaged_state(error) => {}
+        _ => server.stop().await,
     }
-    server.stop().await;
-    Ok(())
+    ended
 }
 
 /// What the log level is changed by, afterwards.

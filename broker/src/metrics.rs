@@ -18,6 +18,7 @@ use prometheus_client::{
     registry::Registry,
 };
 use proto::{ConsumerGroup, Timestamp, Topic, v2::MessageType};
+use raft::Upkeep;
 
 use self::{rocketmq::Events, standing::Storage};
 use crate::{
@@ -97,6 +98,8 @@ struct RoleLabel {
 
 /// Where a gauge gets its value from.
 type Source = fn(&Sample) -> u64;
+/// Where a counter gets its value from that others keep.
+type Sum = fn(&Upkeep) -> u64;
 /// A histogram for each RPC.
 type Seconds = Family<Labels, Histogram, fn() -> Histogram>;
 
@@ -133,6 +136,8 @@ pub struct Sample {
     pub oldest_ms: u64,
     /// Of the node's disk, in use.
     pub disk_percent: u64,
+    /// What the node did to stay whole.
+    pub upkeep: Upkeep,
 }
 
 /// The node's metrics. Cheap to update from many threads.
@@ -154,6 +159,7 @@ pub struct Metrics {
     recalls: Family<RecallLabel, Counter>,
     role: Family<RoleLabel, Gauge>,
     gauges: Vec<(Source, Gauge<i64, AtomicI64>)>,
+    sums: Vec<(Sum, Counter)>,
 }
 
 /// 0.25 ms to 16 s in powers of two: finer than a disk's sync, longer than most long polls.
@@ -173,7 +179,7 @@ fn count(value: usize) -> u64 {
 }
 
 /// Name, help and source of each plain gauge.
-const GAUGES: [(&str, &str, Source); 19] = [
+const GAUGES: [(&str, &str, Source); 21] = [
     ("raft_term", "Raft term", |s| s.term),
     ("raft_purged_index", "Last index purged from the log", |s| s.purged),
     ("raft_applied_index", "Last index applied to the state", |s| s.applied),
@@ -200,7 +206,28 @@ const GAUGES: [(&str, &str, Source); 19] = [
         s.oldest_ms / 1000
     }),
     ("disk_used_percent", "Of the fullest file system that the node uses", |s| s.disk_percent),
+    ("snapshot_made_milliseconds", "What the last snapshot of this node's took", |s| {
+        s.upkeep.snapshot_made_ms
+    }),
+    ("snapshot_installed_milliseconds", "What installing the last one took", |s| {
+        s.upkeep.snapshot_installed_ms
+    }),
     ("send_bytes_in_progress", "Bytes of sends in progress", |s| count(s.send_bytes)),
+];
+
+/// Name, help and source of each counter that others keep.
+const SUMS: [(&str, &str, Sum); 9] = [
+    ("snapshots_made", "Snapshots of this node's state", |u| u.snapshots_made),
+    ("snapshots_sent", "Snapshots that other replicas got from here", |u| u.snapshots_sent),
+    ("snapshot_sent_bytes", "Bytes that went to them", |u| u.snapshot_sent_bytes),
+    ("snapshot_spared_bytes", "Bytes that they had already", |u| u.snapshot_spared_bytes),
+    ("snapshots_installed", "Snapshots of other replicas that were installed here", |u| {
+        u.snapshots_installed
+    }),
+    ("scrubbed_bytes", "Bytes that were read again in search of damage", |u| u.scrubbed_bytes),
+    ("scrub_rounds", "How often everything was read again", |u| u.scrub_rounds),
+    ("damage_found", "Places on the disk that were not what had been written", |u| u.damage_found),
+    ("damage_repaired", "What is whole again", |u| u.damage_repaired),
 ];
 
 impl Default for Metrics {
@@ -250,6 +277,14 @@ impl Metrics {
                 (*source, gauge)
             })
             .collect();
+        let sums = SUMS
+            .iter()
+            .map(|(name, help, source)| {
+                let counter = Counter::default();
+                registry.register(*name, *help, counter.clone());
+                (*source, counter)
+            })
+            .collect();
         Metrics {
             registry: Mutex::new(registry),
             rocketmq: Events::new(base),
@@ -268,6 +303,7 @@ impl Metrics {
             recalls,
             role,
             gauges,
+            sums,
         }
     }
 
@@ -358,6 +394,11 @@ impl Metrics {
         }
         for (source, gauge) in &self.gauges {
             gauge.set(i64::try_from(source(sample)).unwrap_or(i64::MAX));
+        }
+        for (source, counter) in &self.sums {
+            // They grow, and pages are asked for one after the other.
+            let more = source(&sample.upkeep).saturating_sub(counter.get());
+            counter.inc_by(more);
         }
         let mut page = String::new();
         let registry = self.registry.lock().expect("no holder panics");

@@ -68,6 +68,7 @@ impl Pages for NodePages {
             log: self.span(),
             oldest_ms,
             disk_percent: self.broker.disk.space().used_percent(),
+            upkeep: self.broker.group.upkeep(),
         };
         self.broker.metrics.text(&sample, standing.as_ref())
     }

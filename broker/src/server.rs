@@ -10,7 +10,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
@@ -25,7 +25,7 @@ use proto::{
 use raft::{Group, NodeId, Secret};
 use tokio::{
     net::TcpListener,
-    sync::oneshot,
+    sync::{oneshot, watch},
     task::{JoinHandle, JoinSet},
     time::timeout,
 };
@@ -92,6 +92,20 @@ pub enum ServerError {
         /// Why not.
         source: kv::Error,
     },
+    /// The state is damaged and cannot be removed.
+    #[error("remove the damaged state in {path}")]
+    RemoveState {
+        /// Its directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The state was found damaged. The next start does without it.
+    #[error("the state in {path} is damaged")]
+    StateDamaged {
+        /// Its directory.
+        path: PathBuf,
+    },
     /// Consensus cannot start.
     #[error("start replication")]
     Raft(#[from] raft::Error),
@@ -116,11 +130,12 @@ pub struct Server {
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
     leadership: JoinHandle<()>,
     store: Weak<kv::Rocks>,
+    damaged: watch::Receiver<bool>,
     _tasks: JoinSet<()>,
     _registering: JoinSet<()>,
     forward_for: Duration,
     finish_within: Duration,
-    _data_dir: DataDir,
+    data_dir: DataDir,
 }
 
 impl Server {
@@ -155,8 +170,8 @@ impl Server {
         let waiting = Arc::new(Waiting::new(config.limits.long_polls));
         let readers = Readers::new(config.limits.long_polls);
         let signals = Signals::new(Arc::clone(&waiting), readers);
-        let (machine, store) =
-            open_state(&data_dir, config.log.segment_size.0, Arc::clone(&signals))?;
+        let StateFound { machine, store, damaged } =
+            open_state(&data_dir, config.log.segment_size.0, &signals)?;
         let state = machine.state();
         let replayed_from = state.read().applied().map_or(0, |log_id| log_id.index.0);
         let raft_config = raft_config(&config, &data_dir, &advertised)?;
@@ -209,11 +224,12 @@ impl Server {
             serving,
             leadership,
             store,
+            damaged,
             _tasks: tasks,
             _registering: registering,
             forward_for: config.shutdown.forward_for,
             finish_within: config.shutdown.finish_within,
-            _data_dir: data_dir,
+            data_dir,
         })
     }
 
@@ -232,16 +248,30 @@ impl Server {
         &self.broker
     }
 
-    /// Returns when the broker cannot go on.
+    /// Returns when the broker cannot go on. After [`ServerError::StateDamaged`] a new start can.
     pub async fn failed(&mut self) -> ServerError {
-        tokio::select! {
+        let error = tokio::select! {
             error = self.broker.group.failed() => ServerError::Failed(error),
+            // The store lives as long as somebody could ask.
+            _ = self.damaged.wait_for(|damaged| *damaged) => {
+                ServerError::StateDamaged { path: self.data_dir.state() }
+            }
             served = &mut self.serving => match served {
                 Ok(Err(error)) => ServerError::Serve(error),
                 Ok(Ok(())) | Err(_) => {
                     unreachable!("the server ends only when it is told to, and does not panic")
                 }
             },
+        };
+        let found = matches!(&error, ServerError::Failed(why)
+            if matches!(**why, raft::Error::StateDamaged { .. }));
+        if !found && !*self.damaged.borrow() {
+            return error;
+        }
+        let path = self.data_dir.state();
+        match self.data_dir.condemn_state() {
+            Ok(()) => ServerError::StateDamaged { path },
+            Err(source) => ServerError::RemoveState { path, source },
         }
     }
 
@@ -348,18 +378,47 @@ fn tls(config: &Config, advertised: &str) -> Result<TlsConfig, ServerError> {
     Ok(TlsConfig::self_signed(&names)?)
 }
 
+/// What opening the state came to.
+struct StateFound {
+    machine: Machine,
+    store: Weak<kv::Rocks>,
+    damaged: watch::Receiver<bool>,
+}
+
+/// The state. One that is damaged is removed: it is derived from the log, and where the log has
+/// not got all of it any more, there are snapshots here and with the other replicas.
 fn open_state(
     data_dir: &DataDir,
     segment: u64,
-    signals: Arc<Signals>,
-) -> Result<(Machine, Weak<kv::Rocks>), ServerError> {
+    signals: &Arc<Signals>,
+) -> Result<StateFound, ServerError> {
     let path = data_dir.state();
+    let removed = |source| ServerError::RemoveState { path: data_dir.state(), source };
+    if data_dir.state_is_condemned() {
+        warn!(path = %path.display(), "the state was found damaged and is removed");
+        data_dir.remove_state().map_err(removed)?;
+    }
     let failed = |source| ServerError::State { path: path.clone(), source };
-    let rocks = Arc::new(kv::Rocks::open(&kv::RocksConfig::new(path.clone())).map_err(failed)?);
-    let store = Arc::downgrade(&rocks);
-    let machine =
-        Machine::open(rocks, segment, move |effects| signals.tell(effects)).map_err(failed)?;
-    Ok((machine, store))
+    match try_open_state(&path, segment, signals) {
+        Err(error) if error.is_damage() => {
+            tracing::error!(%error, path = %path.display(), "the state is damaged and is removed");
+            data_dir.remove_state().map_err(removed)?;
+            try_open_state(&path, segment, signals).map_err(failed)
+        }
+        opened => opened.map_err(failed),
+    }
+}
+
+fn try_open_state(
+    path: &Path,
+    segment: u64,
+    signals: &Arc<Signals>,
+) -> Result<StateFound, kv::Error> {
+    let rocks = Arc::new(kv::Rocks::open(&kv::RocksConfig::new(path))?);
+    let (store, damaged) = (Arc::downgrade(&rocks), rocks.damaged());
+    let signals = Arc::clone(signals);
+    let machine = Machine::open(rocks, segment, move |effects| signals.tell(effects))?;
+    Ok(StateFound { machine, store, damaged })
 }
 
 fn raft_config(
@@ -383,6 +442,9 @@ fn raft_config(
     raft.secret = secret(&config.raft_secret_file)?;
     raft.segment_size = config.log.segment_size.0;
     raft.snapshot_rate = config.raft.snapshot_rate.0;
+    raft.scrub_rate = config.raft.scrub_rate.0;
+    raft.scrub_interval = config.raft.scrub_interval;
+    raft.disk_fault = config.disk_fault().expect("validated");
     raft.timing.heartbeat = config.raft.heartbeat_interval;
     raft.timing.election_min = config.raft.election_timeout_min;
     raft.timing.election_max = config.raft.election_timeout_max;

@@ -33,6 +33,10 @@ pub struct Config {
     /// The synced mark is made durable at least every so many bytes, and when the log is idle. It
     /// costs two more syncs. Default 32 MiB.
     pub mark_every_bytes: u64,
+    /// Damage in the last segment ends the log there, even in what was synced: what was behind it
+    /// is lost here. Only for a node that has noted that it may lack what it acknowledged. Default
+    /// off: damage is refused.
+    pub cut_damage: bool,
 }
 
 /// When an append is done.
@@ -63,6 +67,7 @@ impl Default for Config {
             spare_segments: 1,
             zero_fill: false,
             mark_every_bytes: 32 << 20,
+            cut_damage: false,
         }
     }
 }

@@ -35,7 +35,8 @@ pub trait Disk: Debug + Send + Sync {
     /// What the disk answers.
     fn list(&self) -> io::Result<Vec<String>>;
 
-    /// Gives a file another name, which must be free. Open handles stay valid.
+    /// Gives a file another name; a file that had it is gone, at once and for good with the next
+    /// [`sync_dir`](Self::sync_dir). Open handles and maps of both stay valid.
     ///
     /// # Errors
     /// What the disk answers.

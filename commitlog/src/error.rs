@@ -28,7 +28,10 @@ pub enum Error {
     #[error("{file} is missing")]
     Missing { file: String },
     /// Neither copy of the hard state can be read, so the vote is unknown.
-    #[error("hard state is damaged in both copies")]
+    #[error(
+        "hard state is damaged in both copies, so that this node's vote is unknown; remove the node \
+         from the group, and let it join under a new id with an empty data directory"
+    )]
     HardStateDamaged,
     /// Entries before `first` are gone.
     #[error("entry is purged, the log starts at {first}")]

@@ -41,7 +41,14 @@ pub fn incoming_name(base: LogOffset) -> String {
     format!("{:020}{INCOMING}", base.0)
 }
 
+/// Name under which a copy of a segment waits to take the place of a damaged one.
+#[must_use]
+pub(crate) fn mending_name(base: LogOffset) -> String {
+    format!("{:020}{MENDING}", base.0)
+}
+
 const SEGMENT: &str = ".seg";
+const MENDING: &str = ".mend";
 const INCOMING: &str = ".in";
 
 /// The base that a file's name gives; `None` if it is not a segment's name.
@@ -52,6 +59,11 @@ pub(crate) fn segment_base(name: &str) -> Option<LogOffset> {
 /// The base that the name of an incoming segment gives; `None` if it is not one.
 pub(crate) fn incoming_base(name: &str) -> Option<LogOffset> {
     base_of(name, INCOMING)
+}
+
+/// Whether the name is that of a copy that never took its place.
+pub(crate) fn is_mending(name: &str) -> bool {
+    base_of(name, MENDING).is_some()
 }
 
 fn base_of(name: &str, suffix: &str) -> Option<LogOffset> {

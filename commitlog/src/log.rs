@@ -56,7 +56,7 @@ pub struct Removable {
 /// [`Reader`]s are many.
 #[derive(Debug)]
 pub struct CommitLog {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
     _lock: Box<dyn DirLock>,
 }

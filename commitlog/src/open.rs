@@ -38,6 +38,9 @@ pub struct Recovered {
     pub segments: usize,
     /// Bytes whose checksums were compared.
     pub checked_bytes: u64,
+    /// Bytes that were synced once and are not there, which only
+    /// [`Config::cut_damage`](crate::Config) allows.
+    pub lost: Option<u64>,
 }
 
 /// A torn tail.
@@ -79,12 +82,22 @@ pub(crate) fn open(
         torn_reach: if clean { 0 } else { unsynced_bound },
         search: 2 * frame_len(config.max_body),
         closed: before.clean,
+        cut_damage: config.cut_damage,
     };
     let found = find_end(disk, &files, known)?;
+    let lost = found.tail.end < before.synced;
     let kept = Kept {
         tail: found.tail,
-        synced: if same_boot(&before, identity) { before.synced } else { found.tail.end },
-        reach: if before.clean { 0 } else { unsynced_bound },
+        synced: match same_boot(&before, identity) {
+            true => before.synced.min(found.tail.end),
+            false => found.tail.end,
+        },
+        reach: match (lost, before.clean) {
+            // What is behind was whole once, and must not be found again.
+            (true, _) => config.segment_size,
+            (false, true) => 0,
+            (false, false) => unsynced_bound,
+        },
     };
     let (active, cut) = settle(&**disk, files.last(), &kept)?;
     let recovered = Recovered {
@@ -94,6 +107,7 @@ pub(crate) fn open(
         cut,
         segments: files.len(),
         checked_bytes: found.checked_bytes,
+        lost: lost.then(|| before.synced - found.tail.end),
     };
     let synced = found.tail.end;
     let boot_id = identity.boot_id;

@@ -96,8 +96,8 @@ impl Reader {
     }
 
     /// `len` bytes of a body from `offset` on. Without a copy from memory or, where the segment
-    /// is sealed, synced and committed, from its map; mapped bytes are checked against their
-    /// checksums when they are first touched.
+    /// is sealed, synced and committed, from its map. What comes from the disk is checked against
+    /// its checksums before it is handed out.
     ///
     /// # Errors
     /// `OutOfRange` if no body of the log has these bytes, `Purged` if its file is gone, `Corrupt`
@@ -111,7 +111,7 @@ impl Reader {
     }
 
     fn slice(&self, offset: LogOffset, len: u64) -> Result<Bytes, Error> {
-        let (segment, fixed) = {
+        let ((segment, fixed), written) = {
             let inner = self.shared.inner();
             if let Some(bytes) = inner.cache.slice(offset, len) {
                 return Ok(bytes);
@@ -123,18 +123,18 @@ impl Reader {
             if offset + len > inner.written {
                 return Err(Error::OutOfRange { offset, len, start, end: inner.written });
             }
-            inner.segment_at(offset).ok_or(Error::OutOfRange {
-                offset,
-                len,
-                start,
-                end: inner.written,
-            })?
+            let end = inner.written;
+            let outside = Error::OutOfRange { offset, len, start, end };
+            (inner.segment_at(offset).ok_or(outside)?, end)
         };
         if offset < segment.base() + SEGMENT_HEADER || offset + len > segment.limit() {
             let (start, end) = (segment.base() + SEGMENT_HEADER, segment.limit());
             return Err(Error::OutOfRange { offset, len, start, end });
         }
-        if fixed { segment.mapped_slice(offset, len) } else { segment.copied_slice(offset, len) }
+        if fixed {
+            return segment.mapped_slice(offset, len);
+        }
+        segment.copied_slice(offset, len, written)
     }
 }
 

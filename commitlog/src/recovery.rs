@@ -31,6 +31,8 @@ pub(crate) struct Known {
     pub(crate) search: u64,
     /// Nothing was written behind the synced mark.
     pub(crate) closed: bool,
+    /// The log may end at damage anywhere in its last segment.
+    pub(crate) cut_damage: bool,
 }
 
 /// Walks a segment from its start, checks every frame, notes them in the segment's index, and
@@ -66,6 +68,9 @@ pub(crate) fn scan(
             Err(Stop::Io(source)) => return Err(Error::io("read", &segment_name(base), source)),
             Err(Stop::Damage(mismatch)) => {
                 let damage = corrupt(base, at, mismatch);
+                if is_last && known.cut_damage {
+                    return Ok(tail);
+                }
                 if !is_last || at < known.synced {
                     return Err(damage);
                 }
@@ -97,6 +102,9 @@ fn follows(tail: &Tail, header: &FrameHeader) -> Result<(), Mismatch> {
 
 /// The segment ended with filling, or for want of room.
 fn ended(tail: Tail, segment: &Segment, is_last: bool, known: Known) -> Result<Tail, Error> {
+    if is_last && known.cut_damage {
+        return Ok(tail);
+    }
     if is_last && known.synced > segment.limit() {
         return Err(Error::Missing { file: segment_name(segment.limit()) });
     }

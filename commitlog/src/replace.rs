@@ -12,7 +12,9 @@ use crate::disk::Disk;
 use crate::error::{Check, Error};
 use crate::frame::Mismatch;
 use crate::hard_state::{HardState, HardStateFile, Replacing};
-use crate::header::{SegmentHeader, incoming_base, incoming_name, segment_base, segment_name};
+use crate::header::{
+    SegmentHeader, incoming_base, incoming_name, is_mending, segment_base, segment_name,
+};
 use crate::open::segment_header;
 use crate::position::{LogId, LogOffset};
 use crate::segment::Segment;
@@ -131,12 +133,16 @@ impl Writer {
     }
 }
 
-/// Finishes a replacement that was begun; else removes what came for one that never was.
+/// Finishes a replacement that was begun; else removes what came for one that never was. Copies of
+/// segments that were never put in place go too.
 pub(crate) fn finish_replacement(disk: &dyn Disk, hard: &mut HardStateFile) -> Result<(), Error> {
     let list = || disk.list().map_err(|e| Error::io("list", ".", e));
     let sync = || disk.sync_dir().map_err(|e| Error::io("sync", ".", e));
     let remove = |name: &str| disk.remove(name).map_err(|e| Error::io("remove", name, e));
     let names = list()?;
+    for name in names.iter().filter(|name| is_mending(name)) {
+        remove(name)?;
+    }
     let incoming: Vec<LogOffset> = names.iter().filter_map(|name| incoming_base(name)).collect();
     let before = hard.state();
     let Some(Replacing { first, end }) = before.replacing else {

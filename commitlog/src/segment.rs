@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -14,6 +15,10 @@ use crate::position::{LogIndex, LogOffset};
 
 /// The sparse index has an entry about every so many bytes.
 const GRANULE: u64 = 64 << 10;
+/// For so long after they were compared with their checksums, bytes are handed out without doing it
+/// again: what has just been read is in memory. Later the operating system may have read it from the
+/// disk once more.
+const VERIFIED_FOR: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -39,14 +44,14 @@ struct SparseIndex {
 struct Mark {
     index: LogIndex,
     offset: LogOffset,
-    /// Whether the bodies up to the next mark were compared with their checksums.
-    verified: bool,
+    /// When the bodies up to the next mark were last compared with their checksums.
+    verified: Option<Instant>,
 }
 
 impl SparseIndex {
     fn note(&mut self, index: LogIndex, offset: LogOffset) {
         if self.marks.last().is_none_or(|last| offset - last.offset >= GRANULE) {
-            self.marks.push(Mark { index, offset, verified: false });
+            self.marks.push(Mark { index, offset, verified: None });
         }
     }
 }
@@ -189,47 +194,81 @@ impl Segment {
         Err(corrupt(self.base(), at, Mismatch::new(Check::Index, expected.0, found.0)))
     }
 
-    /// A part of a body from the map. The bodies around it are compared with their checksums the
-    /// first time that any of them is asked for.
+    /// A part of a body from the map, of which the bodies around it are compared with their
+    /// checksums.
     pub(crate) fn mapped_slice(&self, offset: LogOffset, len: u64) -> Result<Bytes, Error> {
         self.complete_index(self.limit(), true)?;
-        self.verify_around(offset, len)?;
+        self.verify_around(offset, len, self.limit(), true)?;
         let from = size(offset - self.base());
         Ok(self.view()?.slice(from..from + size(len)))
     }
 
-    fn verify_around(&self, offset: LogOffset, len: u64) -> Result<(), Error> {
-        let (mark, until, i) = {
+    /// Compares the bodies around a place with their checksums, unless that was just done.
+    fn verify_around(
+        &self,
+        offset: LogOffset,
+        len: u64,
+        written: LogOffset,
+        fixed: bool,
+    ) -> Result<(), Error> {
+        let end = self.limit().min(written);
+        let (mark, until, i, whole) = {
             let sparse = self.index();
             let behind = sparse.marks.partition_point(|mark| mark.offset <= offset);
             let Some(i) = behind.checked_sub(1) else {
                 return Err(self.outside(offset, len));
             };
-            let until = sparse.marks.get(behind).map_or(self.limit(), |next| next.offset);
-            (sparse.marks[i], until, i)
+            let next = sparse.marks.get(behind).map(|next| next.offset).filter(|&at| at <= end);
+            (sparse.marks[i], next.unwrap_or(end), i, fixed || next.is_some())
         };
         if offset + len > until {
             return Err(self.outside(offset, len));
         }
-        if mark.verified {
+        if mark.verified.is_some_and(|at| at.elapsed() < VERIFIED_FOR) {
             return Ok(());
         }
-        let mut cursor = self.cursor_at(mark.offset, self.limit(), true)?;
+        let mut cursor = self.cursor_at(mark.offset, until, fixed)?;
         while cursor.at() < until {
             let at = cursor.at();
             let Some(entry) = cursor.next_sound()? else { break };
             entry.check().map_err(|m| corrupt(self.base(), at, m))?;
         }
-        self.index().marks[i].verified = true;
+        // The last stretch of what is being written grows yet.
+        if whole
+            && let Some(verified) = self.index().marks.get_mut(i)
+            && verified.offset == mark.offset
+        {
+            verified.verified = Some(Instant::now());
+        }
         Ok(())
+    }
+
+    /// Nothing counts as compared with its checksum any more.
+    pub(crate) fn forget_verified(&self) {
+        for mark in &mut self.index().marks {
+            mark.verified = None;
+        }
     }
 
     fn outside(&self, offset: LogOffset, len: u64) -> Error {
         Error::OutOfRange { offset, len, start: self.base() + SEGMENT_HEADER, end: self.limit() }
     }
 
-    /// A part of a body, copied from the file.
-    pub(crate) fn copied_slice(&self, offset: LogOffset, len: u64) -> Result<Bytes, Error> {
+    /// A part of a body, copied from the file, of which `written` bounds what is there. The bodies
+    /// around it are compared with their checksums.
+    pub(crate) fn copied_slice(
+        &self,
+        offset: LogOffset,
+        len: u64,
+        written: LogOffset,
+    ) -> Result<Bytes, Error> {
+        self.complete_index(self.limit().min(written), false)?;
+        self.verify_around(offset, len, written, false)?;
+        self.raw(offset, len)
+    }
+
+    /// Bytes of the file as they are.
+    pub(crate) fn raw(&self, offset: LogOffset, len: u64) -> Result<Bytes, Error> {
         let mut buf = vec![0; size(len)];
         self.file()?.read_at(&mut buf, offset - self.base()).map_err(|e| self.io("read", e))?;
         Ok(buf.into())

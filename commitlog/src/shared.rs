@@ -9,6 +9,7 @@ use crate::config::{Config, GroupId};
 use crate::disk::Disk;
 use crate::error::Error;
 use crate::hard_state::VOTE_LEN;
+use crate::mend::Mended;
 use crate::pin::Pins;
 use crate::position::{LogId, LogIndex, LogOffset};
 use crate::replace::Replacement;
@@ -27,6 +28,7 @@ pub(crate) enum Job {
     Purge { upto: LogId, done: Done },
     Remove { below: LogOffset, done: Done },
     Replace { with: Replacement, done: Done },
+    Mend { mended: Mended, done: Done },
     Close { done: Done },
 }
 
@@ -39,6 +41,7 @@ impl std::fmt::Debug for Job {
             Self::Purge { .. } => "Purge",
             Self::Remove { .. } => "Remove",
             Self::Replace { .. } => "Replace",
+            Self::Mend { .. } => "Mend",
             Self::Close { .. } => "Close",
         })
     }
@@ -53,6 +56,7 @@ impl Job {
             | Self::Purge { done, .. }
             | Self::Remove { done, .. }
             | Self::Replace { done, .. }
+            | Self::Mend { done, .. }
             | Self::Close { done } => done,
         }
     }
@@ -94,7 +98,8 @@ pub(crate) struct Inner {
     pub(crate) replacing: bool,
     /// Segments from these offsets on are kept, whatever is asked to go.
     pub(crate) pins: Pins,
-    /// Grows when something is cut or a segment goes: what was read meanwhile is read again.
+    /// Grows when something is cut, or a segment goes or is repaired: what was read meanwhile is
+    /// read again.
     pub(crate) changes: u64,
     pub(crate) poisoned: Option<Error>,
     pub(crate) closed: bool,

@@ -76,7 +76,7 @@ impl Reader {
         self.undisturbed(|| {
             let found = self.shared.inner().segments.get(&base.0).cloned();
             let segment = found.ok_or_else(|| Error::Missing { file: segment_name(base) })?;
-            segment.copied_slice(base + at, len)
+            segment.raw(base + at, len)
         })
     }
 }
@@ -118,7 +118,7 @@ pub(crate) fn look_through(
     let end = base + extent.len;
     let whole = extent.len == segment_size;
     // Everything up to the extent's end was synced where it comes from.
-    let known = Known { synced: end, torn_reach: 0, search: 0, closed: true };
+    let known = Known { synced: end, torn_reach: 0, search: 0, closed: true, cut_damage: false };
     let tail = scan(&segment, &file, !whole, known)?;
     if !whole && tail.end != end {
         let mismatch = Mismatch::new(Check::SyncedMark, end.0, tail.end.0);

@@ -124,6 +124,7 @@ impl Writer {
             Job::Replace { with, done } => {
                 self.replace(with, done);
             }
+            Job::Mend { mended, done } => self.mend(&mended, done),
             Job::Close { done } => {
                 let result = self.close();
                 self.answer(result, done);

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use commitlog::BootId;
+use commitlog::{BootId, DiskFault};
 
 use crate::{Error, NodeId};
 
@@ -38,6 +38,13 @@ pub struct Config {
     /// Bytes per second at which a snapshot is sent to another replica, so that it does not take
     /// the disk and the network from everything else. Default 50 MiB.
     pub snapshot_rate: u64,
+    /// Bytes per second at which what is on the disk is read again to find damage. Default 8 MiB;
+    /// 0 leaves it to who reads.
+    pub scrub_rate: u64,
+    /// From the beginning of one such round to that of the next, at the least. Default a day.
+    pub scrub_interval: Duration,
+    /// A fault of the log's disk, for tests.
+    pub disk_fault: Option<DiskFault>,
     pub timing: Timing,
     pub limits: Limits,
 }
@@ -63,6 +70,9 @@ impl Config {
             secret: None,
             segment_size: 256 << 20,
             snapshot_rate: 50 << 20,
+            scrub_rate: 8 << 20,
+            scrub_interval: Duration::from_hours(24),
+            disk_fault: None,
             timing: Timing::default(),
             limits: Limits::default(),
         }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use commitlog::position::LogId;
-use commitlog::{CommitLog, FileDisk, GroupId, Identity};
+use commitlog::{CommitLog, FaultDisk, FileDisk, GroupId, Identity, Recovered};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Config as RaftConfig, SnapshotPolicy};
 use tokio::task::JoinSet;
@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::bootstrap::decision::list;
 use crate::bootstrap::identity::{LOG_DIR, Synced};
 use crate::detector::{Detector, Watch};
-use crate::failure::{Failure, Panicked};
+use crate::failure::{Chain, Failure, Panicked};
 use crate::group::Parts;
 use crate::log_store::LogStore;
 use crate::log_view::LogView;
@@ -24,12 +24,16 @@ use crate::network::server::{Consensus, RaftNode};
 use crate::proposals::{Proposals, Sender};
 use crate::purge::Purger;
 use crate::read_barrier::ReadBarrier;
+use crate::repair::Mender;
+use crate::repair::closed::{self, Opening};
+use crate::repair::refill::{self, Lack};
+use crate::repair::scrub::Scrubber;
 use crate::role::RoleKeeper;
 use crate::snapshot::install::{self, Installs, Target};
 use crate::snapshot::receive::Receiver;
 use crate::snapshot::store::Store;
 use crate::space::Space;
-use crate::suspect::{Suspicion, rehabilitate};
+use crate::suspect::{Suspect, Suspicion, rehabilitate};
 use crate::watermarks::Watermarks;
 use crate::{
     Applied, ApplyError, Config, Error, Flush, NodeId, StateMachine, batch, bootstrap, snapshot,
@@ -42,30 +46,44 @@ pub(crate) struct Opened {
     log: Arc<LogView>,
     space: Arc<Space>,
     store: Arc<Store>,
-    suspect: bool,
+    mender: Arc<Mender>,
+    suspect: Option<Suspect>,
 }
 
-/// Opens the log of `group` and replays what the state machine has not applied yet.
+/// Opens the log of `group`, repairs what is damaged, and replays what the state machine has not
+/// applied yet.
 pub(crate) async fn open<S: StateMachine>(
     parts: &Parts,
     group: GroupId,
     mut state_machine: S,
 ) -> Result<Opened, Error> {
+    let started = Instant::now();
     let config = &parts.config;
-    let (log, suspect) = open_log(config, group)?;
+    parts.remember_members(state_machine.applied().membership);
+    let LogFound { log, suspect, recovered } = open_log(parts, group).await?;
     let log = Arc::new(log);
-    let store = Arc::new(open_snapshots(config, group, &log, &mut state_machine)?);
+    let store = open_snapshots(parts, group, &log, &mut state_machine)?;
+    if let Some(lack) = Lack::of(&log, state_machine.applied().log_id) {
+        let log_dir = config.data_dir.join(LOG_DIR);
+        let mut state = Restored(&mut state_machine);
+        let target = Target { store: &store, log: &log, log_dir: &log_dir, state: &mut state };
+        refill::refill(parts, lack, target).await?;
+    }
+    let store = Arc::new(store);
     let reader = log.reader();
     let view = Arc::new(look_at(&log)?);
+    let mender = Arc::new(Mender::new(parts.clone(), log.clone()));
+    let applied = state_machine.applied().log_id;
     let surroundings = Surroundings {
         view: view.clone(),
         store: store.clone(),
         log: log.clone(),
         log_dir: config.data_dir.join(LOG_DIR),
         failure: parts.failure.clone(),
+        upkeep: parts.upkeep.clone(),
     };
     let machine = Machine::new(state_machine, surroundings)?;
-    let log_store = LogStore::new(log.clone(), view.clone());
+    let log_store = LogStore::new(log.clone(), view.clone()).repaired_by(mender.clone());
     let factory = Factory {
         links: parts.links.clone(),
         node: config.node_id,
@@ -74,8 +92,9 @@ pub(crate) async fn open<S: StateMachine>(
         log: log.clone(),
         segment_size: config.segment_size,
         snapshot_rate: config.snapshot_rate,
+        upkeep: parts.upkeep.clone(),
     };
-    let settings = Arc::new(raft_config(config, suspect)?);
+    let settings = Arc::new(raft_config(config, suspect.is_some())?);
     let raft = RaftNode::new(config.node_id.0, settings, factory, log_store, machine)
         .await
         .map_err(|fatal| Error::Consensus { reason: fatal.to_string() })?;
@@ -83,17 +102,41 @@ pub(crate) async fn open<S: StateMachine>(
     let space = Arc::new(Space::new(log.clone()));
     parts.log.set(log).expect("a log is opened once");
     parts.reader.set(reader).expect("a log is opened once");
+    assert!(parts.mender.set(mender.clone()).is_ok(), "a log is opened once");
     say_membership(config, &raft);
-    Ok(Opened { raft, log: view, space, store, suspect })
+    say_recovered(&recovered, applied, &view, started);
+    Ok(Opened { raft, log: view, space, store, mender, suspect })
+}
+
+/// One line about how the node was found and what it took to go on.
+fn say_recovered(recovered: &Recovered, applied: Option<LogId>, view: &LogView, started: Instant) {
+    let marks = view.watermarks.marks();
+    let first = applied.map_or(0, |applied| applied.index.0 + 1);
+    let replayed = marks.applied.map_or(0, |now| (now.0 + 1).saturating_sub(first));
+    let index = |id: Option<LogId>| id.map_or(0, |id| id.index.0);
+    tracing::info!(
+        clean = recovered.clean,
+        segments = recovered.segments,
+        last = index(recovered.last),
+        purged = index(recovered.purged),
+        checked_bytes = recovered.checked_bytes,
+        cut_bytes = recovered.cut.map_or(0, |cut| cut.bytes),
+        lost_bytes = recovered.lost.unwrap_or(0),
+        state_at = index(applied),
+        replayed,
+        took = ?started.elapsed(),
+        "recovered"
+    );
 }
 
 /// This node's snapshots. An installation that was interrupted is finished first.
 fn open_snapshots<S: StateMachine>(
-    config: &Config,
+    parts: &Parts,
     group: GroupId,
     log: &CommitLog,
     state_machine: &mut S,
 ) -> Result<Store, Error> {
+    let config = &parts.config;
     let failed = |source| Error::Snapshot {
         path: config.data_dir.join(snapshot::store::DIR),
         source: Box::new(source),
@@ -107,6 +150,13 @@ fn open_snapshots<S: StateMachine>(
     if let Some(stored) = store.current()
         && state_machine.applied().log_id < Some(stored.manifest.last)
     {
+        // Its files may be the very ones that were damaged in the state, under another name.
+        if let Err(error) = stored.check() {
+            parts.upkeep.damage_found();
+            tracing::error!(error = %Chain(&error), "this node's snapshot is damaged and removed");
+            store.discard(&stored);
+            return Ok(store);
+        }
         tracing::info!(last = %stored.manifest.last, "taking the state from the last snapshot");
         state_machine.install(&stored.state())?;
     }
@@ -125,31 +175,59 @@ impl<S: StateMachine> Installs for Restored<'_, S> {
     }
 }
 
-/// The log, and whether acknowledged entries may be missing from it.
-fn open_log(config: &Config, group: GroupId) -> Result<(CommitLog, bool), Error> {
+struct LogFound {
+    log: CommitLog,
+    /// Why acknowledged entries may be missing from it.
+    suspect: Option<Suspect>,
+    recovered: Recovered,
+}
+
+/// The log, repaired with the help of peers if need be.
+async fn open_log(parts: &Parts, group: GroupId) -> Result<LogFound, Error> {
+    let config = &parts.config;
     let path = config.data_dir.join(LOG_DIR);
-    let disk = FileDisk::new(&path).map_err(|source| Error::Io {
-        action: "create",
-        path: path.clone(),
-        source,
-    })?;
     let identity =
         Identity { node_id: config.node_id.0, group_id: Some(group), boot_id: config.boot_id };
     let before = bootstrap::identity::Identity::load(config)?;
-    let before = before.map_or(Synced::Always, |identity| identity.synced);
+    let mut before = before.map_or(Synced::Always, |identity| identity.synced);
     if before == Synced::Lazily {
         // Opening the log forgets how it was left: should this process die right after it, the
         // next one must not trust it.
         note_log(config, group, Synced::Doubtful)?;
     }
-    let (log, recovered) = CommitLog::open(log_config(config)?, disk, identity)?;
-    let suspect = match before {
-        Synced::Always => false,
-        Synced::Lazily => !recovered.clean,
-        Synced::Doubtful => true,
+    let settings = log_config(config)?;
+    let files =
+        FileDisk::new(&path).map_err(|source| Error::Io { action: "create", path, source })?;
+    let files = FaultDisk::new(files, config.disk_fault);
+    let open =
+        |settings: &commitlog::Config| CommitLog::open(settings.clone(), files.clone(), identity);
+    let opening = closed::open(parts, group, Arc::new(files.clone()), || open(&settings)).await?;
+    let (log, recovered) = match opening {
+        Opening::Open(log, recovered) => (log, recovered),
+        Opening::EndDamaged(error) => {
+            tracing::error!(
+                error = %Chain(&error),
+                "the end of the log is damaged: it is cut there, and this node does not vote until \
+                 a leader has brought back what was lost"
+            );
+            before = Synced::Damaged;
+            note_log(config, group, before)?;
+            open(&commitlog::Config { cut_damage: true, ..settings })?
+        }
     };
-    note_log(config, group, if suspect { Synced::Doubtful } else { synced_by(config) })?;
-    Ok((log, suspect))
+    let suspect = match before {
+        Synced::Always => None,
+        Synced::Lazily => (!recovered.clean).then_some(Suspect::Unsynced),
+        Synced::Doubtful => Some(Suspect::Unsynced),
+        Synced::Damaged => Some(Suspect::Damaged),
+    };
+    let synced = match suspect {
+        None => synced_by(config),
+        Some(Suspect::Unsynced) => Synced::Doubtful,
+        Some(Suspect::Damaged) => Synced::Damaged,
+    };
+    note_log(config, group, synced)?;
+    Ok(LogFound { log, suspect, recovered })
 }
 
 /// What will be true of what this run acknowledges.
@@ -232,6 +310,9 @@ fn raft_config(config: &Config, suspect: bool) -> Result<RaftConfig, Error> {
         replication_lag_threshold: u64::MAX,
         enable_pre_vote: Some(true),
         enable_elect: !suspect,
+        // A replica whose log was cut at damage comes back with less than it had acknowledged; it
+        // does not vote until that has been made up for.
+        allow_log_reversion: Some(true),
         // A restarted leader is elected like everybody else: it may lag behind its own past.
         enable_leader_restore: Some(false),
         quorum_loss_probe_interval: probe,
@@ -266,9 +347,9 @@ impl Services {
         proposals: Arc<Proposals<O>>,
         opened: Opened,
     ) -> Services {
-        let Opened { raft, log, space, store, suspect } = opened;
+        let Opened { raft, log, space, store, mender, suspect } = opened;
         let node = parts.config.node_id;
-        let suspicion = Arc::new(Suspicion::new(suspect));
+        let suspicion = Arc::new(Suspicion::new(suspect.is_some()));
         let presence = parts.presence.clone();
         let detector = Arc::new(Detector::new(node, presence, log.clone(), suspicion.clone()));
         let (barrier, rounds) = ReadBarrier::new(raft.clone());
@@ -284,8 +365,21 @@ impl Services {
             view,
             store: store.clone(),
             segment_size,
+            upkeep: parts.upkeep.clone(),
+            failure: parts.failure.clone(),
         };
         tasks.spawn(purger.run());
+        let scrubber = Scrubber {
+            raft: raft.clone(),
+            log: commit_log.clone(),
+            store: store.clone(),
+            mender,
+            upkeep: parts.upkeep.clone(),
+            failure: parts.failure.clone(),
+            rate: parts.config.scrub_rate,
+            interval: parts.config.scrub_interval,
+        };
+        tasks.spawn(scrubber.run());
         let receiver = Arc::new(Receiver {
             raft: raft.clone(),
             store,
@@ -298,13 +392,13 @@ impl Services {
         tasks.spawn(rounds);
         let links = parts.links.clone();
         tasks.spawn(Watch { detector: detector.clone(), raft: raft.clone(), links }.run());
-        if suspect {
+        if let Some(suspect) = suspect {
             let patience = parts.config.timing.suspect_for;
             let (config, local) = (parts.config.clone(), parts.local.clone());
             let failure = parts.failure.clone();
             let (suspicion, raft) = (suspicion.clone(), raft.clone());
             tasks.spawn(async move {
-                rehabilitate(&raft, patience).await;
+                rehabilitate(&raft, suspect, patience).await;
                 let group = *local.group.get().expect("the log of a group was opened");
                 // A node that cannot keep this in mind goes on as a suspect.
                 match note_log(&config, group, synced_by(&config)) {

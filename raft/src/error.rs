@@ -84,6 +84,13 @@ pub enum Error {
     Refused(#[from] Refusal),
     #[error("replicated log")]
     Log(#[from] commitlog::Error),
+    /// What lies on the disk of the state is not what was written. The next start takes another
+    /// replica's, once this one is out of the way.
+    #[error("the state is damaged")]
+    StateDamaged { source: ApplyError },
+    /// Damage in the log that no peer could help with.
+    #[error("the log is damaged and was not repaired: {last}")]
+    Unrepaired { source: commitlog::Error, last: String },
     /// The state is newer than the log: a power cut took the end of a log that was flushed
     /// asynchronously, and with it bodies that the state refers to.
     #[error(
@@ -119,7 +126,10 @@ pub enum Refusal {
     OtherBroker { path: PathBuf, found: String, expected: String },
     #[error("{path} belongs to node {found}, not to node {expected}")]
     OtherNode { path: PathBuf, found: NodeId, expected: NodeId },
-    #[error("{path} is damaged: {reason}")]
+    #[error(
+        "{path} is damaged, and so is its copy: {reason}; remove this node from the group, and let \
+         it join under a new id with an empty data directory"
+    )]
     DamagedIdentity { path: PathBuf, reason: &'static str },
     #[error("{path} holds a log without the identity of its group; the directory is incomplete")]
     LogWithoutIdentity { path: PathBuf },

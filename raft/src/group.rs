@@ -1,5 +1,6 @@
 //! One replica of a broker group: what the layers above hold.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -22,8 +23,10 @@ use crate::network::presence::{Presence, Watcher};
 use crate::network::server::{Consensus, Server};
 use crate::proposals::Proposals;
 use crate::read_barrier::{Failed, ReadBarrier};
+use crate::repair::Mender;
 use crate::role::UNFORMED;
 use crate::transfer::{TransferError, transfer};
+use crate::upkeep::{Counters, Upkeep};
 use crate::{
     Config, Error, Member, NodeId, ProposeError, Reader, Role, StateMachine, Status, membership,
 };
@@ -68,6 +71,10 @@ pub(crate) struct Parts {
     pub barrier: Arc<OnceLock<ReadBarrier>>,
     pub log: Arc<OnceLock<Arc<commitlog::CommitLog>>>,
     pub reader: Arc<OnceLock<commitlog::Reader>>,
+    pub mender: Arc<OnceLock<Arc<Mender>>>,
+    pub upkeep: Arc<Counters>,
+    /// The members that the state knew when it was opened.
+    known: Arc<Mutex<BTreeMap<NodeId, String>>>,
     pub waiting_for: Arc<WaitingFor>,
     pub failure: Failure,
     pub role: watch::Sender<Role>,
@@ -161,7 +168,12 @@ impl<S: StateMachine> Group<S> {
 
     /// Reads commands by the position that [`crate::Command`] named.
     pub fn reader(&self) -> Reader {
-        Reader::new(self.inner.parts.reader.clone())
+        Reader::new(self.inner.parts.reader.clone(), self.inner.parts.mender.clone())
+    }
+
+    /// What this node did to stay whole.
+    pub fn upkeep(&self) -> Upkeep {
+        self.inner.parts.upkeep.read()
     }
 
     /// Hands leadership to `to`, or to the voter that lags least. Returns who leads then.
@@ -202,11 +214,36 @@ impl Parts {
             barrier: Arc::default(),
             log: Arc::default(),
             reader: Arc::default(),
+            mender: Arc::default(),
+            upkeep: Arc::default(),
+            known: Arc::default(),
             waiting_for: Arc::default(),
             failure: Failure::default(),
             role: watch::Sender::new(UNFORMED),
             stop: watch::Sender::new(false),
         }
+    }
+}
+
+impl Parts {
+    /// Keeps in mind whom a state knew, for as long as consensus does not say it.
+    pub(crate) fn remember_members(&self, membership: Option<Bytes>) {
+        let Some(Ok((_, membership))) = membership.map(membership::decode) else { return };
+        let nodes = membership.nodes();
+        let known = nodes.map(|(id, node)| (NodeId(*id), node.raft_addr.clone())).collect();
+        *self.known.lock().expect("no holder panics") = known;
+    }
+
+    /// Who belongs to the group, as far as this node knows; empty if it does not.
+    pub(crate) fn members(&self) -> BTreeMap<NodeId, String> {
+        let running = self.consensus.get().map(|consensus| {
+            let metrics = consensus.raft.server_metrics();
+            let membership = metrics.borrow_watched().membership_config.clone();
+            let nodes = membership.nodes();
+            nodes.map(|(id, node)| (NodeId(*id), node.raft_addr.clone())).collect()
+        });
+        let known = || self.known.lock().expect("no holder panics").clone();
+        running.filter(|members: &BTreeMap<_, _>| !members.is_empty()).unwrap_or_else(known)
     }
 }
 
@@ -256,6 +293,9 @@ impl<O: Send + 'static> Inner<O> {
             presence: self.parts.presence.clone(),
             adoption: adoption.clone(),
             consensus: self.parts.consensus.clone(),
+            log: self.parts.log.clone(),
+            upkeep: self.parts.upkeep.clone(),
+            config: self.parts.config.clone(),
             stop: self.parts.stop.subscribe(),
         };
         self.spawn(server.run(listener));

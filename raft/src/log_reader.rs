@@ -18,6 +18,7 @@ use openraft::{OptionalSend, RaftTypeConfig};
 
 use crate::log_view::LogView;
 use crate::membership;
+use crate::repair::{Mender, damaged};
 use crate::types::{
     Batch, EntryPayload, LogEntry, MembershipBody, RaftLogId, RaftVote, TypeConfig, to_raft,
 };
@@ -29,25 +30,51 @@ const CHUNK_BYTES: usize = 1 << 20;
 pub(crate) struct LogReader {
     reader: commitlog::Reader,
     view: Arc<LogView>,
+    mender: Option<Arc<Mender>>,
 }
 
 impl LogReader {
-    pub(crate) fn new(reader: commitlog::Reader, view: Arc<LogView>) -> LogReader {
-        LogReader { reader, view }
+    pub(crate) fn new(
+        reader: commitlog::Reader,
+        view: Arc<LogView>,
+        mender: Option<Arc<Mender>>,
+    ) -> LogReader {
+        LogReader { reader, view, mender }
     }
 
-    pub(crate) fn log_id(&self, index: LogIndex) -> Result<RaftLogId, io::Error> {
-        Ok(to_raft(self.frame(index)?.record.log_id))
+    pub(crate) async fn log_id(&self, index: LogIndex) -> Result<RaftLogId, io::Error> {
+        Ok(to_raft(self.frame(index).await?.record.log_id))
     }
 
-    pub(crate) fn stamp(&self, index: LogIndex) -> Result<u64, io::Error> {
-        Ok(self.frame(index)?.record.stamp)
+    pub(crate) async fn stamp(&self, index: LogIndex) -> Result<u64, io::Error> {
+        Ok(self.frame(index).await?.record.stamp)
     }
 
-    fn frame(&self, index: LogIndex) -> Result<Frame, io::Error> {
+    async fn frame(&self, index: LogIndex) -> Result<Frame, io::Error> {
         let next = LogIndex(index.0 + 1);
-        let frames = self.reader.frames(index..next, 0).map_err(io::Error::other)?;
+        let read = || self.reader.frames(index..next, 0).map_err(io::Error::other);
+        let frames = self.sound(read).await?;
         frames.into_iter().next().ok_or_else(|| hole(index.0))
+    }
+
+    /// What `read` gives, if need be after the segment was repaired that it finds damaged.
+    async fn sound<T>(&self, read: impl Fn() -> Result<T, io::Error>) -> Result<T, io::Error> {
+        let error = match read() {
+            Err(error) => error,
+            read => return read,
+        };
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<commitlog::Error>());
+        let (Some(base), Some(mender)) = (cause.and_then(damaged), &self.mender) else {
+            return Err(error);
+        };
+        match mender.mend(base).await {
+            Ok(()) => read(),
+            Err(_) => Err(error),
+        }
+    }
+
+    async fn sound_chunk(&self, from: u64, to: u64) -> Result<Vec<LogEntry>, io::Error> {
+        self.sound(|| self.chunk(from, to)).await
     }
 
     /// Entries from `from` on, up to `to` or about a chunk's bytes. Empty only if the log ends
@@ -108,16 +135,16 @@ impl LogReader {
         from: u64,
         to: u64,
     ) -> impl Stream<Item = Result<Vec<LogEntry>, io::Error>> + Send {
-        stream::unfold(Some(from), move |next| {
-            let item = next.and_then(|from| match self.chunk(from, to) {
+        stream::unfold((self, Some(from)), move |(reader, next)| async move {
+            let from = next?;
+            match reader.sound_chunk(from, to).await {
                 Ok(entries) if entries.is_empty() => None,
                 Ok(entries) => {
                     let next = from + entries.len() as u64;
-                    Some((Ok(entries), Some(next)))
+                    Some((Ok(entries), (reader, Some(next))))
                 }
-                Err(error) => Some((Err(error), None)),
-            });
-            std::future::ready(item)
+                Err(error) => Some((Err(error), (reader, None))),
+            }
         })
     }
 }
@@ -153,7 +180,7 @@ impl RaftLogReader<TypeConfig> for LogReader {
         let (mut from, to) = self.present(&range);
         let mut entries = Vec::new();
         loop {
-            let chunk = self.chunk(from, to)?;
+            let chunk = self.sound_chunk(from, to).await?;
             if chunk.is_empty() {
                 return Ok(entries);
             }
@@ -167,7 +194,7 @@ impl RaftLogReader<TypeConfig> for LogReader {
         start: u64,
         end: u64,
     ) -> Result<Vec<LogEntry>, io::Error> {
-        self.chunk(start, end)
+        self.sound_chunk(start, end).await
     }
 
     async fn read_vote(&mut self) -> Result<Option<RaftVote>, io::Error> {

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::log_reader::LogReader;
 use crate::log_view::LogView;
+use crate::repair::Mender;
 use crate::types::{EntryPayload, LogEntry, RaftLogId, RaftVote, TypeConfig, from_raft, to_raft};
 use crate::vote;
 
@@ -23,15 +24,21 @@ use crate::vote;
 pub(crate) struct LogStore {
     log: Arc<CommitLog>,
     view: Arc<LogView>,
+    mender: Option<Arc<Mender>>,
 }
 
 impl LogStore {
     pub(crate) fn new(log: Arc<CommitLog>, view: Arc<LogView>) -> LogStore {
-        LogStore { log, view }
+        LogStore { log, view, mender: None }
+    }
+
+    /// Damage that is met when reading is repaired, and what was wanted read again.
+    pub(crate) fn repaired_by(self, mender: Arc<Mender>) -> LogStore {
+        LogStore { mender: Some(mender), ..self }
     }
 
     fn reader(&self) -> LogReader {
-        LogReader::new(self.log.reader(), self.view.clone())
+        LogReader::new(self.log.reader(), self.view.clone(), self.mender.clone())
     }
 
     /// The records of consecutive entries. Stamps never go back: a blank or a membership takes the
@@ -117,7 +124,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let state = self.log.state();
         let committed = state.committed.min(state.last.map(|last| last.index));
         match committed.filter(|&index| Some(index) > state.purged.map(|purged| purged.index)) {
-            Some(index) => self.reader().log_id(index).map(Some),
+            Some(index) => self.reader().log_id(index).await.map(Some),
             None => Ok(None),
         }
     }
@@ -163,7 +170,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.view.forget_stored(kept);
         let last_stamp = match self.log.state().last {
             Some(last) if Some(last) != self.log.state().purged => {
-                self.reader().stamp(last.index)?
+                self.reader().stamp(last.index).await?
             }
             _ => 0,
         };

@@ -21,8 +21,9 @@ use crate::snapshot::install::{self, Installed, Installs, Target};
 use crate::snapshot::send::blocking;
 use crate::snapshot::store::{Store, Stored};
 use crate::snapshot::{self, Snapshot};
-use crate::state_machine::{Applied, Checkpoint, Entry, Payload, StateMachine};
+use crate::state_machine::{Applied, Checkpoint, Entry, Payload, Scrub, StateMachine};
 use crate::types::{EntryPayload, LogEntry, RaftLogId, Reply, TypeConfig, from_raft, to_raft};
+use crate::upkeep::Counters;
 use crate::{ApplyError, Error, batch};
 
 /// Entries are applied together until they have this many bytes.
@@ -36,6 +37,7 @@ trait Apply: Send + Sync + 'static {
     fn applied(&self) -> Applied;
     fn floor(&self) -> LogOffset;
     fn checkpoint(&self) -> Checkpoint;
+    fn scrub(&self) -> Option<Scrub>;
     fn install(&mut self, from: &Path) -> Result<(), ApplyError>;
 }
 
@@ -62,6 +64,10 @@ impl<S: StateMachine> Apply for Typed<S> {
         self.0.checkpoint()
     }
 
+    fn scrub(&self) -> Option<Scrub> {
+        self.0.scrub()
+    }
+
     fn install(&mut self, from: &Path) -> Result<(), ApplyError> {
         self.0.install(from)
     }
@@ -85,6 +91,7 @@ pub(crate) struct Machine {
     target: Arc<CommitLog>,
     log_dir: PathBuf,
     failure: Failure,
+    upkeep: Arc<Counters>,
 }
 
 /// What a machine needs beside its state.
@@ -95,6 +102,7 @@ pub(crate) struct Surroundings {
     /// The directory of `log`.
     pub(crate) log_dir: PathBuf,
     pub(crate) failure: Failure,
+    pub(crate) upkeep: Arc<Counters>,
 }
 
 impl Machine {
@@ -104,7 +112,7 @@ impl Machine {
         state: S,
         surroundings: Surroundings,
     ) -> Result<Machine, Error> {
-        let Surroundings { view: log, store, log: target, log_dir, failure } = surroundings;
+        let Surroundings { view: log, store, log: target, log_dir, failure, upkeep } = surroundings;
         let applied = state.applied();
         if applied.log_id > log.last() {
             return Err(Error::LogBehindState { applied: applied.log_id, last: log.last() });
@@ -125,6 +133,7 @@ impl Machine {
             target,
             log_dir,
             failure,
+            upkeep,
         })
     }
 
@@ -135,6 +144,11 @@ impl Machine {
     /// How to write a copy of the state.
     pub(crate) fn checkpoint(&mut self) -> Checkpoint {
         self.state().checkpoint()
+    }
+
+    /// How to read the state again.
+    pub(crate) fn scrub(&mut self) -> Option<Scrub> {
+        self.state().scrub()
     }
 
     async fn install(&mut self, snapshot: Snapshot) -> Result<(), Error> {
@@ -168,6 +182,7 @@ impl Machine {
         match (installed, applied.log_id) {
             (Some(Installed { last, log_last, log_stamp }), _) => {
                 self.log.installed(last, log_last, log_stamp);
+                self.upkeep.snapshot_installed(started.elapsed());
             }
             (None, Some(last)) => {
                 let log_last = self.log.last().unwrap_or(last);

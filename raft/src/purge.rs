@@ -15,14 +15,16 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use crate::failure::Chain;
+use crate::failure::{Chain, Failure};
 use crate::log_view::LogView;
 use crate::machine::Machine;
 use crate::network::server::RaftNode;
 use crate::snapshot;
 use crate::snapshot::send::blocking;
-use crate::snapshot::store::Store;
+use crate::snapshot::store::{Store, Stored};
 use crate::types::from_raft;
+use crate::upkeep::Counters;
+use crate::{ApplyError, Error};
 
 /// How often the floor is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -41,6 +43,8 @@ pub(crate) struct Purger {
     pub(crate) view: Arc<LogView>,
     pub(crate) store: Arc<Store>,
     pub(crate) segment_size: u64,
+    pub(crate) upkeep: Arc<Counters>,
+    pub(crate) failure: Failure,
 }
 
 impl Purger {
@@ -50,6 +54,7 @@ impl Purger {
         let mut renewed_at = self.log.state().end;
         loop {
             looks.tick().await;
+            self.replace_damaged().await;
             let removable = self.log.removable_below(self.view.floor());
             let covers = match removable {
                 Some(Removable { purge, .. }) => Some(purge) <= self.store.last(),
@@ -71,23 +76,35 @@ impl Purger {
         }
     }
 
+    /// Makes the snapshot anew in which somebody has found damage.
+    async fn replace_damaged(&self) {
+        let Some(damaged) = self.store.current().filter(|stored| stored.is_suspect()) else {
+            return;
+        };
+        self.upkeep.damage_found();
+        match make(&self.raft, &self.store, &self.upkeep, Some(damaged)).await {
+            Ok(stored) => match blocking(move || stored.check()).await {
+                Ok(()) => self.upkeep.damage_repaired(),
+                // It shares the file with the state.
+                Err(error) => {
+                    let source = ApplyError::new(error);
+                    self.failure.report(Error::StateDamaged { source });
+                }
+            },
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "a damaged snapshot was not made anew");
+                sleep(RETRY).await;
+            }
+        }
+    }
+
     fn is_old(&self, since: LogOffset) -> bool {
         self.log.state().end.0.saturating_sub(since.0) > RENEW_SEGMENTS * self.segment_size
     }
 
     /// Makes a snapshot of what is applied now.
     async fn build(&self) -> Result<(), snapshot::Error> {
-        let started = Instant::now();
-        let checkpoint = self.raft.with_state_machine(|machine: &mut Machine| {
-            let checkpoint = machine.checkpoint();
-            async move { checkpoint }.boxed()
-        });
-        let checkpoint = checkpoint.await.map_err(|_fatal| snapshot::Error::Stopped)?;
-        let store = self.store.clone();
-        let stored = blocking(move || store.build(checkpoint)).await?;
-        tracing::info!(last = %stored.manifest.last, took = ?started.elapsed(), "snapshot made");
-        // Consensus learns of it by asking for one.
-        self.raft.trigger().snapshot().await.map_err(|_fatal| snapshot::Error::Stopped)
+        make(&self.raft, &self.store, &self.upkeep, None).await.map(|_made| ())
     }
 
     /// Whether consensus has let go of everything up to `upto`.
@@ -132,4 +149,31 @@ impl Purger {
             Err(error) => tracing::warn!(%error, "remove the log's oldest segments"),
         }
     }
+}
+
+/// Makes a snapshot of what is applied now; in the place of one that is damaged, if there is one.
+pub(crate) async fn make(
+    raft: &RaftNode,
+    store: &Arc<Store>,
+    upkeep: &Counters,
+    damaged: Option<Arc<Stored>>,
+) -> Result<Arc<Stored>, snapshot::Error> {
+    let started = Instant::now();
+    let checkpoint = raft.with_state_machine(|machine: &mut Machine| {
+        let checkpoint = machine.checkpoint();
+        async move { checkpoint }.boxed()
+    });
+    let checkpoint = checkpoint.await.map_err(|_fatal| snapshot::Error::Stopped)?;
+    let store = store.clone();
+    let stored = blocking(move || match damaged {
+        None => store.build(checkpoint),
+        Some(damaged) => store.rebuild(checkpoint, &damaged),
+    });
+    let stored = stored.await?;
+    let took = started.elapsed();
+    upkeep.snapshot_made(took);
+    tracing::info!(last = %stored.manifest.last, ?took, "snapshot made");
+    // Consensus learns of it by asking for one.
+    raft.trigger().snapshot().await.map_err(|_fatal| snapshot::Error::Stopped)?;
+    Ok(stored)
 }

@@ -5,10 +5,13 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use commitlog::position::LogOffset;
 
+use crate::repair::{Mender, damaged};
+
 /// Reads what was applied, on any replica. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Reader {
     log: Arc<OnceLock<commitlog::Reader>>,
+    mender: Arc<OnceLock<Arc<Mender>>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -20,14 +23,24 @@ pub enum ReadError {
 }
 
 impl Reader {
-    pub(crate) fn new(log: Arc<OnceLock<commitlog::Reader>>) -> Reader {
-        Reader { log }
+    pub(crate) fn new(
+        log: Arc<OnceLock<commitlog::Reader>>,
+        mender: Arc<OnceLock<Arc<Mender>>>,
+    ) -> Reader {
+        Reader { log, mender }
     }
 
     /// `len` bytes from `position` on, within one committed entry. Not copied where the log is
-    /// mapped or still in memory.
+    /// mapped or still in memory. Damage is repaired first, for which this may wait some seconds.
     pub fn bytes(&self, position: LogOffset, len: u32) -> Result<Bytes, ReadError> {
         let log = self.log.get().ok_or(ReadError::NotFormed)?;
-        Ok(log.bytes(position, len)?)
+        let error = match log.bytes(position, len) {
+            Ok(bytes) => return Ok(bytes),
+            Err(error) => error,
+        };
+        match (damaged(&error), self.mender.get()) {
+            (Some(base), Some(mender)) if mender.mended(base) => Ok(log.bytes(position, len)?),
+            _ => Err(error.into()),
+        }
     }
 }

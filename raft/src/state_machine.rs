@@ -38,6 +38,12 @@ pub trait StateMachine: Send + Sync + 'static {
     /// happens elsewhere while entries go on being applied.
     fn checkpoint(&self) -> Checkpoint;
 
+    /// How to read the state on the disk again, piece by piece, in search of damage; `None` if none
+    /// of it is there. Entries go on being applied meanwhile.
+    fn scrub(&self) -> Option<Scrub> {
+        None
+    }
+
     /// Puts the copy in the directory `from` in the place of this state; `from` stays as it is.
     /// Durable when this returns. If a crash interrupts it, it is called again at the next start,
     /// whatever the state then looks like.
@@ -51,6 +57,10 @@ pub trait StateMachine: Send + Sync + 'static {
 /// plain files, by hard links where it can; returns what the copy is as of, which is no older than
 /// the state was when this was made.
 pub type Checkpoint = Box<dyn FnOnce(&Path) -> Result<Applied, CheckpointError> + Send + Sync>;
+
+/// Reads about so many bytes; returns how many they were, 0 when everything has been read. An error
+/// is damage: the node stops.
+pub type Scrub = Box<dyn FnMut(u64) -> Result<u64, ApplyError> + Send>;
 
 /// How far a state machine has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -6,6 +6,9 @@
 //! leader has brought it up to what was committed. If no leader turns up in time, the group would
 //! be stuck; then it counts itself in again, and says that entries may be lost. The identity file
 //! keeps the suspicion over further restarts.
+//!
+//! The same goes for a node whose log had to be cut at damage, but for the last resort: the entries
+//! are on the disks of the others.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,6 +17,16 @@ use tokio::time::{Instant, timeout};
 use tonic::Status;
 
 use crate::network::server::RaftNode;
+
+/// Why a node may have lost entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Suspect {
+    /// It had acknowledged what was not synced yet, and the operating system stopped.
+    Unsynced,
+    /// The disk did not keep what was synced. Everybody else has what they had, so there is no
+    /// reason ever to go on without being brought up to date.
+    Damaged,
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Suspicion(AtomicBool);
@@ -44,15 +57,28 @@ impl Suspicion {
     }
 }
 
-/// Waits until the node has caught up with a leader, or for `patience`.
-pub(crate) async fn rehabilitate(raft: &RaftNode, patience: Duration) {
-    tracing::warn!(
-        ?patience,
-        "unclean stop and a new run of the operating system with asynchronous flush: entries may \
-         be lost, not voting until a leader has brought this node up to date"
-    );
+/// Waits until the node has caught up with a leader; one that was not synced, for `patience` at the
+/// most.
+pub(crate) async fn rehabilitate(raft: &RaftNode, suspect: Suspect, patience: Duration) {
     let started = Instant::now();
-    match timeout(patience, raft.wait_for_recovery(None)).await {
+    let recovered = match suspect {
+        Suspect::Unsynced => {
+            tracing::warn!(
+                ?patience,
+                "unclean stop and a new run of the operating system with asynchronous flush: \
+                 entries may be lost, not voting until a leader has brought this node up to date"
+            );
+            timeout(patience, raft.wait_for_recovery(None)).await
+        }
+        Suspect::Damaged => {
+            tracing::warn!(
+                "the end of the log was damaged: not voting until a leader has brought this node \
+                 up to date"
+            );
+            Ok(raft.wait_for_recovery(None).await)
+        }
+    };
+    match recovered {
         Ok(Ok(_)) => tracing::info!(after = ?started.elapsed(), "caught up, voting again"),
         Ok(Err(error)) => tracing::warn!(%error, "stopped before this node had caught up"),
         Err(_) => tracing::error!(

@@ -56,6 +56,11 @@ pub(super) const KEYS: &[Key] = &[
         "raft.snapshot_rate",
         "Bytes per second at which the leader brings back a replica that the log does not reach.",
     ),
+    key(
+        "raft.scrub_rate",
+        "Bytes per second at which segments, snapshot and state are read again, so that damage is\nfound while other replicas can repair it. 0: never.",
+    ),
+    key("raft.scrub_interval", "From the beginning of one such round to that of the next."),
     key("log.segment_size", "Size of a log file. Fixed when the group is created."),
     key(
         "log.retention_time",
@@ -101,10 +106,11 @@ pub(super) const KEYS: &[Key] = &[
         "fault.hold",
         "For tests of the broker itself, refused by release builds: a moment to hold still at.",
     ),
+    key("fault.disk", "The same: a call to the log's disk that fails: read N, write N or sync N."),
 ];
 
 /// Settings that operators are not shown while they have their defaults.
-pub(super) const HIDDEN: &[&str] = &["fault.hold"];
+pub(super) const HIDDEN: &[&str] = &["fault.hold", "fault.disk"];
 
 /// Farther than this, a suggestion would only confuse.
 const LARGEST_DISTANCE: usize = 6;

@@ -23,6 +23,7 @@ use std::{path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Hold;
+use raft::DiskFault;
 
 /// Queues of a topic that comes into being by its first use.
 const AUTO_CREATED_QUEUES: u32 = 8;
@@ -100,6 +101,9 @@ pub struct RaftConfig {
     #[serde(with = "humantime_serde")]
     pub election_timeout_max: Duration,
     pub snapshot_rate: Size,
+    pub scrub_rate: Size,
+    #[serde(with = "humantime_serde")]
+    pub scrub_interval: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -173,6 +177,7 @@ pub struct TracingConfig {
 #[allow(missing_docs, reason = "the documentation users read is in keys.rs, one line a key")]
 pub struct FaultConfig {
     pub hold: String,
+    pub disk: String,
 }
 
 /// How log lines look on stderr.
@@ -210,6 +215,8 @@ impl Default for Config {
                 election_timeout_min: Duration::from_millis(600),
                 election_timeout_max: Duration::from_millis(1000),
                 snapshot_rate: Size::mib(50),
+                scrub_rate: Size::mib(8),
+                scrub_interval: Duration::from_hours(24),
             },
             log: LogConfig {
                 segment_size: Size::mib(256),
@@ -267,6 +274,15 @@ impl Config {
     /// Where a test wants this node to hold still.
     pub fn hold(&self) -> Result<Option<Hold>, String> {
         match self.fault.hold.as_str() {
+            "" => Ok(None),
+            _ if !cfg!(debug_assertions) => Err("this build has no faults to offer".into()),
+            text => text.parse().map(Some),
+        }
+    }
+
+    /// What a test wants to fail on the log's disk.
+    pub fn disk_fault(&self) -> Result<Option<DiskFault>, String> {
+        match self.fault.disk.as_str() {
             "" => Ok(None),
             _ if !cfg!(debug_assertions) => Err("this build has no faults to offer".into()),
             text => text.parse().map(Some),

@@ -26,6 +26,7 @@ impl Config {
         self.check_addresses()?;
         self.check_timing()?;
         self.check_bounds()?;
+        self.disk_fault().map_err(|why| invalid("fault.disk", &self.fault.disk, why))?;
         self.hold().map(drop).map_err(|why| invalid("fault.hold", &self.fault.hold, why))
     }
 

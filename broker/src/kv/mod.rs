@@ -106,6 +106,18 @@ pub trait Kv: fmt::Debug + Send + Sync + 'static {
     /// The copy cannot be written or read, or `look` failed; the store itself is as it was.
     fn checkpoint(&self, into: &Path, look: &mut Look<'_>) -> Result<(), Error>;
 
+    /// Reads about `bytes` bytes of `family` from the key `from` on, and compares what is on the disk
+    /// with its checksums. Returns how many were read, and where to go on, if there is more.
+    ///
+    /// # Errors
+    /// The store cannot be read, or is damaged.
+    fn reread(
+        &self,
+        family: Family,
+        from: &[u8],
+        bytes: u64,
+    ) -> Result<(u64, Option<Vec<u8>>), Error>;
+
     /// Puts the copy in the directory `from` in the place of everything in the store. Nobody may
     /// use the store meanwhile. If a crash interrupts it, the store may be empty.
     ///
@@ -205,6 +217,25 @@ pub enum Error {
     Copy { path: PathBuf, problem: &'static str },
     #[error("schema version {found} is not the supported {supported}")]
     Schema { found: u8, supported: u8 },
+}
+
+impl Error {
+    /// What the store holds is not what was written to it. What a full disk or a failed write did
+    /// is no damage.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Error::Store { source, .. } => {
+                let text = source.as_ref();
+                source.kind() == rocksdb::ErrorKind::Corruption
+                    // What a disk answers that cannot read any more, or a name that damage changed.
+                    || (source.kind() == rocksdb::ErrorKind::IOError
+                        && ["Input/output error", "No such file"].iter().any(|why| text.contains(why)))
+            }
+            Error::Corrupt { .. } => true,
+            Error::Io { .. } | Error::Copy { .. } | Error::Schema { .. } => false,
+        }
+    }
 }
 
 /// Bytes for an error message.

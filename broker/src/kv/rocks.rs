@@ -13,6 +13,8 @@ use rocksdb::{
     WriteBatch, WriteOptions,
 };
 
+use tokio::sync::watch;
+
 use super::{Batch, Durable, Edit, Error, Family, Kv, Look, Visit};
 
 /// Where and how large.
@@ -39,6 +41,8 @@ pub struct Rocks {
     /// Closed only while it is replaced.
     db: RwLock<Option<Open>>,
     trims: Mutex<Trims>,
+    /// Somebody has met damage.
+    damaged: watch::Sender<bool>,
 }
 
 struct Open(DB);
@@ -59,12 +63,25 @@ impl Rocks {
     /// The directory cannot be used, is in use, or holds a damaged store.
     pub fn open(config: &RocksConfig) -> Result<Self, Error> {
         let db = RwLock::new(Some(Open::new(config)?));
-        Ok(Self { config: config.clone(), db, trims: Mutex::default() })
+        let damaged = watch::Sender::new(false);
+        Ok(Self { config: config.clone(), db, trims: Mutex::default(), damaged })
     }
 
-    fn with<T>(&self, work: impl FnOnce(&Open) -> T) -> T {
+    /// Turns true when anybody meets damage, whatever they then do.
+    pub fn damaged(&self) -> watch::Receiver<bool> {
+        self.damaged.subscribe()
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&Open) -> Result<T, Error>) -> Result<T, Error> {
         let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
-        work(db.as_ref().expect("nobody uses a store that is being replaced"))
+        let done = work(db.as_ref().expect("nobody uses a store that is being replaced"));
+        if let Err(error) = &done
+            && error.is_damage()
+            && !self.damaged.send_replace(true)
+        {
+            tracing::error!(%error, "the state is damaged");
+        }
+        done
     }
 }
 
@@ -155,7 +172,12 @@ impl Kv for Rocks {
             let (options, families) = (options(config.memtable_bytes), families(&config));
             let opened = DB::open_cf_descriptors_read_only(&options, into, families, false);
             let db = RwLock::new(Some(Open(opened.map_err(store("open the copy of"))?)));
-            look(&Self { config, db, trims: Mutex::default() })?;
+            look(&Self {
+                config,
+                db,
+                trims: Mutex::default(),
+                damaged: watch::Sender::new(false),
+            })?;
         }
         // Notes that opening it has left.
         for path in plain_files(into)? {
@@ -164,6 +186,15 @@ impl Kv for Rocks {
             }
         }
         sync(into)
+    }
+
+    fn reread(
+        &self,
+        family: Family,
+        from: &[u8],
+        bytes: u64,
+    ) -> Result<(u64, Option<Vec<u8>>), Error> {
+        self.with(|open| open.reread(family, from, bytes))
     }
 
     fn restore(&self, from: &Path) -> Result<(), Error> {
@@ -240,6 +271,31 @@ impl Open {
             records.next();
         }
         records.status().map_err(|source| Error::Store { action: "scan", source })
+    }
+
+    /// The block cache is passed by: it holds what was whole when it was read.
+    fn reread(
+        &self,
+        family: Family,
+        from: &[u8],
+        bytes: u64,
+    ) -> Result<(u64, Option<Vec<u8>>), Error> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        options.set_verify_checksums(true);
+        options.set_readahead_size(256 << 10);
+        let mut records = self.0.raw_iterator_cf_opt(self.family(family), options);
+        records.seek(from);
+        let mut read = 0;
+        while let Some((key, value)) = records.item() {
+            if read >= bytes {
+                return Ok((read, Some(key.to_vec())));
+            }
+            read += (key.len() + value.len()) as u64;
+            records.next();
+        }
+        records.status().map_err(|source| Error::Store { action: "read again", source })?;
+        Ok((read, None))
     }
 
     fn write(&self, batch: &Batch) -> Result<(), Error> {
@@ -419,7 +475,9 @@ mod tests {
         kv.with(|open| {
             let family = open.family(Family::Dedupe);
             open.0.compact_range_cf(family, None::<&[u8]>, None::<&[u8]>);
-        });
+            Ok(())
+        })
+        .unwrap();
         put(&kv, Family::Dedupe, 2, b"new");
 
         kv.trim(Family::Dedupe, &2_u64.to_be_bytes()).unwrap();

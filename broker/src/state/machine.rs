@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use commitlog::position::LogOffset;
-use raft::{ApplyError, Checkpoint, CheckpointError, Entry, StateMachine};
+use raft::{ApplyError, Checkpoint, CheckpointError, Entry, Scrub, StateMachine};
 
 use super::State;
 use crate::command::{Effect, Outcome};
@@ -99,6 +99,27 @@ impl StateMachine for Machine {
             copied.map_err(CheckpointError::new)?;
             Ok(applied)
         })
+    }
+
+    fn scrub(&self) -> Option<Scrub> {
+        let kv = self.state.read().store();
+        let mut left = kv::Family::ALL.into_iter();
+        let mut at = left.next().map(|family| (family, Vec::new()));
+        Some(Box::new(move |bytes| {
+            let mut read = 0;
+            while let Some((family, from)) = at.take() {
+                let (more, next) = kv.reread(family, &from, bytes).map_err(ApplyError::new)?;
+                read += more;
+                at = match next {
+                    Some(next) => Some((family, next)),
+                    None => left.next().map(|family| (family, Vec::new())),
+                };
+                if read > 0 {
+                    break;
+                }
+            }
+            Ok(read)
+        }))
     }
 
     fn install(&mut self, from: &Path) -> Result<(), ApplyError> {

@@ -1,4 +1,4 @@
-//! The file that says whose data a directory holds.
+//! The file that says whose data a directory holds, kept twice: either copy will do.
 //!
 //! Written when the node takes on a group, before anything else is stored, and once more when the
 //! log was created, so that a log which vanished later is missed. Whether everything that the node
@@ -20,6 +20,8 @@ use std::path::Path;
 use crate::{Config, Error, GroupId, NodeId, Refusal};
 
 const FILE: &str = "identity";
+/// Both copies, so that one can be lost.
+const FILES: [&str; 2] = [FILE, "identity.copy"];
 const HEADING: &str = "raftmq identity 1";
 /// Where the replicated log lives within the data directory.
 pub(crate) const LOG_DIR: &str = "log";
@@ -46,16 +48,19 @@ pub(crate) enum Synced {
     Lazily,
     /// Its end may be missing, and no leader has brought the node up to date since.
     Doubtful,
+    /// The same, because the disk did not keep it.
+    Damaged,
 }
 
 impl Synced {
-    const ALL: [Synced; 3] = [Synced::Always, Synced::Lazily, Synced::Doubtful];
+    const ALL: [Synced; 4] = [Synced::Always, Synced::Lazily, Synced::Doubtful, Synced::Damaged];
 
     fn word(self) -> &'static str {
         match self {
             Synced::Always => "always",
             Synced::Lazily => "lazily",
             Synced::Doubtful => "doubtful",
+            Synced::Damaged => "damaged",
         }
     }
 }
@@ -67,19 +72,13 @@ impl Identity {
     /// The directory belongs to another broker or node, is damaged, or cannot be read.
     pub(crate) fn load(config: &Config) -> Result<Option<Identity>, Error> {
         let path = config.data_dir.join(FILE);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let path = config.data_dir.join(LOG_DIR);
-                return match holds_files(&path)? {
-                    true => Err(Refusal::LogWithoutIdentity { path }.into()),
-                    false => Ok(None),
-                };
-            }
-            Err(source) => return Err(Error::Io { action: "read", path, source }),
+        let Some(identity) = read_either(&config.data_dir)? else {
+            let path = config.data_dir.join(LOG_DIR);
+            return match holds_files(&path)? {
+                true => Err(Refusal::LogWithoutIdentity { path }.into()),
+                false => Ok(None),
+            };
         };
-        let identity = Identity::parse(&text)
-            .map_err(|reason| Refusal::DamagedIdentity { path: path.clone(), reason })?;
         if identity.broker_name != config.broker_name {
             let (found, expected) = (identity.broker_name, config.broker_name.clone());
             return Err(Refusal::OtherBroker { path, found, expected }.into());
@@ -95,14 +94,14 @@ impl Identity {
         Ok(Some(identity))
     }
 
-    /// Durable when it returns.
+    /// Durable in both copies when it returns; the first counts where they differ.
     pub(crate) fn store(&self, data_dir: &Path) -> Result<(), Error> {
-        let path = data_dir.join(FILE);
+        FILES.iter().try_for_each(|name| self.write(data_dir, name))
+    }
+
+    fn write(&self, data_dir: &Path, name: &str) -> Result<(), Error> {
+        let path = data_dir.join(name);
         let fresh = data_dir.join("identity.new");
-        let failed = |action, path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::Io { action, path, source }
-        };
         let mut file = File::create(&fresh).map_err(failed("create", &fresh))?;
         file.write_all(self.text().as_bytes()).map_err(failed("write", &fresh))?;
         file.sync_all().map_err(failed("sync", &fresh))?;
@@ -146,6 +145,60 @@ impl Identity {
         let node = node.parse().map_err(|_invalid| "unreadable node id")?;
         let identity = Identity { broker_name, group: GroupId(group), node, has_log, synced };
         if identity.text() == text { Ok(identity) } else { Err("checksum does not match") }
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
+    let path = path.to_owned();
+    move |source| Error::Io { action, path, source }
+}
+
+/// What one copy is.
+enum Copied {
+    Sound(Identity),
+    Missing,
+    Damaged(&'static str),
+}
+
+fn read(path: &Path) -> Result<Copied, Error> {
+    match fs::read(path) {
+        Ok(bytes) => {
+            let text = std::str::from_utf8(&bytes).map_err(|_| "not text");
+            Ok(text.and_then(Identity::parse).map_or_else(Copied::Damaged, Copied::Sound))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Copied::Missing),
+        Err(source) => Err(failed("read", path)(source)),
+    }
+}
+
+/// The first copy that is sound. One that is not is written anew.
+///
+/// # Errors
+/// Neither is sound, and there is one; or they cannot be read or written.
+pub(crate) fn read_either(data_dir: &Path) -> Result<Option<Identity>, Error> {
+    let mut sound = None;
+    let mut damage = None;
+    for name in FILES {
+        let path = data_dir.join(name);
+        match read(&path)? {
+            Copied::Sound(identity) => sound = sound.or(Some(identity)),
+            Copied::Missing => damage = damage.or(Some((name, path, "it is missing"))),
+            Copied::Damaged(reason) => damage = Some((name, path, reason)),
+        }
+    }
+    match (sound, damage) {
+        (Some(sound), Some((name, path, reason))) => {
+            tracing::warn!(path = %path.display(), reason, "identity is written anew from its copy");
+            sound.write(data_dir, name)?;
+            Ok(Some(sound))
+        }
+        (Some(sound), None) => Ok(Some(sound)),
+        (None, Some((_, path, reason)))
+            if FILES.iter().any(|name| data_dir.join(name).exists()) =>
+        {
+            Err(Refusal::DamagedIdentity { path, reason }.into())
+        }
+        (None, _) => Ok(None),
     }
 }
 
@@ -220,9 +273,32 @@ mod tests {
         for at in 0..good.len() {
             let mut bytes = good.clone().into_bytes();
             bytes[at] ^= 1;
-            fs::write(dir.path().join(FILE), &bytes).unwrap();
+            for name in FILES {
+                fs::write(dir.path().join(name), &bytes).unwrap();
+            }
             let loaded = Identity::load(&config(dir.path()));
             assert!(loaded.is_err(), "byte {at}: {loaded:?}");
+        }
+    }
+
+    #[test]
+    fn one_copy_may_be_damaged_or_lost_and_is_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = identity().text();
+        identity().store(dir.path()).unwrap();
+        for name in FILES {
+            let path = dir.path().join(name);
+            for at in 0..good.len() {
+                let mut bytes = good.clone().into_bytes();
+                bytes[at] ^= 0x80;
+                fs::write(&path, &bytes).unwrap();
+                let loaded = Identity::load(&config(dir.path())).unwrap();
+                assert_eq!(loaded, Some(identity()), "{name}, byte {at}");
+                assert_eq!(fs::read_to_string(&path).unwrap(), good);
+            }
+            fs::remove_file(&path).unwrap();
+            assert_eq!(Identity::load(&config(dir.path())).unwrap(), Some(identity()));
+            assert_eq!(fs::read_to_string(&path).unwrap(), good);
         }
     }
 

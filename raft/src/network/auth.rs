@@ -38,6 +38,8 @@ pub(crate) enum Method {
     PreVote,
     TransferLeader,
     Snapshot,
+    Fetch,
+    Refill,
     Witness,
 }
 
@@ -53,6 +55,8 @@ impl Method {
             Method::PreVote => "PreVote",
             Method::TransferLeader => "TransferLeader",
             Method::Snapshot => "Snapshot",
+            Method::Fetch => "Fetch",
+            Method::Refill => "Refill",
             Method::Witness => "Witness",
         }
     }
@@ -68,6 +72,8 @@ impl Method {
             | Method::PreVote
             | Method::TransferLeader
             | Method::Snapshot
+            | Method::Fetch
+            | Method::Refill
             | Method::Witness => false,
         }
     }

@@ -33,8 +33,9 @@ use crate::NodeId;
 use crate::failure::Chain;
 use crate::membership::Node;
 use crate::snapshot::Snapshot;
-use crate::snapshot::send::{ShipError, Shipment};
+use crate::snapshot::send::{ShipError, Shipment, Source};
 use crate::types::TypeConfig;
+use crate::upkeep::Counters;
 
 type RpcError = RPCError<TypeConfig>;
 type AppendStream<'s> = BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RpcError>>;
@@ -50,6 +51,7 @@ pub(crate) struct Factory {
     pub(crate) segment_size: u64,
     /// Bytes per second of a snapshot.
     pub(crate) snapshot_rate: u64,
+    pub(crate) upkeep: Arc<Counters>,
 }
 
 impl Factory {
@@ -62,6 +64,7 @@ impl Factory {
             log: self.log.clone(),
             segment_size: self.segment_size,
             snapshot_rate: self.snapshot_rate,
+            upkeep: self.upkeep.clone(),
             lane,
         }
     }
@@ -97,6 +100,7 @@ pub(crate) struct Client {
     log: Arc<CommitLog>,
     segment_size: u64,
     snapshot_rate: u64,
+    upkeep: Arc<Counters>,
     lane: Lane,
 }
 
@@ -339,15 +343,17 @@ impl NetSnapshot<TypeConfig> for Client {
         let Snapshot::Own(stored) = snapshot.snapshot else {
             unreachable!("only what this node has stored is sent");
         };
-        let shipment = Shipment {
-            link: self.link.clone(),
+        let source = Source {
+            peer: self.link.node,
             vote,
             boot_id: self.boot_id,
             stored,
             log: self.log.clone(),
             segment_size: self.segment_size,
             rate: self.snapshot_rate,
+            upkeep: self.upkeep.clone(),
         };
+        let shipment = Shipment { link: self.link.clone(), source };
         let sent = tokio::select! {
             sent = shipment.send() => sent,
             closed = cancel => return Err(closed.into()),

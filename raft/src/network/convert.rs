@@ -123,6 +123,14 @@ fn to_entry(record: rpc::LogRecord) -> Result<LogEntry, Malformed> {
     Ok(LogEntry { log_id, stamp: record.stamp, payload, position: None })
 }
 
+pub(crate) fn segment(extent: &commitlog::Extent) -> rpc::SnapshotSegment {
+    rpc::SnapshotSegment {
+        base: extent.base.0,
+        len: extent.len,
+        last: Some(rpc::LogId { term: extent.last.term.0, index: extent.last.index.0 }),
+    }
+}
+
 pub(crate) fn snapshot_offer(
     leader: &RaftVote,
     boot_id: u64,
@@ -130,11 +138,6 @@ pub(crate) fn snapshot_offer(
     segments: &[commitlog::Extent],
     segment_size: u64,
 ) -> rpc::SnapshotOffer {
-    let segment = |extent: &commitlog::Extent| rpc::SnapshotSegment {
-        base: extent.base.0,
-        len: extent.len,
-        last: Some(rpc::LogId { term: extent.last.term.0, index: extent.last.index.0 }),
-    };
     rpc::SnapshotOffer {
         vote: Some(vote(leader)),
         boot_id,

@@ -22,16 +22,19 @@ use super::presence::Presence;
 use super::{
     CONNECTION_WINDOW, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, MESSAGE_BYTES_MAX, STREAM_WINDOW,
 };
-use crate::NodeId;
 use crate::bootstrap::adoption::Adoption;
 use crate::bootstrap::stopped;
 use crate::detector::Detector;
 use crate::local::{Local, group_id};
 use crate::machine::Machine;
+use crate::repair::fetch;
+use crate::repair::refill::Giver;
 use crate::snapshot::receive::Receiver;
 use crate::space::{Claim, Full, Space};
 use crate::suspect::Suspicion;
 use crate::types::TypeConfig;
+use crate::upkeep::Counters;
+use crate::{Config, NodeId};
 
 /// Answers about a snapshot that wait to be sent: there are few, and signs of life.
 const SNAPSHOT_ANSWERS: usize = 4;
@@ -56,6 +59,9 @@ pub(crate) struct Server {
     pub(crate) presence: Arc<Presence>,
     pub(crate) adoption: Arc<Adoption>,
     pub(crate) consensus: Arc<OnceLock<Consensus>>,
+    pub(crate) log: Arc<OnceLock<Arc<commitlog::CommitLog>>>,
+    pub(crate) upkeep: Arc<Counters>,
+    pub(crate) config: Arc<Config>,
     pub(crate) stop: watch::Receiver<bool>,
 }
 
@@ -279,6 +285,42 @@ impl Raft for Server {
         let receiver = self.consensus()?.receiver.clone();
         let (answers, outbound) = mpsc::channel(SNAPSHOT_ANSWERS);
         tokio::spawn(receiver.run(request.into_inner(), answers));
+        let stopped = stopped(self.stop.clone());
+        Ok(Response::new(ReceiverStream::new(outbound).take_until(stopped).boxed()))
+    }
+
+    type FetchStream = Boxed<rpc::FetchResponse>;
+
+    async fn fetch(
+        &self,
+        request: Request<rpc::FetchRequest>,
+    ) -> Result<Response<Self::FetchStream>, Status> {
+        self.credentials.admit(&request, Method::Fetch)?;
+        let log = self.log.get().ok_or_else(|| Status::unavailable("the log is not open"))?;
+        let rate = self.config.snapshot_rate;
+        let messages = fetch::serve(log.clone(), request.into_inner(), rate).await?;
+        Ok(Response::new(messages.take_until(stopped(self.stop.clone())).boxed()))
+    }
+
+    type RefillStream = Boxed<rpc::SnapshotRequest>;
+
+    async fn refill(
+        &self,
+        request: Request<Streaming<rpc::RefillRequest>>,
+    ) -> Result<Response<Self::RefillStream>, Status> {
+        let peer = self.credentials.admit(&request, Method::Refill)?;
+        let consensus = self.consensus()?;
+        let giver = Giver {
+            peer,
+            raft: consensus.raft.clone(),
+            log: consensus.receiver.log.clone(),
+            store: consensus.receiver.store.clone(),
+            boot_id: self.local.boot_id,
+            config: self.config.clone(),
+            upkeep: self.upkeep.clone(),
+        };
+        let (answers, outbound) = mpsc::channel(SNAPSHOT_ANSWERS);
+        tokio::spawn(giver.run(request.into_inner(), answers));
         let stopped = stopped(self.stop.clone());
         Ok(Response::new(ReceiverStream::new(outbound).take_until(stopped).boxed()))
     }

@@ -27,7 +27,7 @@ pub(crate) struct Target<'a> {
 }
 
 /// A state that can be replaced.
-pub(crate) trait Installs {
+pub(crate) trait Installs: Send {
     fn applied(&self) -> Applied;
     fn install(&mut self, from: &Path) -> Result<(), ApplyError>;
 }

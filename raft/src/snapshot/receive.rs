@@ -153,7 +153,7 @@ fn answer(step: Answer) -> Result<rpc::SnapshotResponse, Status> {
     Ok(rpc::SnapshotResponse { step: Some(step) })
 }
 
-fn wanted(part: &Part) -> rpc::SnapshotPart {
+pub(crate) fn wanted(part: &Part) -> rpc::SnapshotPart {
     rpc::SnapshotPart { file: u32::try_from(part.file).expect("few files"), from: part.from }
 }
 
@@ -166,7 +166,7 @@ async fn next(messages: &mut Streaming<rpc::SnapshotRequest>) -> Result<Step, St
 }
 
 #[allow(clippy::result_large_err, reason = "tonic's own error type")]
-fn read_offer(offer: rpc::SnapshotOffer) -> Result<Offer, Status> {
+pub(crate) fn read_offer(offer: rpc::SnapshotOffer) -> Result<Offer, Status> {
     let manifest = offer.manifest.ok_or_else(|| Status::invalid_argument("no manifest"))?;
     let manifest = Manifest::from_message(manifest).map_err(|error| status(&error))?;
     let segments = offer.segments.iter().map(convert::to_extent).collect::<Result<_, _>>();

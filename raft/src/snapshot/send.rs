@@ -15,15 +15,18 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use super::pace::Pace;
 use super::store::Stored;
 use super::{Error, failed};
+use crate::NodeId;
+use crate::failure::Chain;
 use crate::network::auth::Method;
 use crate::network::convert;
 use crate::network::links::Link;
 use crate::types::RaftVote;
+use crate::upkeep::Counters;
 
 /// Bytes per message, at the most and at the least.
 const CHUNK: std::ops::RangeInclusive<u64> = 4 << 10..=1 << 20;
@@ -36,9 +39,15 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// How often the progress is told.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
-/// A snapshot on its way.
+/// A snapshot on its way to a replica that the leader found to need it.
 pub(crate) struct Shipment {
     pub(crate) link: Link,
+    pub(crate) source: Source,
+}
+
+/// What is sent of a snapshot, however the receiver came to want it.
+pub(crate) struct Source {
+    pub(crate) peer: NodeId,
     pub(crate) vote: RaftVote,
     pub(crate) boot_id: u64,
     pub(crate) stored: Arc<Stored>,
@@ -46,6 +55,7 @@ pub(crate) struct Shipment {
     pub(crate) segment_size: u64,
     /// Bytes per second.
     pub(crate) rate: u64,
+    pub(crate) upkeep: Arc<Counters>,
 }
 
 /// Why a snapshot did not arrive. What did arrive is kept by the receiver.
@@ -62,7 +72,7 @@ pub(crate) enum ShipError {
 }
 
 /// What is offered, and kept from being removed until it is sent.
-struct Goods {
+pub(crate) struct Goods {
     stored: Arc<Stored>,
     log: Arc<CommitLog>,
     segments: Vec<Extent>,
@@ -79,19 +89,26 @@ impl Shipment {
     /// Returns the receiver's vote once it has installed the snapshot, or has refused it for a
     /// higher vote. Dropping the future ends the transfer.
     pub(crate) async fn send(self) -> Result<RaftVote, ShipError> {
-        let goods = Arc::new(self.goods().await?);
+        let sent = self.send_goods().await;
+        match &sent {
+            Ok(_) => self.source.upkeep.snapshot_sent(),
+            // It did not arrive as its manifest promises: here or on the way.
+            Err(ShipError::Refused(status)) if status.code() == Code::DataLoss => {
+                self.source.look_again().await;
+            }
+            Err(_) => {}
+        }
+        sent
+    }
+
+    async fn send_goods(&self) -> Result<RaftVote, ShipError> {
+        let source = &self.source;
+        let goods = Arc::new(source.goods().await?);
         let (requests, outbound) = mpsc::channel(AHEAD);
         let request = self.link.request(Method::Snapshot, ReceiverStream::new(outbound));
         let mut client = self.link.snapshot();
-        let offer = convert::snapshot_offer(
-            &self.vote,
-            self.boot_id,
-            goods.stored.manifest.message(),
-            &goods.segments,
-            self.segment_size,
-        );
         // There is room for the first.
-        let _ = requests.try_send(request_of(Step::Offer(offer)));
+        let _ = requests.try_send(source.offer(&goods));
         let call = timeout(PATIENCE, client.snapshot(request)).await;
         let mut answers = call.map_err(|_elapsed| ShipError::Silent)??.into_inner();
         let wants = match next(&mut answers).await? {
@@ -99,7 +116,8 @@ impl Shipment {
             Answer::Installed(installed) => return vote_of(installed),
             Answer::Busy(_) => return Err(ShipError::Malformed("an answer that is no want")),
         };
-        let feeding = self.feed(&goods, wants.parts, requests);
+        let requests = Feed::Requests(requests);
+        let feeding = source.feed(&goods, wants.parts, requests);
         let answering = next(&mut answers);
         tokio::pin!(feeding, answering);
         // The channel to the receiver stays open until it has answered.
@@ -115,8 +133,26 @@ impl Shipment {
             Answer::Wants(_) | Answer::Busy(_) => Err(ShipError::Malformed("an answer twice")),
         }
     }
+}
 
-    async fn goods(&self) -> Result<Goods, Error> {
+/// Where the messages of a transfer go: into a call of this node's, or the answer to another's.
+pub(crate) enum Feed {
+    Requests(mpsc::Sender<rpc::SnapshotRequest>),
+    Answers(mpsc::Sender<Result<rpc::SnapshotRequest, Status>>),
+}
+
+impl Feed {
+    /// False when nobody takes it any more.
+    pub(crate) async fn put(&self, message: rpc::SnapshotRequest) -> bool {
+        match self {
+            Feed::Requests(requests) => requests.send(message).await.is_ok(),
+            Feed::Answers(answers) => answers.send(Ok(message)).await.is_ok(),
+        }
+    }
+}
+
+impl Source {
+    pub(crate) async fn goods(&self) -> Result<Goods, Error> {
         let (stored, log) = (self.stored.clone(), self.log.clone());
         blocking(move || {
             // Pinned first: what the extents name must still be there when its turn comes.
@@ -127,14 +163,24 @@ impl Shipment {
         .await
     }
 
+    pub(crate) fn offer(&self, goods: &Goods) -> rpc::SnapshotRequest {
+        request_of(Step::Offer(convert::snapshot_offer(
+            &self.vote,
+            self.boot_id,
+            goods.stored.manifest.message(),
+            &goods.segments,
+            self.segment_size,
+        )))
+    }
+
     /// Sends what is wanted, and then the wish to have it installed. Returns the sender, which must
     /// be kept until there is an answer.
-    async fn feed(
+    pub(crate) async fn feed(
         &self,
         goods: &Arc<Goods>,
         parts: Vec<rpc::SnapshotPart>,
-        requests: mpsc::Sender<rpc::SnapshotRequest>,
-    ) -> Result<mpsc::Sender<rpc::SnapshotRequest>, ShipError> {
+        to: Feed,
+    ) -> Result<Feed, ShipError> {
         let mut plan = Vec::new();
         for part in parts {
             let item = goods.item(part.file).ok_or(ShipError::Malformed("a want"))?;
@@ -142,7 +188,8 @@ impl Shipment {
             plan.push((part.file, part.from, left.ok_or(ShipError::Malformed("a want"))?));
         }
         let total: u64 = plan.iter().map(|(_, _, left)| left).sum();
-        let mut progress = Progress::start(&self.link, goods.total(), total);
+        self.upkeep.snapshot_spared(goods.total() - total);
+        let mut progress = Progress::start(self.peer, goods.total(), total);
         let mut pace = Pace::new(self.rate, Instant::now());
         let chunk = (self.rate / PER_SECOND).clamp(*CHUNK.start(), *CHUNK.end());
         for (file, from, left) in plan {
@@ -153,18 +200,33 @@ impl Shipment {
                 sleep_until(pace.book(data.len(), Instant::now())).await;
                 let crc = crc32fast::hash(&data);
                 progress.sent(data.len() as u64);
+                self.upkeep.snapshot_bytes(data.len() as u64);
                 let chunk = rpc::SnapshotChunk { file, at, crc, data };
-                if requests.send(request_of(Step::Chunk(chunk))).await.is_err() {
+                if !to.put(request_of(Step::Chunk(chunk))).await {
                     // The receiver has ended the stream, and says why.
-                    return Ok(requests);
+                    return Ok(to);
                 }
                 at += len;
             }
         }
-        let install = rpc::SnapshotInstall {};
         // As above.
-        let _ = requests.send(request_of(Step::Install(install))).await;
-        Ok(requests)
+        to.put(request_of(Step::Install(rpc::SnapshotInstall {}))).await;
+        Ok(to)
+    }
+
+    /// Notes the damage in what was sent, if that is where it came from: the scrubber replaces it.
+    async fn look_again(&self) {
+        let stored = self.stored.clone();
+        let looked = blocking(move || {
+            let checked = stored.check();
+            if checked.is_err() {
+                stored.suspect();
+            }
+            checked
+        });
+        if let Err(error) = looked.await {
+            tracing::error!(error = %Chain(&error), "this node's snapshot is damaged");
+        }
     }
 }
 
@@ -258,8 +320,8 @@ struct Progress {
 }
 
 impl Progress {
-    fn start(link: &Link, whole: u64, total: u64) -> Progress {
-        let peer = link.node.0;
+    fn start(peer: NodeId, whole: u64, total: u64) -> Progress {
+        let peer = peer.0;
         tracing::info!(peer, bytes = total, reused = whole - total, "sending a snapshot");
         let now = Instant::now();
         Progress { peer, total, sent: 0, started: now, told: now }

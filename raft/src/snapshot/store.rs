@@ -41,15 +41,43 @@ pub(crate) struct Stored {
     pub(crate) dir: PathBuf,
     pub(crate) manifest: Manifest,
     obsolete: AtomicBool,
+    suspect: AtomicBool,
 }
 
 impl Stored {
     fn new(dir: PathBuf, manifest: Manifest) -> Arc<Stored> {
-        Arc::new(Stored { dir, manifest, obsolete: AtomicBool::new(false) })
+        let (obsolete, suspect) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Stored { dir, manifest, obsolete, suspect })
+    }
+
+    /// Somebody has found it damaged.
+    pub(crate) fn suspect(&self) {
+        self.suspect.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Acquire)
     }
 
     pub(crate) fn state(&self) -> PathBuf {
         self.dir.join(STATE)
+    }
+
+    /// Reads every file, and compares it with its checksum. Blocks.
+    ///
+    /// # Errors
+    /// `Checksum` for what is not what it was, `Io` for what cannot be read.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.manifest.files.iter().try_for_each(|file| self.check_file(file))
+    }
+
+    pub(crate) fn check_file(&self, file: &StateFile) -> Result<(), Error> {
+        let found = files::crc(&self.state().join(&file.name))?;
+        if found == file.crc {
+            return Ok(());
+        }
+        let (file, expected) = (file.name.clone(), file.crc);
+        Err(Error::Checksum { file, expected, found })
     }
 }
 
@@ -137,8 +165,35 @@ impl Store {
         self.dir.join(INSTALLING)
     }
 
+    /// Forgets a snapshot that is damaged, if it is the one that counts.
+    pub(crate) fn discard(&self, damaged: &Arc<Stored>) {
+        let mut current = self.current.lock().expect("no holder panics");
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, damaged)) {
+            *current = None;
+        }
+        damaged.obsolete.store(true, Ordering::Release);
+    }
+
     /// Makes a snapshot, which counts when this returns. Blocks.
     pub(crate) fn build(&self, checkpoint: Checkpoint) -> Result<Arc<Stored>, Error> {
+        self.build_beside(checkpoint, None)
+    }
+
+    /// The same in the place of one that is damaged. Files that both have keep their checksums, so
+    /// that damage which the state shares with it shows.
+    pub(crate) fn rebuild(
+        &self,
+        checkpoint: Checkpoint,
+        damaged: &Arc<Stored>,
+    ) -> Result<Arc<Stored>, Error> {
+        self.build_beside(checkpoint, Some(damaged))
+    }
+
+    fn build_beside(
+        &self,
+        checkpoint: Checkpoint,
+        damaged: Option<&Arc<Stored>>,
+    ) -> Result<Arc<Stored>, Error> {
         let _building = self.building.lock().expect("no holder panics");
         let dir = self.dir.join(BUILDING);
         files::remove_dir(&dir)?;
@@ -146,7 +201,11 @@ impl Store {
         let applied = checkpoint(&dir.join(STATE))?;
         let last = applied.log_id.ok_or(Error::Malformed("an empty state"))?;
         let before = self.current();
-        if let Some(current) = before.clone().filter(|current| current.manifest.last >= last) {
+        let is_damaged =
+            |now: &Arc<Stored>| damaged.is_some_and(|damaged| Arc::ptr_eq(now, damaged));
+        if let Some(current) =
+            before.clone().filter(|current| current.manifest.last >= last && !is_damaged(current))
+        {
             files::remove_dir(&dir)?;
             return Ok(current);
         }
@@ -162,10 +221,14 @@ impl Store {
     /// Makes the snapshot in `dir`, a sibling of the one that counts, the one that counts.
     pub(crate) fn adopt(&self, dir: &Path, manifest: Manifest) -> Result<Arc<Stored>, Error> {
         let path = self.dir.join(name(manifest.last));
+        // One that was damaged.
+        files::remove_dir(&path)?;
         files::rename(dir, &path)?;
         let stored = Stored::new(path, manifest);
         let mut current = self.current.lock().expect("no holder panics");
-        if let Some(older) = current.replace(stored.clone()) {
+        if let Some(older) = current.replace(stored.clone())
+            && older.dir != stored.dir
+        {
             older.obsolete.store(true, Ordering::Release);
         }
         Ok(stored)
