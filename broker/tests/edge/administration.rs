@@ -14,6 +14,7 @@ use proto::{
 use crate::{
     client::{Client, MESSAGE_NOT_FOUND, OK, finish, message, poll},
     harness::{Node, eventually, within},
+    pull::{pull, pull_of},
 };
 
 const FORBIDDEN: i32 = 40300;
@@ -125,6 +126,7 @@ async fn a_permission_that_changes_counts_at_once() {
     let waiting = node.client("d").await.begin(poll("g", "t")).await;
     put(&client, "t", 1, Permission::Write).await;
     assert_eq!(within("the poll ends", finish(waiting)).await.status.code, FORBIDDEN);
+    assert_eq!(pull(&client, pull_of("g", 0)).await.code, FORBIDDEN);
     assert_eq!(send_code(&client, "t").await, OK);
     put(&client, "t", 1, Permission::Read).await;
     assert_eq!(send_code(&client, "t").await, FORBIDDEN);
@@ -223,7 +225,7 @@ async fn a_quota_holds_back_and_is_told_and_lifted() {
     assert_eq!(client.receive(poll("g", "t")).await.status.code, OK);
     assert_eq!(client.receive(poll("g", "t")).await.status.code, TOO_MANY_REQUESTS);
     assert_eq!(client.receive(poll("h", "t")).await.status.code, OK, "another group");
-    let pulled = async || crate::pull::pull(&client, crate::pull::pull_of("g", 0)).await.code;
+    let pulled = async || pull(&client, pull_of("g", 0)).await.code;
     eventually("what was owed is forgiven by time", || async {
         (pulled().await == OK).then_some(())
     })

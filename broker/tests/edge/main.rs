@@ -13,6 +13,7 @@ mod limits;
 mod metrics;
 mod ordered;
 mod pull;
+mod queries;
 mod receive;
 mod restart;
 mod retention;
