@@ -21,6 +21,7 @@ mod dead_letters;
 mod log_level;
 mod messages;
 mod offsets;
+mod timers;
 mod topic;
 mod transaction;
 mod when;
@@ -108,6 +109,9 @@ pub enum Command {
     /// Lists the connected producers.
     #[command(name = "producerConnection")]
     ProducerConnection(connections::Producers),
+    /// Lists the delayed messages of a topic that wait for their time.
+    #[command(name = "timerList")]
+    TimerList(timers::List),
     /// Lists transactions that have not ended.
     #[command(name = "txList")]
     TxList(transaction::List),
@@ -146,6 +150,7 @@ pub async fn run(args: Args) -> Result<Report> {
         Command::PrintMsg(command) => command.run(&session).await,
         Command::ConsumerConnection(command) => command.run(&session).await,
         Command::ProducerConnection(command) => command.run(&session).await,
+        Command::TimerList(command) => command.run(&session).await,
         Command::TxList(command) => command.run(&session).await,
         Command::TxResolve(command) => command.run(&session).await,
         Command::TransferLeader(command) => command.run(&session).await,

@@ -116,8 +116,14 @@ impl Admin for Fake {
         &self,
         request: Request<admin::ChangeRequest>,
     ) -> Answer<admin::ChangeResponse> {
-        self.0.lock().unwrap().changed.push(request.into_inner());
-        Ok(Response::new(admin::ChangeResponse { error: None }))
+        use admin::change_request::Change;
+        let request = request.into_inner();
+        let absent = match &request.change {
+            Some(Change::DeleteTopic(name) | Change::DeleteGroup(name)) => name == "absent",
+            _ => false,
+        };
+        self.0.lock().unwrap().changed.push(request);
+        Ok(Response::new(admin::ChangeResponse { error: None, absent }))
     }
 
     async fn list_quotas(
@@ -287,6 +293,42 @@ impl Admin for Fake {
         Ok(Response::new(admin::ListTransactionsResponse { error: None, transactions }))
     }
 
+    /// Three wait at each of two brokers; an answer holds two.
+    async fn list_timers(
+        &self,
+        request: Request<admin::ListTimersRequest>,
+    ) -> Answer<admin::ListTimersResponse> {
+        let asked = request.into_inner();
+        let stretch = |(broker, first): (&str, u64)| {
+            let due = |n: u64| 1_700_000_000_000 + first + 10 * n;
+            let timers = (0..3).map(|n| admin::Timer {
+                due_ms: due(n),
+                number: n,
+                message_id: format!("{broker}-{n}"),
+                recall_handle: format!("handle-{broker}-{n}"),
+                ..Default::default()
+            });
+            let from = (asked.from_ms, asked.from_number);
+            let until = if asked.until_ms == 0 { u64::MAX } else { asked.until_ms };
+            let mut wanted: Vec<_> = timers
+                .filter(|timer| (timer.due_ms, timer.number) >= from && timer.due_ms < until)
+                .collect();
+            let rest = wanted.split_off(wanted.len().min(2));
+            admin::TimerStretch {
+                broker_name: broker.into(),
+                waiting: 3,
+                timers: wanted,
+                next: rest
+                    .first()
+                    .map(|t| admin::TimerPlace { due_ms: t.due_ms, number: t.number }),
+            }
+        };
+        let brokers = [("broker-a", 0), ("broker-b", 5)];
+        let named = |name: &str| asked.broker_name.is_empty() || asked.broker_name == name;
+        let stretches = brokers.into_iter().filter(|(name, _)| named(name)).map(stretch).collect();
+        Ok(Response::new(admin::ListTimersResponse { error: None, stretches }))
+    }
+
     async fn resolve_transaction(
         &self,
         request: Request<admin::ResolveTransactionRequest>,
@@ -430,6 +472,17 @@ fn topics_and_groups_are_deleted_and_quotas_set() {
     assert_eq!(cluster.json("quotaList")["quotas"][0]["messages_per_second"], 5);
     let elsewhere = cluster.mqadmin("deleteTopic -t orders -c Nowhere");
     assert_eq!(elsewhere.status.code(), Some(1));
+
+    for (command, text) in [
+        ("deleteTopic -t absent", "topic absent does not exist"),
+        ("deleteSubGroup -g absent", "consumer group absent does not exist"),
+        ("deleteTopic -t orders", "topic orders deleted"),
+    ] {
+        let again = cluster.mqadmin(command);
+        assert!(again.status.success(), "{command}: {}", stderr(&again));
+        assert_eq!(stdout(&again).trim(), text);
+    }
+    assert_eq!(cluster.json("deleteTopic -t absent")["done"], "absent");
 }
 
 #[test]
@@ -541,6 +594,32 @@ fn transactions_are_listed_and_resolved() {
     let asked = cluster.fake.0.lock().unwrap().resolved.clone();
     let asked: Vec<_> = asked.iter().map(|r| (r.transaction_id.as_str(), r.commit)).collect();
     assert_eq!(asked, [(id, true), (id, false)]);
+}
+
+#[test]
+fn delayed_messages_are_listed_in_the_order_of_their_delivery() {
+    let cluster = Cluster::start();
+    let ids = |flags: &str| {
+        let listed = cluster.json(&format!("timerList -t later {flags}"));
+        assert_eq!(listed["waiting"], 6);
+        let ids: Vec<String> = listed["messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|m| m["message_id"].as_str().unwrap().replace("broker-", ""))
+            .collect();
+        (ids.join(" "), listed["truncated"].as_bool().unwrap())
+    };
+    assert_eq!(ids(""), ("a-0 b-0 a-1 b-1 a-2 b-2".to_owned(), false), "page by page");
+    assert_eq!(ids("-m 3"), ("a-0 b-0 a-1".to_owned(), true));
+    let between = "-b 1700000000005 -e 2023-11-14#22:13:20:015";
+    assert_eq!(ids(between), ("b-0 a-1".to_owned(), false));
+    let text = stdout(&cluster.mqadmin("timerList -t later -m 1"));
+    for part in ["6 delayed messages wait", "2023-11-14 22:13:20.000", "handle-broker-a-0", "more"]
+    {
+        assert!(text.contains(part), "{text}");
+    }
+    assert_eq!(cluster.mqadmin("timerList -t later -m 0").status.code(), Some(2));
 }
 
 #[test]

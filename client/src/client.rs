@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status, metadata::MetadataValue};
 use tracing::debug;
 
 use crate::{
-    ClientConfig, Error, Fate,
+    ClientConfig, Error, Fate, FilterExpression,
     address::Address,
     error::check,
     health::Health,
@@ -300,6 +300,18 @@ impl Client {
             return Ok(Arc::clone(known));
         }
         self.fetch(topic).await
+    }
+
+    /// Adds a topic that exists to what a consumer receives, or changes its filter; false if it was
+    /// so already.
+    pub(crate) async fn subscribe(
+        &self,
+        topic: &str,
+        filter: &FilterExpression,
+    ) -> Result<bool, Error> {
+        filter.check()?;
+        self.route(topic).await?;
+        Ok(self.role.send_if_modified(|role| role.subscribe(topic, filter)))
     }
 
     /// Asks for a route. What was known stays when nobody answers.

@@ -27,6 +27,10 @@ pub struct Message {
     pub(crate) trace_context: Option<String>,
 }
 
+/// RocketMQ's delay levels, from 1 on, in seconds.
+const DELAY_LEVELS_S: [u64; 18] =
+    [1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200];
+
 /// When a delayed message is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deliver {
@@ -90,6 +94,15 @@ impl Message {
         self
     }
 
+    /// Makes it a delayed message by one of RocketMQ's 18 levels: 1 s, 5 s, 10 s, 30 s, 1 to 10 min,
+    /// 20 min, 30 min, 1 h, 2 h. As there, 0 is no delay, and a higher number means the last level.
+    pub fn delay_level(mut self, level: usize) -> Self {
+        let last = DELAY_LEVELS_S.len();
+        let seconds = level.min(last).checked_sub(1).map(|index| DELAY_LEVELS_S[index]);
+        self.deliver = seconds.map(|seconds| Deliver::After(Duration::from_secs(seconds)));
+        self
+    }
+
     /// How long the cluster waits before it asks about a transaction that was left open, if this is
     /// its message. Default: what the cluster is set to, 6 s.
     pub fn transaction_recovery(mut self, wait: Duration) -> Self {
@@ -125,5 +138,24 @@ impl Message {
         } else {
             v2::MessageType::Normal
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delay_level_is_a_delay() {
+        let delay = |level| Message::new("t", "b").delay_level(level).deliver;
+        let after = |seconds| Some(Deliver::After(Duration::from_secs(seconds)));
+        assert_eq!(delay(0), None, "no delay");
+        assert_eq!([delay(1), delay(3), delay(5)], [after(1), after(10), after(60)]);
+        let minutes: Vec<_> = (5..=14).map(delay).collect();
+        assert_eq!(minutes, (1..=10).map(|minute| after(60 * minute)).collect::<Vec<_>>());
+        assert_eq!([delay(16), delay(17), delay(18)], [after(1800), after(3600), after(7200)]);
+        assert_eq!(delay(19), after(7200), "the last one");
+        assert_eq!(Message::new("t", "b").delay_level(0).kind(), v2::MessageType::Normal);
+        assert_eq!(Message::new("t", "b").delay_level(1).kind(), v2::MessageType::Delay);
     }
 }

@@ -62,6 +62,16 @@ impl Seen {
     fn len(&self) -> usize {
         self.0.lock().unwrap().len()
     }
+
+    /// A consumer whose listener notes the body of each message and is content.
+    async fn consuming(&self, consumer: PushConsumerBuilder) -> PushConsumer {
+        let see = self.clone();
+        let listener = move |message: MessageView| {
+            see.add(body(&message));
+            async { ConsumeResult::Success }
+        };
+        consumer.listen(listener).await.unwrap()
+    }
 }
 
 /// Messages are received, changed in their visibility, and acknowledged.
@@ -233,14 +243,7 @@ async fn an_acknowledgement_is_repeated_until_it_is_known() {
         ],
     );
     let seen = Seen::default();
-    let see = seen.clone();
-    let consumer = push(&server)
-        .listen(move |message| {
-            see.add(body(&message));
-            async { ConsumeResult::Success }
-        })
-        .await
-        .unwrap();
+    let consumer = seen.consuming(push(&server)).await;
     eventually("four calls", || server.calls("ack_message") == 4).await;
     assert!(consumer.close().await);
     assert_eq!((seen.len(), server.left().len()), (1, 0));
@@ -379,14 +382,7 @@ async fn what_follows_a_lost_delivery_is_not_consumed() {
     server.put("orders", "2", Some("g"));
     server.script("ack_message", [Script::Code(Code::InvalidReceiptHandle)]);
     let seen = Seen::default();
-    let see = seen.clone();
-    let consumer = push(&server)
-        .listen(move |message| {
-            see.add(body(&message));
-            async { ConsumeResult::Success }
-        })
-        .await
-        .unwrap();
+    let consumer = seen.consuming(push(&server)).await;
     eventually("the first was refused", || server.calls("ack_message") == 1).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(consumer.close().await);
@@ -398,14 +394,7 @@ async fn what_follows_a_lost_delivery_is_not_consumed() {
 async fn a_consumer_can_be_paused() {
     let server = server(0).await;
     let seen = Seen::default();
-    let see = seen.clone();
-    let consumer = push(&server)
-        .listen(move |message| {
-            see.add(body(&message));
-            async { ConsumeResult::Success }
-        })
-        .await
-        .unwrap();
+    let consumer = seen.consuming(push(&server)).await;
     eventually("it polls", || server.calls("receive_message") > 0).await;
     consumer.pause();
     // The poll under way has been taken back once another would have begun.
@@ -425,14 +414,7 @@ async fn a_push_consumer_changes_its_subscriptions() {
     server.topic("more", 1, v2::MessageType::Normal);
     server.put("more", "x", None);
     let seen = Seen::default();
-    let see = seen.clone();
-    let consumer = push(&server)
-        .listen(move |message| {
-            see.add(body(&message));
-            async { ConsumeResult::Success }
-        })
-        .await
-        .unwrap();
+    let consumer = seen.consuming(push(&server)).await;
     consumer.subscribe("more", "*").await.unwrap();
     eventually("the new topic is consumed", || seen.len() == 1).await;
     consumer.unsubscribe("orders");

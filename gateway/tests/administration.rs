@@ -12,10 +12,10 @@ use proto::{
     admin::{
         ChangeRequest, ClusterStatusRequest, DescribeTopicRequest, Error, GroupConfig,
         GroupProgressRequest, ListConnectionsRequest, ListGroupsRequest, ListQuotasRequest,
-        ListTopicsRequest, ListTransactionsRequest, PutGroupRequest, PutTopicRequest,
-        QueryMessagesRequest, Quota, RedriveDeadLettersRequest, ResetOffsetsRequest,
-        ResolveTransactionRequest, RetireTopic, SwitchGroup, TopicConfig, TrackMessageRequest,
-        admin_server::Admin, change_request::Change, error::Fate,
+        ListTimersRequest, ListTopicsRequest, ListTransactionsRequest, PutGroupRequest,
+        PutTopicRequest, QueryMessagesRequest, Quota, RedriveDeadLettersRequest,
+        ResetOffsetsRequest, ResolveTransactionRequest, RetireTopic, SwitchGroup, TopicConfig,
+        TrackMessageRequest, admin_server::Admin, change_request::Change, error::Fate,
     },
 };
 use tonic::Request;
@@ -89,6 +89,11 @@ async fn a_change_must_be_made_everywhere_or_wherever_its_object_is() {
         let request = ChangeRequest { change: Some(change) };
         let answer = admin.change(Request::new(request)).await.expect("an answer").into_inner();
         assert_eq!(answer.error.map(|error| error.message).as_deref(), expected);
+    }
+    for (name, absent) in [("again", false), ("gone", true)] {
+        let request = ChangeRequest { change: Some(Change::DeleteTopic(name.into())) };
+        let answer = admin.change(Request::new(request)).await.expect("an answer").into_inner();
+        assert_eq!((answer.error, answer.absent), (None, absent), "{name}");
     }
     let listed = admin.list_quotas(Request::new(ListQuotasRequest {})).await.expect("an answer");
     assert_eq!(listed.into_inner().quotas.len(), 1);
@@ -195,6 +200,7 @@ async fn no_answer_is_silently_partial() {
         list_connections(ListConnectionsRequest {}),
         list_quotas(ListQuotasRequest {}),
         list_transactions(ListTransactionsRequest::default()),
+        list_timers(ListTimersRequest { topic: topic(), ..Default::default() }),
         reset_offsets(ResetOffsetsRequest { topic: topic(), ..Default::default() }),
         query_messages(QueryMessagesRequest { topic: topic(), ..Default::default() }),
     }

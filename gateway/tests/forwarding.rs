@@ -3,6 +3,7 @@
 
 mod cast;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cast::{
@@ -10,7 +11,7 @@ use cast::{
     name, poll, publish, send, topic,
 };
 use futures::StreamExt;
-use gateway::Miss;
+use gateway::{Miss, Shared};
 use proto::{
     ConsumerGroup, QueueId, QueueOffset, ReceiptHandle, TransactionId, hop, produce,
     produce::produce_client::ProduceClient,
@@ -22,17 +23,75 @@ use tonic::Code;
 
 const ORDERS: &str = "orders";
 
-#[tokio::test]
-async fn a_send_reaches_the_leader_with_what_the_client_said_of_itself() {
-    let leader = ScriptedBroker::leading("broker-a");
-    let leader_node = Node::broker(&leader).await;
+/// A broker that leads its group, which hosts the topic, and an access point that knows it.
+async fn led_by(leader: &ScriptedBroker) -> (Node, Node) {
+    let node = Node::broker(leader).await;
     let (access, directory) = access_point().await;
-    let address = leader_node.address.as_str();
+    let address = node.address.as_str();
     publish(
         &directory,
         vec![group("broker-a", 1, Some(address), &[address])],
         vec![topic(ORDERS, &["broker-a"])],
     );
+    (node, access)
+}
+
+/// Two members of a group, of which the first one leads, and an access point that knows them.
+struct Succession {
+    old: Node,
+    new: Node,
+    access: Node,
+    directory: Arc<Shared>,
+}
+
+impl Succession {
+    async fn of(old: &ScriptedBroker, new: &ScriptedBroker) -> Self {
+        let (old, new) = (Node::broker(old).await, Node::broker(new).await);
+        let (access, directory) = access_point().await;
+        let succession = Self { old, new, access, directory };
+        succession.publish(1, &succession.old);
+        succession
+    }
+
+    /// The second one leads from now on.
+    fn takes_place(&self) {
+        self.publish(2, &self.new);
+    }
+
+    fn publish(&self, term: u64, leader: &Node) {
+        let members = [self.old.address.as_str(), self.new.address.as_str()];
+        publish(
+            &self.directory,
+            vec![group("broker-a", term, Some(&leader.address), &members)],
+            vec![topic(ORDERS, &["broker-a"])],
+        );
+    }
+}
+
+/// Two broker groups with a leader each, and an access point that knows them and who hosts the
+/// topic.
+async fn two_groups(
+    (a, b): (&ScriptedBroker, &ScriptedBroker),
+    hosts: &[&str],
+) -> (Node, Node, Node) {
+    let (node_a, node_b) = (Node::broker(a).await, Node::broker(b).await);
+    let (access, directory) = access_point().await;
+    publish(
+        &directory,
+        vec![
+            group("broker-a", 1, Some(&node_a.address), &[&node_a.address]),
+            group("broker-b", 1, Some(&node_b.address), &[&node_b.address]),
+            group("broker-c", 1, None, &[]),
+        ],
+        if hosts.is_empty() { vec![] } else { vec![topic(ORDERS, hosts)] },
+    );
+    (node_a, node_b, access)
+}
+
+#[tokio::test]
+async fn a_send_reaches_the_leader_with_what_the_client_said_of_itself() {
+    let leader = ScriptedBroker::leading("broker-a");
+    let (_node, access) = led_by(&leader).await;
     let request = from_client(send(ORDERS, "m1"));
     let answer = client(&access.address).await.send_message(request).await.expect("an answer");
     assert_eq!(code(answer.get_ref().status.as_ref()), 20000);
@@ -48,20 +107,15 @@ async fn a_send_reaches_the_leader_with_what_the_client_said_of_itself() {
 #[tokio::test]
 async fn a_send_whose_leader_dies_is_held_and_done_by_the_next() {
     let (old, new) = (ScriptedBroker::leading("broker-a"), ScriptedBroker::leading("broker-a"));
-    let (mut old_node, new_node) = (Node::broker(&old).await, Node::broker(&new).await);
     old.scene().script.push_back(Script::Hang);
-    let (access, directory) = access_point().await;
-    let members = [old_node.address.clone(), new_node.address.clone()];
-    let members = [members[0].as_str(), members[1].as_str()];
-    let topics = || vec![topic(ORDERS, &["broker-a"])];
-    publish(&directory, vec![group("broker-a", 1, Some(members[0]), &members)], topics());
-    let mut producer = client(&access.address).await;
+    let mut succession = Succession::of(&old, &new).await;
+    let mut producer = client(&succession.access.address).await;
     let sent =
         tokio::spawn(async move { producer.send_message(from_client(send(ORDERS, "m1"))).await });
     eventually("the old leader has the request", || (!old.scene().sends.is_empty()).then_some(()))
         .await;
-    old_node.kill();
-    publish(&directory, vec![group("broker-a", 2, Some(members[1]), &members)], topics());
+    succession.old.kill();
+    succession.takes_place();
     let answer = sent.await.expect("no panic").expect("an answer");
     assert_eq!(code(answer.get_ref().status.as_ref()), 20000);
     assert_eq!(new.scene().sends, [send(ORDERS, "m1")]);
@@ -70,20 +124,15 @@ async fn a_send_whose_leader_dies_is_held_and_done_by_the_next() {
 #[tokio::test]
 async fn a_send_that_cannot_be_recognised_again_ends_as_unknown() {
     let (old, new) = (ScriptedBroker::leading("broker-a"), ScriptedBroker::leading("broker-a"));
-    let (mut old_node, new_node) = (Node::broker(&old).await, Node::broker(&new).await);
     old.scene().script.push_back(Script::Hang);
-    let (access, directory) = access_point().await;
-    let (from, to) = (old_node.address.clone(), new_node.address.clone());
-    let view = |term, leader: &str| vec![group("broker-a", term, Some(leader), &[&from, &to])];
-    let topics = || vec![topic(ORDERS, &["broker-a"])];
-    publish(&directory, view(1, &from), topics());
-    let mut producer = client(&access.address).await;
+    let mut succession = Succession::of(&old, &new).await;
+    let mut producer = client(&succession.access.address).await;
     let sent =
         tokio::spawn(async move { producer.send_message(from_client(send(ORDERS, ""))).await });
     eventually("the old leader has the request", || (!old.scene().sends.is_empty()).then_some(()))
         .await;
-    old_node.kill();
-    publish(&directory, view(2, &to), topics());
+    succession.old.kill();
+    succession.takes_place();
     let answer = sent.await.expect("no panic").expect("an answer");
     assert_eq!(code(answer.get_ref().status.as_ref()), 50001);
     assert!(new.scene().sends.is_empty());
@@ -92,20 +141,15 @@ async fn a_send_that_cannot_be_recognised_again_ends_as_unknown() {
 #[tokio::test]
 async fn a_leader_that_is_cut_off_is_left_as_soon_as_another_leads() {
     let (old, new) = (ScriptedBroker::leading("broker-a"), ScriptedBroker::leading("broker-a"));
-    let (old_node, new_node) = (Node::broker(&old).await, Node::broker(&new).await);
     old.scene().script.push_back(Script::Hang);
-    let (access, directory) = access_point().await;
-    let (from, to) = (old_node.address.clone(), new_node.address.clone());
-    let view = |term, leader: &str| vec![group("broker-a", term, Some(leader), &[&from, &to])];
-    let topics = || vec![topic(ORDERS, &["broker-a"])];
-    publish(&directory, view(1, &from), topics());
-    let mut producer = client(&access.address).await;
+    let succession = Succession::of(&old, &new).await;
+    let mut producer = client(&succession.access.address).await;
     let sent =
         tokio::spawn(async move { producer.send_message(from_client(send(ORDERS, "m1"))).await });
     eventually("the old leader has the request", || (!old.scene().sends.is_empty()).then_some(()))
         .await;
     let start = Instant::now();
-    publish(&directory, view(2, &to), topics());
+    succession.takes_place();
     let answer = sent.await.expect("no panic").expect("an answer");
     assert_eq!(code(answer.get_ref().status.as_ref()), 20000);
     assert!(start.elapsed() < Duration::from_secs(2), "it did not wait for the old leader");
@@ -163,14 +207,7 @@ async fn a_forwarded_request_is_never_forwarded_again() {
 #[tokio::test]
 async fn an_unknown_outcome_is_tried_again_where_that_is_safe() {
     let leader = ScriptedBroker::leading("broker-a");
-    let node = Node::broker(&leader).await;
-    let (access, directory) = access_point().await;
-    let address = node.address.as_str();
-    publish(
-        &directory,
-        vec![group("broker-a", 1, Some(address), &[address])],
-        vec![topic(ORDERS, &["broker-a"])],
-    );
+    let (_node, access) = led_by(&leader).await;
     let mut producer = client(&access.address).await;
     leader.scene().script.push_back(Script::Miss(Miss::Unknown));
     let answer = producer.send_message(from_client(send(ORDERS, "m1"))).await.expect("an answer");
@@ -184,14 +221,7 @@ async fn an_unknown_outcome_is_tried_again_where_that_is_safe() {
 async fn a_client_that_leaves_takes_its_poll_along() {
     let leader = ScriptedBroker::leading("broker-a");
     leader.scene().polls = Poll::Hold;
-    let node = Node::broker(&leader).await;
-    let (access, directory) = access_point().await;
-    let address = node.address.as_str();
-    publish(
-        &directory,
-        vec![group("broker-a", 1, Some(address), &[address])],
-        vec![topic(ORDERS, &["broker-a"])],
-    );
+    let (_node, access) = led_by(&leader).await;
     let mut consumer = client(&access.address).await;
     let stream = consumer.receive_message(from_client(poll(ORDERS, "broker-a"))).await;
     let stream = stream.expect("the headers come at once").into_inner();
@@ -205,18 +235,13 @@ async fn a_client_that_leaves_takes_its_poll_along() {
 async fn a_poll_moves_to_the_next_leader() {
     let (old, new) = (ScriptedBroker::leading("broker-a"), ScriptedBroker::leading("broker-a"));
     old.scene().polls = Poll::Hold;
-    let (mut old_node, new_node) = (Node::broker(&old).await, Node::broker(&new).await);
-    let (access, directory) = access_point().await;
-    let (from, to) = (old_node.address.clone(), new_node.address.clone());
-    let view = |term, leader: &str| vec![group("broker-a", term, Some(leader), &[&from, &to])];
-    let topics = || vec![topic(ORDERS, &["broker-a"])];
-    publish(&directory, view(1, &from), topics());
-    let mut consumer = client(&access.address).await;
+    let mut succession = Succession::of(&old, &new).await;
+    let mut consumer = client(&succession.access.address).await;
     let stream = consumer.receive_message(from_client(poll(ORDERS, "broker-a"))).await;
     let mut stream = stream.expect("the headers come at once").into_inner();
     eventually("the leader holds the poll", || (old.scene().polls_held == 1).then_some(())).await;
-    old_node.kill();
-    publish(&directory, view(2, &to), topics());
+    succession.old.kill();
+    succession.takes_place();
     let first = stream.next().await.expect("a part").expect("no error");
     let Some(Content::Status(status)) = first.content else { panic!("a status comes first") };
     assert_eq!(status.code, 20000);
@@ -226,14 +251,7 @@ async fn a_poll_moves_to_the_next_leader() {
 async fn an_answer_that_breaks_off_ends_with_what_came() {
     let leader = ScriptedBroker::leading("broker-a");
     leader.scene().polls = Poll::Break;
-    let leader_node = Node::broker(&leader).await;
-    let (access, directory) = access_point().await;
-    let address = leader_node.address.as_str();
-    publish(
-        &directory,
-        vec![group("broker-a", 1, Some(address), &[address])],
-        vec![topic(ORDERS, &["broker-a"])],
-    );
+    let (_node, access) = led_by(&leader).await;
     let mut consumer = client(&access.address).await;
     let stream = consumer.receive_message(from_client(poll(ORDERS, "broker-a"))).await;
     let parts: Vec<_> = stream.expect("the headers come at once").into_inner().collect().await;
@@ -251,14 +269,7 @@ async fn an_answer_that_breaks_off_ends_with_what_came() {
 async fn the_leader_hears_of_a_client_that_gives_a_poll_up() {
     let leader = ScriptedBroker::leading("broker-a");
     leader.scene().polls = Poll::Hold;
-    let leader_node = Node::broker(&leader).await;
-    let (access, directory) = access_point().await;
-    let address = leader_node.address.as_str();
-    publish(
-        &directory,
-        vec![group("broker-a", 1, Some(address), &[address])],
-        vec![topic(ORDERS, &["broker-a"])],
-    );
+    let (_node, access) = led_by(&leader).await;
     let mut consumer = client(&access.address).await;
     let stream = consumer.receive_message(from_client(poll(ORDERS, "broker-a"))).await;
     eventually("the leader holds the poll", || (leader.scene().polls_held == 1).then_some(()))
@@ -289,14 +300,7 @@ fn call_of(answer: Answer) -> hop::CallId {
 async fn each_attempt_of_a_poll_is_a_call_of_its_own() {
     let leader = ScriptedBroker::leading("broker-a");
     leader.scene().script.push_back(Script::Miss(Miss::Unknown));
-    let leader_node = Node::broker(&leader).await;
-    let (access, directory) = access_point().await;
-    let address = leader_node.address.as_str();
-    publish(
-        &directory,
-        vec![group("broker-a", 1, Some(address), &[address])],
-        vec![topic(ORDERS, &["broker-a"])],
-    );
+    let (_node, access) = led_by(&leader).await;
     let mut consumer = client(&access.address).await;
     let stream = consumer.receive_message(from_client(poll(ORDERS, "broker-a"))).await;
     let parts: Vec<_> = stream.expect("the headers come at once").into_inner().collect().await;
@@ -335,17 +339,8 @@ async fn a_poll_without_a_leader_ends_with_one_status() {
 #[tokio::test]
 async fn messages_that_may_go_anywhere_take_turns_among_the_groups_with_a_leader() {
     let (a, b) = (ScriptedBroker::leading("broker-a"), ScriptedBroker::leading("broker-b"));
-    let (node_a, node_b) = (Node::broker(&a).await, Node::broker(&b).await);
-    let (access, directory) = access_point().await;
-    publish(
-        &directory,
-        vec![
-            group("broker-a", 1, Some(&node_a.address), &[&node_a.address]),
-            group("broker-b", 1, Some(&node_b.address), &[&node_b.address]),
-            group("broker-c", 1, None, &[]),
-        ],
-        vec![topic(ORDERS, &["broker-a", "broker-b", "broker-c"])],
-    );
+    let (_node_a, _node_b, access) =
+        two_groups((&a, &b), &["broker-a", "broker-b", "broker-c"]).await;
     let mut producer = client(&access.address).await;
     for n in 0..60 {
         let request = from_client(send(ORDERS, &format!("m{n}")));
@@ -359,16 +354,7 @@ async fn messages_that_may_go_anywhere_take_turns_among_the_groups_with_a_leader
 #[tokio::test]
 async fn a_group_that_just_lost_its_leader_is_passed_over() {
     let (a, b) = (ScriptedBroker::leading("broker-a"), ScriptedBroker::leading("broker-b"));
-    let (mut node_a, node_b) = (Node::broker(&a).await, Node::broker(&b).await);
-    let (access, directory) = access_point().await;
-    publish(
-        &directory,
-        vec![
-            group("broker-a", 1, Some(&node_a.address), &[&node_a.address]),
-            group("broker-b", 1, Some(&node_b.address), &[&node_b.address]),
-        ],
-        vec![topic(ORDERS, &["broker-a", "broker-b"])],
-    );
+    let (mut node_a, _node_b, access) = two_groups((&a, &b), &["broker-a", "broker-b"]).await;
     node_a.kill();
     let mut producer = client(&access.address).await;
     for n in 0..4 {
@@ -397,16 +383,7 @@ fn handle(broker: &str) -> String {
 #[tokio::test]
 async fn receipt_handles_find_their_group() {
     let (a, b) = (ScriptedBroker::leading("broker-a"), ScriptedBroker::leading("broker-b"));
-    let (node_a, node_b) = (Node::broker(&a).await, Node::broker(&b).await);
-    let (access, directory) = access_point().await;
-    publish(
-        &directory,
-        vec![
-            group("broker-a", 1, Some(&node_a.address), &[&node_a.address]),
-            group("broker-b", 1, Some(&node_b.address), &[&node_b.address]),
-        ],
-        vec![],
-    );
+    let (_node_a, _node_b, access) = two_groups((&a, &b), &[]).await;
     let handles = [handle("broker-b"), "garbage".into(), handle("broker-a")];
     let entries = handles
         .iter()
@@ -471,14 +448,7 @@ async fn the_end_of_a_transaction_goes_to_the_broker_that_its_id_names() {
 #[tokio::test]
 async fn sends_in_a_stream_are_answered_one_by_one() {
     let leader = ScriptedBroker::leading("broker-a");
-    let leader_node = Node::broker(&leader).await;
-    let (access, directory) = access_point().await;
-    let address = leader_node.address.as_str();
-    publish(
-        &directory,
-        vec![group("broker-a", 1, Some(address), &[address])],
-        vec![topic(ORDERS, &["broker-a"])],
-    );
+    let (_node, access) = led_by(&leader).await;
     let one = |id, topic| produce::Send { id, messages: send(topic, "m").messages, timeout_ms: 0 };
     let sends = [
         produce::Sends { sends: vec![one(7, ORDERS), one(8, "no-such-topic")] },

@@ -3,17 +3,14 @@
 
 mod cast;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use cast::{access_point, client, code, config, from_client};
 use gateway::{Gateway, NoLocal, Shared, TlsConfig, listener};
 use hyper_util::rt::TokioIo;
 use proto::v2::{HeartbeatRequest, messaging_service_client::MessagingServiceClient};
-use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    pki_types::{CertificateDer, ServerName, UnixTime},
-};
+use raftmq_client::Tls;
+use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -22,61 +19,8 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
-/// Encrypts without verification, as four of the official clients do.
-#[derive(Debug)]
-struct TrustsAnybody;
-
-impl ServerCertVerifier for TrustsAnybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        rustls::crypto::ring::default_provider()
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
-}
-
-fn connector(
-    verifier: Option<Arc<dyn ServerCertVerifier>>,
-    roots: rustls::RootCertStore,
-) -> TlsConnector {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions");
-    let mut config = config.with_root_certificates(roots).with_no_client_auth();
-    if let Some(verifier) = verifier {
-        config.dangerous().set_certificate_verifier(verifier);
-    }
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    TlsConnector::from(Arc::new(config))
+fn connector(tls: &Tls) -> TlsConnector {
+    TlsConnector::from(tls.config().expect("roots").expect("no plaintext"))
 }
 
 async fn over_tls(
@@ -100,8 +44,9 @@ async fn over_tls(
 async fn plaintext_and_tls_share_the_port() {
     let (access, _directory) = access_point().await;
     let mut plain = client(&access.address).await;
-    let anybody = connector(Some(Arc::new(TrustsAnybody)), rustls::RootCertStore::empty());
-    let mut encrypted = over_tls(&access.address, anybody).await.expect("the handshake");
+    // Without verification, as four of the official clients do.
+    let mut encrypted =
+        over_tls(&access.address, connector(&Tls::Unverified)).await.expect("the handshake");
     for client in [&mut plain, &mut encrypted] {
         let beat = client.heartbeat(from_client(HeartbeatRequest::default())).await;
         assert_eq!(code(beat.expect("an answer").get_ref().status.as_ref()), 20000);
@@ -127,13 +72,13 @@ async fn a_certificate_from_files_is_shown_to_clients_that_verify() {
             .add_service(gateway.service())
             .serve_with_incoming(listener::incoming(port, tls)),
     );
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(made.cert.der().clone()).expect("a certificate");
-    let mut trusting = over_tls(&address, connector(None, roots)).await.expect("it is verified");
+    let trusting = Tls::Roots { pem: made.cert.pem().into() };
+    let mut trusting = over_tls(&address, connector(&trusting)).await.expect("it is verified");
     let beat = trusting.heartbeat(from_client(HeartbeatRequest::default())).await;
     assert_eq!(code(beat.expect("an answer").get_ref().status.as_ref()), 20000);
-    let nobody = connector(None, rustls::RootCertStore::empty());
-    assert!(over_tls(&address, nobody).await.is_err(), "others are not fooled");
+    let other = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("another");
+    let other = Tls::Roots { pem: other.cert.pem().into() };
+    assert!(over_tls(&address, connector(&other)).await.is_err(), "others are not fooled");
 }
 
 #[tokio::test]

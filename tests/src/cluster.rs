@@ -343,6 +343,17 @@ impl Cluster {
         }
     }
 
+    /// Sets a consumer group up, in every broker group.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn consumer_group(&self, config: admin::GroupConfig) {
+        let (leader, _) = self.leader().await;
+        let put = admin::PutGroupRequest { config: Some(config) };
+        let answer = leader.rpc().admin().put_group(put).await.expect("an answer").into_inner();
+        assert_eq!(answer.error, None);
+    }
+
     /// The node that leads the first group now, and what it says of itself.
     ///
     /// # Panics

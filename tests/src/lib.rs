@@ -32,6 +32,7 @@ pub mod rpc;
 pub mod scratch;
 pub mod status;
 pub mod tls;
+pub mod written;
 
 pub use cluster::Cluster;
 pub use consumer::Consumer;
@@ -40,3 +41,4 @@ pub use group::BrokerGroup;
 pub use ledger::Ledger;
 pub use outcome::Failure;
 pub use producer::Producer;
+pub use written::Written;

@@ -24,7 +24,9 @@ use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use crate::eventually;
 use crate::official::{Language, tail};
 
-pub use self::words::{Ending, Incoming, Outgoing, Receipt, Refusal, Subscription, Verdict};
+pub use self::words::{
+    Ending, Incoming, Keys, Options, Outgoing, Receipt, Refusal, Subscription, Verdict,
+};
 
 /// How long one call of a library may take: longer than any long poll.
 const CALL: Duration = Duration::from_secs(40);
@@ -164,27 +166,22 @@ impl Library {
         topics: &[&str],
         verdict: Option<Verdict>,
     ) -> Result<Producer<'_>, Refusal> {
-        self.producer_trying(topics, verdict, None).await
+        self.producer_with(topics, Options { verdict, ..Options::default() }).await
     }
 
-    /// The same with a number of attempts per send.
+    /// Starts a producer that is set up otherwise.
     ///
     /// # Errors
     /// When it does not start.
-    pub async fn producer_trying(
+    pub async fn producer_with(
         &self,
         topics: &[&str],
-        verdict: Option<Verdict>,
-        attempts: Option<i32>,
+        options: Options,
     ) -> Result<Producer<'_>, Refusal> {
         let name = self.name("producer");
-        let mut arguments = json!({"client": name, "topics": topics});
-        if let Some(verdict) = verdict {
-            arguments["verdict"] = json!(verdict);
-        }
-        if let Some(attempts) = attempts {
-            arguments["attempts"] = json!(attempts);
-        }
+        let mut arguments = serde_json::to_value(options).expect("it is plain");
+        arguments["client"] = json!(name);
+        arguments["topics"] = json!(topics);
         self.call("producer", arguments).await?;
         Ok(Producer { library: self, name })
     }
@@ -269,8 +266,30 @@ impl Simple<'_> {
     /// # Errors
     /// When the library or the server refuses.
     pub async fn receive(&self, max: u32, invisible: Duration) -> Result<Vec<Incoming>, Refusal> {
+        self.receive_as(max, invisible, false).await
+    }
+
+    /// The same by the library's call that does not wait.
+    ///
+    /// # Errors
+    /// When the library or the server refuses.
+    pub async fn receive_asynchronously(
+        &self,
+        max: u32,
+        invisible: Duration,
+    ) -> Result<Vec<Incoming>, Refusal> {
+        self.receive_as(max, invisible, true).await
+    }
+
+    async fn receive_as(
+        &self,
+        max: u32,
+        invisible: Duration,
+        asynchronous: bool,
+    ) -> Result<Vec<Incoming>, Refusal> {
         let milliseconds = u64::try_from(invisible.as_millis()).expect("some hours");
-        let arguments = json!({"client": self.name, "max": max, "invisible_ms": milliseconds});
+        let mut arguments = json!({"client": self.name, "max": max, "invisible_ms": milliseconds});
+        arguments["asynchronous"] = json!(asynchronous);
         let mut received = match self.library.call("receive", arguments).await {
             Err(refusal) if self.library.language == Language::Rust && too_late(&refusal) => {
                 return Ok(Vec::new());

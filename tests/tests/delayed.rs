@@ -15,11 +15,10 @@ use tests::cluster::{DRAIN, ELECTION};
 use tests::consumer::{BATCH, Consumer, INVISIBLE};
 use tests::producer::normal_message;
 use tests::rpc::{DEADLINE, Rpc};
-use tests::{Cluster, Failure, body, eventually};
+use tests::{Cluster, Failure, Written, body, eventually};
 
 const POLL: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(20);
-const MIB: u64 = 1 << 20;
 
 async fn delay_topic(cluster: &Cluster, name: &str, queues: u32) {
     let config = admin::TopicConfig {
@@ -300,13 +299,9 @@ async fn a_body_is_written_once() {
     const BATCH_SIZE: usize = 64;
     let cluster = Cluster::of(3).alone().start().await;
     delay_topic(&cluster, "later", 4).await;
-    cluster.replicas_agree().await;
+    let written = Written::by(&cluster).await;
     let (leader, _) = cluster.leader().await;
     let rpc = leader.rpc();
-    let written = || -> Vec<u64> {
-        cluster.nodes.iter().map(|n| n.bytes_written().expect("the kernel's counters")).collect()
-    };
-    let before = written();
     let at = wall_now().plus(Duration::from_secs(8));
     let messages: Vec<_> = (0..COUNT).map(|n| delayed("later", n, at, BODY)).collect();
     for batch in messages.chunks(BATCH_SIZE) {
@@ -321,17 +316,7 @@ async fn a_body_is_written_once() {
     })
     .await;
     let took = millis(wall_now().since(at.max(sent)));
-    cluster.replicas_agree().await;
-    let bodies = u64::from(COUNT) * BODY as u64;
-    for (before, after) in before.into_iter().zip(written()) {
-        #[allow(clippy::cast_precision_loss, reason = "a ratio of a few MiB")]
-        let ratio = (after - before) as f64 / bodies as f64;
-        eprintln!(
-            "{} MiB for {} MiB of bodies: {ratio:.3}; fired in {took} ms",
-            (after - before) / MIB,
-            bodies / MIB
-        );
-        assert!((0.9..=1.25).contains(&ratio), "{ratio:.3} times the bodies");
-    }
+    let what = format!("4 KiB, delayed, in batches of 64, fired in {took} ms");
+    written.holds_each_body_once(&what, u64::from(COUNT) * BODY as u64).await;
     cluster.finish().await;
 }

@@ -290,9 +290,7 @@ async fn set_up() -> Cluster {
         max_attempts: MAX_ATTEMPTS,
         ..Default::default()
     };
-    let put = admin::PutGroupRequest { config: Some(config) };
-    let answer = leader.rpc().admin().put_group(put).await.expect("an answer").into_inner();
-    assert_eq!(answer.error, None);
+    cluster.consumer_group(config).await;
     cluster
 }
 

@@ -37,9 +37,7 @@ async fn set_up(groups: &[&str]) -> Cluster {
             backoff_ms: vec![1000],
             ..Default::default()
         };
-        let put = admin::PutGroupRequest { config: Some(config) };
-        let answer = leader.rpc().admin().put_group(put).await.expect("an answer").into_inner();
-        assert_eq!(answer.error, None);
+        cluster.consumer_group(config).await;
     }
     cluster
 }

@@ -11,7 +11,7 @@ use jepsen::{Action, Fate};
 use tests::cluster::DRAIN;
 use tests::node::Node;
 use tests::rpc::Rpc;
-use tests::{Cluster, Failure, Producer};
+use tests::{Cluster, Failure, Producer, Written};
 
 const MIB: u64 = 1 << 20;
 
@@ -180,36 +180,12 @@ async fn a_replica_writes_hardly_more_than_the_bodies() {
     cluster.topic("orders", 4).await;
     let producer = cluster.producer("orders").with_bodies_of(BODY);
     producer.send_batches(1_000, 64, 4).await;
-    cluster.replicas_agree().await;
-    let counters = || -> Vec<u64> {
-        cluster.nodes.iter().map(|n| n.bytes_written().expect("the kernel's counters")).collect()
-    };
-
-    let before = counters();
+    let written = Written::by(&cluster).await;
     let start = Instant::now();
     producer.send_batches(COUNT, 64, 8).await;
     let took = start.elapsed();
-    cluster.replicas_agree().await;
-    // What is still in memory has to be written too, so a restart is part of the bill.
-    let after = counters();
-    let bodies = (COUNT * BODY) as u64;
-    for ((node, before), after) in cluster.nodes.iter().zip(before).zip(after) {
-        let written = after - before;
-        #[allow(clippy::cast_precision_loss, reason = "a ratio of a few hundred MiB")]
-        let ratio = written as f64 / bodies as f64;
-        eprintln!(
-            "{node:?} wrote {} MiB for {} MiB of bodies: {ratio:.3} (1 KiB, batches of 64, 3 replicas, \
-             sync flush, {took:?})",
-            written / MIB,
-            bodies / MIB
-        );
-        assert!(
-            ratio > 0.9,
-            "the counters saw {ratio:.3} of the bodies: the scratch directory is not on a disk that \
-             is counted; name another with MQTEST_DIR"
-        );
-        assert!(ratio <= 1.25, "{node:?} wrote {ratio:.3} times the bodies");
-    }
+    let what = format!("1 KiB, batches of 64, 3 replicas, sync flush, {took:?}");
+    written.holds_each_body_once(&what, (COUNT * BODY) as u64).await;
     cluster.finish().await;
 }
 

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stderr, reason = "measured figures are printed for the reader")]
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jepsen::Message;
@@ -12,7 +13,8 @@ use proto::clock::wall_now;
 use proto::v2::{self, MessageType, TransactionResolution};
 use proto::{Timestamp, admin};
 use tests::cluster::{CATCH_UP, DRAIN, ELECTION};
-use tests::consumer::{BATCH, INVISIBLE};
+use tests::consumer::{BATCH, Delivery, INVISIBLE};
+use tests::node::Node;
 use tests::producer::{id_of, normal_message};
 use tests::rpc::{DEADLINE, Rpc};
 use tests::{Cluster, body, eventually};
@@ -23,6 +25,8 @@ const SEGMENT: u64 = 9 * MIB;
 const NOISE_BODY: usize = 64 << 10;
 /// Five files.
 const NOISE: usize = 700;
+/// A message that is given up in the end is held for so long: longer than the test.
+const HELD: Duration = Duration::from_secs(600);
 const POLL: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -104,8 +108,62 @@ async fn floor_reaches(cluster: &Cluster, least: u64) -> u64 {
     .await
 }
 
-/// A delayed message, a transaction that is committed late, a dead letter and plain messages with
-/// a long retention lie among many that soon expire. When those are gone, the leader having been
+/// Where the files of each replica's log begin, lowest first.
+fn files(cluster: &Cluster) -> Vec<Vec<u64>> {
+    let of_node = |node: &Arc<Node>| {
+        let log = std::fs::read_dir(node.directory().join("log")).expect("its log");
+        let name = |entry: std::io::Result<std::fs::DirEntry>| entry.expect("a file").file_name();
+        let base = |name: std::ffi::OsString| {
+            name.to_str().and_then(|name| name.strip_suffix(".seg")?.parse::<u64>().ok())
+        };
+        let mut bases: Vec<u64> = log.map(name).filter_map(base).collect();
+        bases.sort_unstable();
+        bases
+    };
+    cluster.nodes.iter().map(of_node).collect()
+}
+
+/// Every file that ends at `floor` or below it is removed, on every replica.
+async fn files_go(cluster: &Cluster, floor: u64) {
+    eventually(&format!("the files below {floor} go"), CATCH_UP, async || {
+        let all = files(cluster);
+        let gone = |bases: &Vec<u64>| bases.first().is_some_and(|first| first + SEGMENT > floor);
+        if all.iter().all(gone) { Ok(()) } else { Err(format!("{all:?}")) }
+    })
+    .await;
+}
+
+/// Where the only queue of the topic begins and ends.
+async fn ends(cluster: &Cluster, topic: &str) -> (u64, u64) {
+    let (leader, _) = cluster.leader().await;
+    let request = admin::DescribeTopicRequest { topic: topic.into() };
+    let described = leader.rpc().admin().describe_topic(request).await.expect("an answer");
+    let queue = described.into_inner().queues.remove(0);
+    (queue.min_offset, queue.max_offset)
+}
+
+/// Waits until somebody of the group is given a message.
+async fn given(cluster: &Cluster, group: &str, topic: &str) -> Delivery {
+    let mut consumer = cluster.consumer(group, topic);
+    eventually("a message is received", ELECTION, async || {
+        let got = consumer.receive(1, HELD, POLL).await.map_err(|e| e.to_string())?;
+        got.first().cloned().ok_or_else(|| "nothing came".to_owned())
+    })
+    .await
+}
+
+/// The group gives a message up that it was given.
+async fn gives_up(cluster: &Cluster, group: &str, topic: &str, held: &Delivery) {
+    eventually("it is given up", ELECTION, async || {
+        let (leader, _) = cluster.leader().await;
+        let gone = leader.rpc().give_up(group, topic, held.entry()).await;
+        gone.map(drop).map_err(|e| e.to_string())
+    })
+    .await;
+}
+
+/// A delayed message, a transaction that is committed late, dead letters of before and after, and
+/// plain messages with a long retention lie among many that soon expire. When those are gone, the leader having been
 /// killed on the way, the files go and the few are delivered whole.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wanted_outlives_the_files_that_it_was_stored_in() {
@@ -133,26 +191,24 @@ async fn what_is_wanted_outlives_the_files_that_it_was_stored_in() {
     stored(&cluster, &message).await;
     let (order, message) = of_type("orders", 11, MessageType::Transaction, None);
     let transaction = stored(&cluster, &message).await.transaction_id;
-    let mut consumer = cluster.consumer("audit", "keep");
-    let given_up = eventually("a message is given up", ELECTION, async || {
-        let got = consumer.receive(1, INVISIBLE, POLL).await.map_err(|e| e.to_string())?;
-        let one = got.first().ok_or("nothing came")?;
-        let (leader, _) = cluster.leader().await;
-        let gone = leader.rpc().give_up("audit", "keep", one.entry()).await;
-        gone.map(|_| one.id.clone()).map_err(|e| e.to_string())
-    })
-    .await;
+    let early = given(&cluster, "audit", "keep").await;
+    gives_up(&cluster, "audit", "keep", &early).await;
+    let held = given(&cluster, "slow", "keep").await;
 
     let producer = cluster.producer("noise").with_bodies_of(NOISE_BODY);
     assert_eq!(producer.send(NOISE, 8).await, NOISE);
     let before = everywhere(&cluster, "raftmq_log_floor_offset").await.expect("metrics");
     assert_eq!(before, [0; 3], "nothing has expired");
+    for bases in files(&cluster) {
+        assert!(bases.starts_with(&[0, SEGMENT, 2 * SEGMENT, 3 * SEGMENT]), "{bases:?}");
+    }
     retain(&cluster, "noise", 1000).await;
     let (leader, _) = cluster.leader().await;
     leader.kill();
     let floor = floor_reaches(&cluster, 4 * SEGMENT).await;
     leader.start();
     let floor = floor_reaches(&cluster, floor).await;
+    files_go(&cluster, floor).await;
     let carried = everywhere(&cluster, "raftmq_log_carried_bytes").await.expect("metrics");
     eprintln!("floor {floor}, carried {carried:?}");
     // Five plain ones, one of which is the dead letter too, a delayed one and a half one.
@@ -167,7 +223,16 @@ async fn what_is_wanted_outlives_the_files_that_it_was_stored_in() {
     .await;
     arrive(&cluster, "billing", "orders", &BTreeSet::from([order])).await;
     arrive(&cluster, "billing", "keep", &kept).await;
-    arrive(&cluster, "billing", "%DLQ%audit", &BTreeSet::from([given_up])).await;
+    arrive(&cluster, "billing", "%DLQ%audit", &BTreeSet::from([early.id])).await;
+    // A message that is given up after its file has gone outlives its topic's retention too.
+    gives_up(&cluster, "slow", "keep", &held).await;
+    retain(&cluster, "keep", 1000).await;
+    eventually("the topic's messages end", CATCH_UP, async || match ends(&cluster, "keep").await {
+        (5, 5) => Ok(()),
+        ends => Err(format!("{ends:?}")),
+    })
+    .await;
+    arrive(&cluster, "billing", "%DLQ%slow", &BTreeSet::from([held.id])).await;
     arrive(&cluster, "billing", "later", &BTreeSet::from([later])).await;
     assert!(wall_now() >= due, "it was not early");
     cluster.finish().await;
@@ -184,13 +249,12 @@ async fn the_log_keeps_its_bytes_and_the_newest_messages() {
     cluster.topic("noise", 1).await;
     let producer = cluster.producer("noise").with_bodies_of(NOISE_BODY);
     assert_eq!(producer.send(NOISE, 8).await, NOISE);
-    floor_reaches(&cluster, 2 * SEGMENT).await;
+    let floor = floor_reaches(&cluster, 2 * SEGMENT).await;
+    files_go(&cluster, floor).await;
+    let (first, end) = ends(&cluster, "noise").await;
+    assert_eq!(end, NOISE as u64);
+    let left = end - first;
     let (leader, _) = cluster.leader().await;
-    let request = admin::DescribeTopicRequest { topic: "noise".into() };
-    let described = leader.rpc().admin().describe_topic(request).await.expect("an answer");
-    let queue = described.into_inner().queues.remove(0);
-    assert_eq!(queue.max_offset, NOISE as u64);
-    let left = queue.max_offset - queue.min_offset;
     let in_files = |count| count * SEGMENT / NOISE_BODY as u64;
     assert!((in_files(1)..=in_files(3)).contains(&left), "{left} messages are left");
     let queue = v2::MessageQueue {

@@ -165,9 +165,7 @@ async fn order_survives_the_leader() {
     let config_of_group =
         admin::GroupConfig { group: "clerk".to_owned(), fifo: true, ..Default::default() };
     let (leader, status) = cluster.leader().await;
-    let put = admin::PutGroupRequest { config: Some(config_of_group) };
-    let answer = leader.rpc().admin().put_group(put).await.expect("an answer").into_inner();
-    assert_eq!(answer.error, None);
+    cluster.consumer_group(config_of_group).await;
 
     let producer =
         Producer::builder(config(&cluster)).topic("steps").build().await.expect("it starts");

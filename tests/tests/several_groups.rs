@@ -194,16 +194,13 @@ async fn all_go_on(scene: &Scene, groups: &[u32], more: u32) {
 }
 
 async fn put_ordered_group(cluster: &Cluster) {
-    let (leader, _) = cluster.leader().await;
     let config = admin::GroupConfig {
         group: AUDIT.into(),
         fifo: true,
         max_attempts: 17,
         ..Default::default()
     };
-    let put = admin::PutGroupRequest { config: Some(config) };
-    let answer = leader.rpc().admin().put_group(put).await.expect("an answer").into_inner();
-    assert_eq!(answer.error, None);
+    cluster.consumer_group(config).await;
 }
 
 /// Message groups stay where they are whatever happens: while a broker group has no leader, sends of

@@ -434,12 +434,9 @@ async fn between_received_and_acked() {
 
 /// Settings of the consumer group.
 async fn put_group(cluster: &Cluster, fifo: bool, max_attempts: u32) {
-    let (leader, _) = cluster.leader().await;
     let config =
         admin::GroupConfig { group: GROUP.into(), fifo, max_attempts, ..Default::default() };
-    let put = admin::PutGroupRequest { config: Some(config) };
-    let answer = leader.rpc().admin().put_group(put).await.expect("an answer").into_inner();
-    assert_eq!(answer.error, None);
+    cluster.consumer_group(config).await;
 }
 
 /// What is in the dead-letter queue, by id, with how often it is there.

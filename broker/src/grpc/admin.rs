@@ -14,13 +14,14 @@ use proto::{
         Error as WireError, ExponentialBackoff, GroupConfig, GroupProgressRequest,
         GroupProgressResponse, GroupStatus, ListConnectionsRequest, ListConnectionsResponse,
         ListGroupsRequest, ListGroupsResponse, ListQuotasRequest, ListQuotasResponse,
-        ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse,
-        NodeStatus, Placement, PutGroupRequest, PutGroupResponse, PutTopicRequest,
-        PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, QueueInfo,
-        RedriveDeadLettersRequest, RedriveDeadLettersResponse, ResetOffsetsRequest,
-        ResetOffsetsResponse, ResolveTransactionRequest, ResolveTransactionResponse, TopicConfig,
-        TopicInfo, TrackMessageRequest, TrackMessageResponse, Transaction, TransferLeaderRequest,
-        TransferLeaderResponse, admin_server::Admin, error::Fate as WireFate,
+        ListTimersRequest, ListTimersResponse, ListTopicsRequest, ListTopicsResponse,
+        ListTransactionsRequest, ListTransactionsResponse, NodeStatus, Placement, PutGroupRequest,
+        PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
+        QueryMessagesResponse, QueueInfo, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
+        ResetOffsetsRequest, ResetOffsetsResponse, ResolveTransactionRequest,
+        ResolveTransactionResponse, TopicConfig, TopicInfo, TrackMessageRequest,
+        TrackMessageResponse, Transaction, TransferLeaderRequest, TransferLeaderResponse,
+        admin_server::Admin, error::Fate as WireFate,
     },
     v2::{MessageType, Permission},
 };
@@ -342,11 +343,10 @@ impl Admin for LocalAdmin {
     ) -> Result<Response<ChangeResponse>, Status> {
         self.leading()?;
         let changed = administration::change(&self.broker, request.into_inner(), deadline());
-        let error = match changed.await {
-            Ok(()) => None,
-            Err(error) => Some(told(&error)?),
-        };
-        Ok(Response::new(ChangeResponse { error }))
+        Ok(Response::new(match changed.await {
+            Ok(changed) => ChangeResponse { error: None, absent: !changed },
+            Err(error) => ChangeResponse { error: Some(told(&error)?), absent: false },
+        }))
     }
 
     async fn list_quotas(
@@ -474,6 +474,17 @@ impl Admin for LocalAdmin {
             Err(error) => {
                 QueryMessagesResponse { error: Some(told(&error)?), ..Default::default() }
             }
+        }))
+    }
+
+    async fn list_timers(
+        &self,
+        request: Request<ListTimersRequest>,
+    ) -> Result<Response<ListTimersResponse>, Status> {
+        self.leading()?;
+        Ok(Response::new(match self.timers(request.into_inner()).await {
+            Ok(response) => response,
+            Err(error) => ListTimersResponse { error: Some(told(&error)?), ..Default::default() },
         }))
     }
 

@@ -3,16 +3,18 @@
 use proto::{
     BrokerName, ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic,
     admin::{
-        MessageTrack, QueryMessagesRequest, QueryMessagesResponse, QueueProgress, QueueReset,
-        ResetOffsetsRequest, ResetOffsetsResponse, StoredMessage, TrackMessageRequest,
+        ListTimersRequest, ListTimersResponse, MessageTrack, QueryMessagesRequest,
+        QueryMessagesResponse, QueueProgress, QueueReset, ResetOffsetsRequest,
+        ResetOffsetsResponse, StoredMessage, Timer, TimerPlace, TimerStretch, TrackMessageRequest,
         TrackMessageResponse, message_track, query_messages_request::By, reset_offsets_request::To,
     },
 };
 
 use super::admin::{LocalAdmin, deadline};
 use crate::{
-    Error, command,
-    ops::{Found, Query, Question, Spot, Track},
+    Error,
+    command::{self, TimerId},
+    ops::{Found, ListedTimer, Query, Question, Spot, TimerSpan, Track},
     state::{Backlog, Consumption},
 };
 
@@ -54,13 +56,33 @@ impl LocalAdmin {
             topic: request.topic.parse()?,
             question,
             from: Timestamp(request.from_ms),
-            until: Timestamp(if request.until_ms == 0 { u64::MAX } else { request.until_ms }),
-            most: if request.max == 0 { usize::MAX } else { request.max as usize },
+            until: end(request.until_ms),
+            most: most(request.max),
         };
         let answer = self.broker().query(&query, deadline()).await?;
         let name = self.broker().name();
         let messages = answer.found.into_iter().map(|found| stored(name, found)).collect();
         Ok(QueryMessagesResponse { error: None, messages, truncated: answer.truncated })
+    }
+
+    pub(super) async fn timers(
+        &self,
+        request: ListTimersRequest,
+    ) -> Result<ListTimersResponse, Error> {
+        let span = TimerSpan {
+            from: TimerId { due: Timestamp(request.from_ms), number: request.from_number },
+            until: end(request.until_ms),
+            most: most(request.max),
+        };
+        let topic: Topic = request.topic.parse()?;
+        let found = self.broker().list_timers(&topic, &span, deadline()).await?;
+        let stretch = TimerStretch {
+            broker_name: self.broker().name().to_string(),
+            waiting: found.waiting,
+            timers: found.timers.iter().map(timer).collect(),
+            next: found.next.map(|id| TimerPlace { due_ms: id.due.0, number: id.number }),
+        };
+        Ok(ListTimersResponse { error: None, stretches: vec![stretch] })
     }
 
     pub(super) async fn track(
@@ -88,6 +110,28 @@ pub(super) fn progress(name: &BrokerName, topic: &Topic, backlog: &Backlog) -> Q
         ready: backlog.ready,
         last_consumed_ms: backlog.last_consumed.map_or(0, |time| time.0),
         lasting: backlog.in_flight,
+    }
+}
+
+/// 0 is for no end.
+fn end(until_ms: u64) -> Timestamp {
+    Timestamp(if until_ms == 0 { u64::MAX } else { until_ms })
+}
+
+/// 0 is for no limit of the caller's.
+fn most(max: u32) -> usize {
+    if max == 0 { usize::MAX } else { max as usize }
+}
+
+fn timer(listed: &ListedTimer) -> Timer {
+    Timer {
+        due_ms: listed.timer.timer.due.0,
+        number: listed.timer.timer.number,
+        queue_id: listed.timer.queue.0,
+        sent_ms: listed.timer.sent.0,
+        message_bytes: listed.timer.len,
+        message_id: listed.recall.message_id.to_string(),
+        recall_handle: listed.recall.to_string(),
     }
 }
 

@@ -6,16 +6,28 @@ use proto::admin::{self, ChangeRequest, LimitedKind, change_request::Change};
 
 use crate::{
     Error,
-    command::{Limited, Quota, Retention},
+    command::{Limited, Quota, Rejection, Retention},
     ops::Broker,
 };
 
-/// Performs one change.
+/// Performs one change; false if there is nothing to delete. Then the outcome is the one that was
+/// asked for: whoever repeats a deletion of which the answer was lost must not be told otherwise.
 pub(super) async fn change(
     broker: &Broker,
     request: ChangeRequest,
     deadline: Instant,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
+    let deletes = matches!(request.change, Some(Change::DeleteTopic(_) | Change::DeleteGroup(_)));
+    match perform(broker, request, deadline).await {
+        Ok(()) => Ok(true),
+        Err(Error::Rejected(Rejection::TopicNotFound | Rejection::GroupNotFound)) if deletes => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn perform(broker: &Broker, request: ChangeRequest, deadline: Instant) -> Result<(), Error> {
     let missing = Error::BadSetting { field: "change", why: "is missing" };
     match request.change.ok_or(missing)? {
         Change::DeleteTopic(topic) => broker.delete_topic(topic.parse()?, deadline).await,

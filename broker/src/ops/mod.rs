@@ -28,6 +28,7 @@ mod receive_fifo;
 mod send;
 mod send_half;
 mod standing;
+mod timers;
 mod topics;
 mod transactions;
 mod view;
@@ -55,6 +56,7 @@ pub use pull::{Misplaced, Pull, Pulled, pulling_time};
 pub use queries::{Answer, Found, Query, Question, Track};
 pub use receive::{Delivered, Delivery, Poll, Taking, invisible_duration, polling_time};
 pub use send::Sent;
+pub use timers::{ListedTimer, ListedTimers, TimerSpan};
 pub use transactions::ListedTransaction;
 pub use view::{Head, Signals, View};
 

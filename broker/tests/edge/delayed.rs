@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use proto::{
     Timestamp,
+    admin::{ListTimersRequest, Timer, TimerPlace},
     clock::wall_now,
     v2::{Message, MessageType, RecallMessageRequest},
 };
@@ -150,5 +151,60 @@ async fn delayed_messages_and_recalls_survive_a_restart() {
     let received = client.receive_all("g", "t", 1).await;
     assert_eq!(received[0].body, "kept");
     assert_eq!(recall(&client, "t", &kept).await.0, PRECONDITION_FAILED);
+    node.stop().await;
+}
+
+/// Every message of the topic that is listed, two at a time, as bodies are told apart by ids.
+async fn listed(client: &Client, within: (u64, u64)) -> Vec<Timer> {
+    let (mut all, mut from) = (Vec::new(), TimerPlace { due_ms: within.0, number: 0 });
+    loop {
+        let request = ListTimersRequest {
+            topic: "t".into(),
+            from_ms: from.due_ms,
+            from_number: from.number,
+            until_ms: within.1,
+            max: 2,
+            ..Default::default()
+        };
+        let answer = client.admin().list_timers(request).await.unwrap().into_inner();
+        assert_eq!(answer.error, None);
+        let stretch = answer.stretches.into_iter().next().expect("of the one broker group");
+        assert!(stretch.timers.len() <= 2);
+        all.extend(stretch.timers);
+        match stretch.next {
+            Some(next) => from = next,
+            None => return all,
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_waits_is_listed_with_what_takes_it_back() {
+    let node = Node::start().await;
+    let client = node.client("c").await;
+    let (near, far) = (ahead(3600), ahead(7200));
+    sent(&client, delayed("t", "far", far)).await;
+    let batch: Vec<Message> = (0..4).map(|n| delayed("t", &format!("near-{n}"), near)).collect();
+    client.sent(&batch).await;
+    sent(&client, delayed("other", "elsewhere", near)).await;
+    let all = listed(&client, (0, 0)).await;
+    let ids: Vec<_> = all.iter().map(|timer| timer.message_id.as_str()).collect();
+    assert_eq!(ids, ["near-0", "near-1", "near-2", "near-3", "far"], "as they will be delivered");
+    assert_eq!((all[0].due_ms, all[4].due_ms), (near.0, far.0));
+    assert!(all.iter().all(|timer| timer.sent_ms > 0 && timer.message_bytes > 0));
+    assert_eq!(listed(&client, (near.0 + 1, 0)).await.len(), 1);
+    assert_eq!(listed(&client, (0, far.0)).await.len(), 4);
+
+    let (code, id) = recall(&client, "t", &all[1].recall_handle).await;
+    assert_eq!((code, id.as_str()), (OK, "near-1"));
+    let left = listed(&client, (0, 0)).await;
+    assert_eq!(
+        left.iter().map(|t| t.message_id.as_str()).collect::<Vec<_>>(),
+        ["near-0", "near-2", "near-3", "far"]
+    );
+
+    let request = ListTimersRequest { topic: "absent".into(), ..Default::default() };
+    let absent = client.admin().list_timers(request).await.unwrap().into_inner();
+    assert!(absent.error.expect("it is refused").message.contains("does not exist"));
     node.stop().await;
 }

@@ -1,14 +1,17 @@
 //! Filters: which messages a consumer group is handed, and what it is spared.
 
 use proto::{
+    admin::{QueryMessagesRequest, query_messages_request},
     clock::to_wire,
-    v2::{FilterExpression, FilterType, Message, ReceiveMessageRequest},
+    filter::tag_hash,
+    v2::{FilterExpression, FilterType, Message, PullMessageRequest, ReceiveMessageRequest},
 };
 use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
     client::{Client, MESSAGE_NOT_FOUND, OK, finish, message, poll, resource},
     harness::{Node, within},
+    pull::pull_of,
 };
 
 const ILLEGAL_FILTER_EXPRESSION: i32 = 40010;
@@ -137,5 +140,40 @@ async fn what_is_no_expression_is_refused_when_it_is_used_and_when_it_is_announc
     assert_eq!(told.unwrap_err().code(), tonic::Code::InvalidArgument);
     let told = client.announce("g", &resource("t"), filter("price > 1")).await;
     assert_eq!(told.unwrap().status.unwrap().code, OK);
+    node.stop().await;
+}
+
+/// Texts with one FNV-1a hash, by which tags and keys are looked up.
+const SAME_HASH: [&str; 2] = ["8yn0iYCKYHlIj4-BwPqk", "GReLUrM4wMqfg9yzV3KQ"];
+
+#[tokio::test]
+async fn tags_and_keys_of_one_hash_are_told_apart() {
+    assert_eq!(tag_hash(SAME_HASH[0]), tag_hash(SAME_HASH[1]));
+    let node = Node::start().await;
+    let client = node.client("c").await;
+    for text in SAME_HASH {
+        let mut message = message("t", &format!("id-{text}"), text);
+        let system = message.system_properties.as_mut().unwrap();
+        (system.tag, system.keys) = (Some(text.into()), vec![text.into()]);
+        client.sent(&[message]).await;
+    }
+    for text in SAME_HASH {
+        let wanted = || {
+            let r#type = FilterType::Tag.into();
+            Some(FilterExpression { r#type, expression: text.into() })
+        };
+        let pull = PullMessageRequest { filter_expression: wanted(), ..pull_of("reader", 0) };
+        assert_eq!(crate::pull::pull(&client, pull).await.bodies, [text]);
+        let of_group = poll(&format!("of-{}", &text[..1]), "t");
+        let poll = ReceiveMessageRequest { filter_expression: wanted(), ..of_group };
+        assert_eq!(client.receive(poll.clone()).await.bodies(), [text]);
+        assert_eq!(client.receive(poll).await.status.code, MESSAGE_NOT_FOUND, "the other one");
+
+        let by = Some(query_messages_request::By::Key(text.into()));
+        let query = QueryMessagesRequest { topic: "t".into(), by, ..Default::default() };
+        let answer = client.admin().query_messages(query).await.unwrap().into_inner();
+        let bodies: Vec<_> = answer.messages.into_iter().map(|m| m.message.unwrap().body).collect();
+        assert_eq!(bodies, [text.as_bytes()]);
+    }
     node.stop().await;
 }

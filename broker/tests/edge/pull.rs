@@ -23,7 +23,7 @@ const OFFSET_NOT_FOUND: i32 = 40404;
 #[derive(Debug, PartialEq)]
 pub(crate) struct Pulled {
     pub(crate) code: i32,
-    bodies: Vec<String>,
+    pub(crate) bodies: Vec<String>,
     next: Option<i64>,
 }
 

@@ -1,11 +1,14 @@
 //! deleteTopic, deleteSubGroup, updateQuota, quotaList.
 
+use std::fmt;
+
 use anyhow::{Result, bail};
 use clap::Args;
 use proto::{
     BrokerName, ClientId, ConsumerGroup, Topic,
     admin::{
-        ChangeRequest, LimitedKind, ListQuotasRequest, Quota, RetireTopic, change_request::Change,
+        ChangeRequest, ChangeResponse, LimitedKind, ListQuotasRequest, Quota, RetireTopic,
+        change_request::Change,
     },
 };
 use serde_json::json;
@@ -38,9 +41,9 @@ impl DeleteTopic {
             return self.retire(session, broker).await;
         }
         check_cluster(session, self.cluster.as_deref()).await?;
-        change(session, Change::DeleteTopic(self.topic.to_string())).await?;
-        let json = json!({ "done": "deleted", "topic": self.topic.to_string() });
-        Ok(Report::new(json).line(format!("topic {} deleted", self.topic)))
+        let done = delete(session, Change::DeleteTopic(self.topic.to_string())).await?;
+        let json = json!({ "done": done.name(), "topic": self.topic.to_string() });
+        Ok(Report::new(json).line(format!("topic {} {done}", self.topic)))
     }
 
     async fn retire(&self, session: &Session, broker: &BrokerName) -> Result<Report> {
@@ -70,9 +73,9 @@ pub struct DeleteGroup {
 impl DeleteGroup {
     pub(super) async fn run(self, session: &Session) -> Result<Report> {
         check_cluster(session, self.cluster.as_deref()).await?;
-        change(session, Change::DeleteGroup(self.group.to_string())).await?;
-        let json = json!({ "done": "deleted", "group": self.group.to_string() });
-        Ok(Report::new(json).line(format!("consumer group {} deleted", self.group)))
+        let done = delete(session, Change::DeleteGroup(self.group.to_string())).await?;
+        let json = json!({ "done": done.name(), "group": self.group.to_string() });
+        Ok(Report::new(json).line(format!("consumer group {} {done}", self.group)))
     }
 }
 
@@ -149,9 +152,45 @@ pub(super) async fn list_quotas(session: &Session) -> Result<Report> {
 
 /// Makes one change on every broker that knows what it is about.
 pub(super) async fn change(session: &Session, change: Change) -> Result<(), Failure> {
+    make(session, change).await.map(drop)
+}
+
+/// How a deletion ended. That there was nothing to delete is no failure: the answer to an earlier
+/// attempt may have been lost.
+enum Deleted {
+    Now,
+    Absent,
+}
+
+impl Deleted {
+    /// For programs.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Now => "deleted",
+            Self::Absent => "absent",
+        }
+    }
+}
+
+impl fmt::Display for Deleted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Now => "deleted",
+            Self::Absent => "does not exist",
+        })
+    }
+}
+
+async fn delete(session: &Session, change: Change) -> Result<Deleted, Failure> {
+    let answer = make(session, change).await?;
+    Ok(if answer.absent { Deleted::Absent } else { Deleted::Now })
+}
+
+async fn make(session: &Session, change: Change) -> Result<ChangeResponse, Failure> {
     let request = ChangeRequest { change: Some(change) };
     let answer = session.call(request, |mut c, r| async move { c.change(r).await }).await?;
-    Failure::of(answer.error)
+    Failure::of(answer.error.clone())?;
+    Ok(answer)
 }
 
 async fn check_cluster(session: &Session, cluster: Option<&str>) -> Result<()> {

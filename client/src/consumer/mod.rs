@@ -1,5 +1,20 @@
 //! Receiving.
 
+/// What the builders of all consumers have alike: it adds a subscription.
+macro_rules! subscribe {
+    ($doc:literal) => {
+        #[doc = $doc]
+        pub fn subscribe(
+            mut self,
+            topic: impl Into<String>,
+            filter: impl Into<FilterExpression>,
+        ) -> Self {
+            self.subscriptions.push((topic.into(), filter.into()));
+            self
+        }
+    };
+}
+
 mod acker;
 mod idempotent;
 mod offset_store;

@@ -60,15 +60,7 @@ pub struct PullConsumerBuilder {
 }
 
 impl PullConsumerBuilder {
-    /// A topic whose queues are shared among the members of the group that pull it.
-    pub fn subscribe(
-        mut self,
-        topic: impl Into<String>,
-        filter: impl Into<FilterExpression>,
-    ) -> Self {
-        self.subscriptions.push((topic.into(), filter.into()));
-        self
-    }
+    subscribe!("A topic whose queues are shared among the members of the group that pull it.");
 
     /// Where reading begins in queues of which the group has committed nothing. Default: the first
     /// message that is kept.
@@ -257,9 +249,7 @@ impl PullConsumer {
         filter: impl Into<FilterExpression>,
     ) -> Result<(), Error> {
         let filter = filter.into();
-        filter.check()?;
-        self.0.client.route(topic).await?;
-        if self.0.client.role.send_if_modified(|role| role.subscribe(topic, &filter)) {
+        if self.0.client.subscribe(topic, &filter).await? {
             self.0.client.meet();
             self.0.scan().await;
         }

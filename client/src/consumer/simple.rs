@@ -35,15 +35,7 @@ pub struct SimpleConsumerBuilder {
 }
 
 impl SimpleConsumerBuilder {
-    /// A topic, and which of its messages.
-    pub fn subscribe(
-        mut self,
-        topic: impl Into<String>,
-        filter: impl Into<FilterExpression>,
-    ) -> Self {
-        self.subscriptions.push((topic.into(), filter.into()));
-        self
-    }
+    subscribe!("A topic, and which of its messages.");
 
     /// How long a receive waits for messages, 20 s at most. Default: 15 s.
     pub fn await_duration(mut self, wait: Duration) -> Self {
@@ -244,9 +236,7 @@ impl SimpleConsumer {
         filter: impl Into<FilterExpression>,
     ) -> Result<(), Error> {
         let filter = filter.into();
-        filter.check()?;
-        self.0.client.route(topic).await?;
-        self.0.client.role.send_if_modified(|role| role.subscribe(topic, &filter));
+        self.0.client.subscribe(topic, &filter).await?;
         let mut all = self.0.subscriptions.write().unwrap_or_else(PoisonError::into_inner);
         all.retain(|(known, _)| known != topic);
         all.push((topic.to_owned(), filter));

@@ -4,12 +4,13 @@ use proto::admin::{
     ChangeRequest, ChangeResponse, DescribeTopicRequest, DescribeTopicResponse,
     GroupProgressRequest, GroupProgressResponse, ListConnectionsRequest, ListConnectionsResponse,
     ListGroupsRequest, ListGroupsResponse, ListQuotasRequest, ListQuotasResponse,
-    ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse,
-    PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
-    QueryMessagesResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
-    ResetOffsetsRequest, ResetOffsetsResponse, ResolveTransactionRequest,
-    ResolveTransactionResponse, TrackMessageRequest, TrackMessageResponse, TransferLeaderRequest,
-    TransferLeaderResponse, admin_client::AdminClient,
+    ListTimersRequest, ListTimersResponse, ListTopicsRequest, ListTopicsResponse,
+    ListTransactionsRequest, ListTransactionsResponse, PutGroupRequest, PutGroupResponse,
+    PutTopicRequest, PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse,
+    RedriveDeadLettersRequest, RedriveDeadLettersResponse, ResetOffsetsRequest,
+    ResetOffsetsResponse, ResolveTransactionRequest, ResolveTransactionResponse,
+    TrackMessageRequest, TrackMessageResponse, TransferLeaderRequest, TransferLeaderResponse,
+    admin_client::AdminClient,
 };
 use proto::limits::GRPC_BYTES;
 use tonic::{Request, Status, transport::Channel};
@@ -72,4 +73,5 @@ call!(ListQuotas, list_quotas, ListQuotasRequest, ListQuotasResponse);
 call!(TransferLeader, transfer_leader, TransferLeaderRequest, TransferLeaderResponse);
 call!(ResetOffsets, reset_offsets, ResetOffsetsRequest, ResetOffsetsResponse);
 call!(QueryMessages, query_messages, QueryMessagesRequest, QueryMessagesResponse);
+call!(ListTimers, list_timers, ListTimersRequest, ListTimersResponse);
 call!(TrackMessage, track_message, TrackMessageRequest, TrackMessageResponse);

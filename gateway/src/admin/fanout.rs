@@ -2,7 +2,6 @@
 
 use std::{fmt, time::Duration};
 
-use futures::future::join_all;
 use proto::{
     BrokerName, TransactionId,
     admin::{
@@ -10,13 +9,14 @@ use proto::{
         DescribeTopicRequest, DescribeTopicResponse, DigestRequest, DigestResponse, Error,
         GroupProgressRequest, GroupProgressResponse, GroupStatus, ListConnectionsRequest,
         ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse, ListQuotasRequest,
-        ListQuotasResponse, ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest,
-        ListTransactionsResponse, NodeStatus, PutGroupRequest, PutGroupResponse, PutTopicRequest,
-        PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, RedriveDeadLettersRequest,
-        RedriveDeadLettersResponse, ResetOffsetsRequest, ResetOffsetsResponse,
-        ResolveTransactionRequest, ResolveTransactionResponse, TrackMessageRequest,
-        TrackMessageResponse, TransferLeaderRequest, TransferLeaderResponse, admin_server::Admin,
-        change_request::Change, error::Fate,
+        ListQuotasResponse, ListTimersRequest, ListTimersResponse, ListTopicsRequest,
+        ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse, NodeStatus,
+        PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
+        QueryMessagesResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
+        ResetOffsetsRequest, ResetOffsetsResponse, ResolveTransactionRequest,
+        ResolveTransactionResponse, TrackMessageRequest, TrackMessageResponse,
+        TransferLeaderRequest, TransferLeaderResponse, admin_server::Admin, change_request::Change,
+        error::Fate,
     },
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap};
@@ -71,28 +71,26 @@ impl<D: Directory> AdminFanout<D> {
         error: impl Fn(&mut O::Response) -> Option<Error>,
     ) -> Result<Answers<O::Response>, Error> {
         let groups = self.groups(caller).await?;
-        let calls = groups.into_iter().map(|group| {
-            let request = request.clone();
-            async move {
-                let answer = self.call::<O>(caller, &group, Repeat::Safe, request).await;
-                (group, answer)
-            }
-        });
-        Ok(Answers::of(join_all(calls).await, error))
+        Ok(Answers::of(self.ask::<O>(caller, groups, request).await, error))
     }
 
-    async fn make(&self, caller: &Caller, change: Change) -> Result<(), Error> {
+    /// Makes a change; what was to be deleted is absent if no group has it.
+    async fn make(&self, caller: &Caller, change: Change) -> Result<ChangeResponse, Error> {
         let change = self.versioned(caller, change).await?;
         // What only exists where it was created is only changed there; the rest is the same in all.
         let everywhere = match change {
-            Change::RetireTopic(retire) => return self.retire(caller, retire).await,
+            Change::RetireTopic(retire) => {
+                self.retire(caller, retire).await?;
+                return Ok(ChangeResponse::default());
+            }
             Change::SwitchGroup(_) | Change::PutQuota(_) => true,
             Change::DeleteTopic(_) | Change::DeleteGroup(_) | Change::PutRetention(_) => false,
         };
         let request = ChangeRequest { change: Some(change) };
         let answers = self.ask_all::<calls::Change>(caller, request, |a| a.error.take()).await?;
         let error = if everywhere { answers.error() } else { answers.error_unless_known() };
-        error.map_or(Ok(()), Err)
+        let absent = !answers.good.is_empty() && answers.good.iter().all(|answer| answer.absent);
+        error.map_or(Ok(ChangeResponse { error: None, absent }), Err)
     }
 
     /// Of every group, or of the one that is named by the transaction to begin after.
@@ -331,7 +329,7 @@ impl<D: Directory> Admin for AdminFanout<D> {
             Some(change) => self.make(&caller, change).await,
             None => Err(rejected("the change is missing".to_owned())),
         };
-        Ok(Response::new(ChangeResponse { error: changed.err() }))
+        answer!(ChangeResponse, changed)
     }
 
     async fn list_quotas(
@@ -388,6 +386,14 @@ impl<D: Directory> Admin for AdminFanout<D> {
     ) -> Result<Response<QueryMessagesResponse>, Status> {
         let caller = caller(&request);
         answer!(QueryMessagesResponse, self.query(&caller, request.into_inner()).await)
+    }
+
+    async fn list_timers(
+        &self,
+        request: Request<ListTimersRequest>,
+    ) -> Result<Response<ListTimersResponse>, Status> {
+        let caller = caller(&request);
+        answer!(ListTimersResponse, self.timers(&caller, request.into_inner()).await)
     }
 
     async fn track_message(

@@ -6,8 +6,8 @@ use futures::future::join_all;
 use proto::{
     BrokerName, Topic,
     admin::{
-        Error, QueryMessagesRequest, QueryMessagesResponse, ResetOffsetsRequest,
-        ResetOffsetsResponse, TrackMessageRequest, TrackMessageResponse,
+        Error, ListTimersRequest, ListTimersResponse, QueryMessagesRequest, QueryMessagesResponse,
+        ResetOffsetsRequest, ResetOffsetsResponse, TrackMessageRequest, TrackMessageResponse,
         query_messages_request::By,
     },
 };
@@ -17,7 +17,7 @@ use super::{
     fanout::{chosen, rejected},
     merge::Answers,
 };
-use crate::{Caller, Directory, retry::Repeat, status::Refusal};
+use crate::{Caller, Directory, operation::Operation, retry::Repeat, status::Refusal};
 
 impl<D: Directory> AdminFanout<D> {
     pub(super) async fn reset(
@@ -55,15 +55,8 @@ impl<D: Directory> AdminFanout<D> {
         if by_place && owners.len() > 1 {
             return Err(rejected("a place needs the name of its broker".to_owned()));
         }
-        let calls = owners.into_iter().map(|group| {
-            let request = request.clone();
-            async move {
-                let safe = Repeat::Safe;
-                let answer = self.call::<calls::QueryMessages>(caller, &group, safe, request).await;
-                (group, answer)
-            }
-        });
-        let answers = Answers::of(join_all(calls).await, |answer| answer.error.take());
+        let answers = self.ask::<calls::QueryMessages>(caller, owners, request.clone()).await;
+        let answers = Answers::of(answers, |answer| answer.error.take());
         // Part of the messages would look like all of them.
         if let Some(error) = answers.error() {
             return Err(error);
@@ -83,6 +76,24 @@ impl<D: Directory> AdminFanout<D> {
         Ok(QueryMessagesResponse { error: None, messages, truncated })
     }
 
+    /// A stretch of each broker group, in the order of their names.
+    pub(super) async fn timers(
+        &self,
+        caller: &Caller,
+        request: ListTimersRequest,
+    ) -> Result<ListTimersResponse, Error> {
+        let owners = self.owners(caller, &request.topic, &request.broker_name).await?;
+        let answers = self.ask::<calls::ListTimers>(caller, owners, request).await;
+        let answers = Answers::of(answers, |answer| answer.error.take());
+        // Part of the list would look like all of it.
+        if let Some(error) = answers.error() {
+            return Err(error);
+        }
+        let mut stretches: Vec<_> = answers.good.into_iter().flat_map(|a| a.stretches).collect();
+        stretches.sort_by(|a, b| a.broker_name.cmp(&b.broker_name));
+        Ok(ListTimersResponse { error: None, stretches })
+    }
+
     pub(super) async fn track(
         &self,
         caller: &Caller,
@@ -93,6 +104,23 @@ impl<D: Directory> AdminFanout<D> {
             return Err(rejected("a place needs the name of its broker".to_owned()));
         };
         self.call::<calls::TrackMessage>(caller, group, Repeat::Safe, request.clone()).await
+    }
+
+    /// The same read of each of these groups.
+    pub(super) async fn ask<O: Operation>(
+        &self,
+        caller: &Caller,
+        groups: Vec<BrokerName>,
+        request: O::Request,
+    ) -> Vec<(BrokerName, Result<O::Response, Error>)> {
+        let calls = groups.into_iter().map(|group| {
+            let request = request.clone();
+            async move {
+                let answer = self.call::<O>(caller, &group, Repeat::Safe, request).await;
+                (group, answer)
+            }
+        });
+        join_all(calls).await
     }
 
     /// The broker groups that host the topic, or the one of them that is named.

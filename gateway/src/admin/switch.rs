@@ -7,12 +7,13 @@ use proto::{
         DescribeTopicRequest, DescribeTopicResponse, DigestRequest, DigestResponse,
         GroupProgressRequest, GroupProgressResponse, ListConnectionsRequest,
         ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse, ListQuotasRequest,
-        ListQuotasResponse, ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest,
-        ListTransactionsResponse, PutGroupRequest, PutGroupResponse, PutTopicRequest,
-        PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, RedriveDeadLettersRequest,
-        RedriveDeadLettersResponse, ResetOffsetsRequest, ResetOffsetsResponse,
-        ResolveTransactionRequest, ResolveTransactionResponse, TrackMessageRequest,
-        TrackMessageResponse, TransferLeaderRequest, TransferLeaderResponse, admin_server::Admin,
+        ListQuotasResponse, ListTimersRequest, ListTimersResponse, ListTopicsRequest,
+        ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse, PutGroupRequest,
+        PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
+        QueryMessagesResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
+        ResetOffsetsRequest, ResetOffsetsResponse, ResolveTransactionRequest,
+        ResolveTransactionResponse, TrackMessageRequest, TrackMessageResponse,
+        TransferLeaderRequest, TransferLeaderResponse, admin_server::Admin,
     },
     hop,
 };
@@ -102,5 +103,6 @@ switch! {
     resolve_transaction(ResolveTransactionRequest) -> ResolveTransactionResponse;
     reset_offsets(ResetOffsetsRequest) -> ResetOffsetsResponse;
     query_messages(QueryMessagesRequest) -> QueryMessagesResponse;
+    list_timers(ListTimersRequest) -> ListTimersResponse;
     track_message(TrackMessageRequest) -> TrackMessageResponse;
 }

@@ -9,13 +9,13 @@ use proto::{
         DescribeTopicRequest, DescribeTopicResponse, DigestRequest, DigestResponse, Error,
         GroupConfig, GroupProgressRequest, GroupProgressResponse, GroupStatus,
         ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse,
-        ListQuotasRequest, ListQuotasResponse, ListTopicsRequest, ListTopicsResponse,
-        ListTransactionsRequest, ListTransactionsResponse, PutGroupRequest, PutGroupResponse,
-        PutTopicRequest, PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, QueueInfo,
-        Quota, RedriveDeadLettersRequest, RedriveDeadLettersResponse, ResetOffsetsRequest,
-        ResetOffsetsResponse, ResolveTransactionRequest, ResolveTransactionResponse,
-        TrackMessageRequest, TrackMessageResponse, Transaction, TransferLeaderRequest,
-        TransferLeaderResponse,
+        ListQuotasRequest, ListQuotasResponse, ListTimersRequest, ListTimersResponse,
+        ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse,
+        PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
+        QueryMessagesResponse, QueueInfo, Quota, RedriveDeadLettersRequest,
+        RedriveDeadLettersResponse, ResetOffsetsRequest, ResetOffsetsResponse,
+        ResolveTransactionRequest, ResolveTransactionResponse, TimerStretch, TrackMessageRequest,
+        TrackMessageResponse, Transaction, TransferLeaderRequest, TransferLeaderResponse,
         admin_server::{Admin, AdminServer},
         change_request::Change,
         error::Fate,
@@ -114,10 +114,17 @@ impl Admin for Noted {
     async fn change(&self, request: Request<ChangeRequest>) -> Answer<ChangeResponse> {
         let change = request.into_inner().change.expect("it is checked before");
         let quota = matches!(change, Change::PutQuota(_));
+        // Who deletes again finds it gone in one group and not yet in the other.
+        let again = matches!(&change, Change::DeleteTopic(name) if name == "again");
+        let gone = matches!(&change, Change::DeleteTopic(name) if name == "gone");
         self.notes().changes.push(change);
+        if again || gone {
+            let absent = gone || self.name == "broker-a";
+            return Ok(Response::new(ChangeResponse { error: None, absent }));
+        }
         let error = ((self.name == "broker-a") != quota)
             .then(|| Error { fate: Fate::Rejected.into(), message: self.name.into() });
-        Ok(Response::new(ChangeResponse { error }))
+        Ok(Response::new(ChangeResponse { error, absent: false }))
     }
 
     async fn list_quotas(&self, _: Request<ListQuotasRequest>) -> Answer<ListQuotasResponse> {
@@ -170,6 +177,11 @@ impl Admin for Noted {
         let transaction = Transaction { message_id: self.name.into(), ..Default::default() };
         let transactions = vec![transaction];
         Ok(Response::new(ListTransactionsResponse { error: None, transactions }))
+    }
+
+    async fn list_timers(&self, _: Request<ListTimersRequest>) -> Answer<ListTimersResponse> {
+        let stretch = TimerStretch { broker_name: self.name.into(), ..Default::default() };
+        Ok(Response::new(ListTimersResponse { error: None, stretches: vec![stretch] }))
     }
 
     async fn resolve_transaction(

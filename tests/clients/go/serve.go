@@ -52,6 +52,9 @@ type command struct {
 	Max          int32             `json:"max"`
 	InvisibleMs  int64             `json:"invisible_ms"`
 	Token        int               `json:"token"`
+	AccessKey    string            `json:"access_key"`
+	SecretKey    string            `json:"secret_key"`
+	Asynchronous bool              `json:"asynchronous"`
 }
 
 type fields map[string]interface{}
@@ -84,11 +87,13 @@ type server struct {
 	held      []*mq.MessageView
 }
 
-func (s *server) config(group string) *mq.Config {
+func (s *server) config(c *command) *mq.Config {
 	return &mq.Config{
 		Endpoint:      *endpoints,
-		ConsumerGroup: group,
-		Credentials:   &credentials.SessionCredentials{},
+		ConsumerGroup: c.Group,
+		Credentials: &credentials.SessionCredentials{
+			AccessKey: c.AccessKey, AccessSecret: c.SecretKey,
+		},
 	}
 }
 
@@ -107,7 +112,7 @@ func (s *server) producer(c *command) (fields, error) {
 		}
 		options = append(options, mq.WithTransactionChecker(&mq.TransactionChecker{Check: check}))
 	}
-	producer, err := mq.NewProducer(s.config(""), options...)
+	producer, err := mq.NewProducer(s.config(c), options...)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +133,7 @@ func (s *server) simple(c *command) (fields, error) {
 	if c.SQL {
 		kind = mq.SQL92
 	}
-	consumer, err := mq.NewSimpleConsumer(s.config(c.Group),
+	consumer, err := mq.NewSimpleConsumer(s.config(c),
 		mq.WithAwaitDuration(time.Duration(c.AwaitMs)*time.Millisecond),
 		mq.WithSubscriptionExpressions(map[string]*mq.FilterExpression{
 			c.Topic: mq.NewFilterExpressionWithType(expression, kind),
@@ -183,7 +188,7 @@ func (s *server) send(c *command) (fields, error) {
 	}
 	producer := s.producerOf(c)
 	if c.Transaction == "" {
-		receipts, err := producer.Send(context.Background(), message)
+		receipts, err := sent(producer, message, c.Asynchronous)
 		if err != nil {
 			return nil, err
 		}
@@ -201,6 +206,23 @@ func (s *server) send(c *command) (fields, error) {
 		err = transaction.RollBack()
 	}
 	return fields{"id": receipts[0].MessageID}, err
+}
+
+func sent(producer mq.Producer, message *mq.Message, asynchronous bool) ([]*mq.SendReceipt, error) {
+	if !asynchronous {
+		return producer.Send(context.Background(), message)
+	}
+	type outcome struct {
+		receipts []*mq.SendReceipt
+		err      error
+	}
+	done := make(chan outcome, 1)
+	producer.SendAsync(context.Background(), message,
+		func(_ context.Context, receipts []*mq.SendReceipt, err error) {
+			done <- outcome{receipts, err}
+		})
+	came := <-done
+	return came.receipts, came.err
 }
 
 func (s *server) receive(c *command) (fields, error) {

@@ -124,8 +124,9 @@ async function transact(options) {
   }
   const decided = () => [ ...wanted ].every(([ body, times ]) => (asked.get(body) ?? 0) >= times);
   while (!decided() && !expired(options)) await sleep(50);
-  // The last answer is under way.
-  await sleep(1000);
+  if (decided()) report('decided');
+  // The last answer is under way. Whoever started this sees when it has arrived, and ends it.
+  while (!expired(options)) await sleep(50);
   report('done');
 }
 

@@ -60,7 +60,11 @@ function server(basics, report) {
         },
       };
       const maxAttempts = command.attempts;
-      return started(command, new Producer({ ...basics, topic: command.topics, maxAttempts, checker }));
+      const sessionCredentials = command.access_key && {
+        accessKey: command.access_key, accessSecret: command.secret_key,
+      };
+      const options = { ...basics, sessionCredentials, topic: command.topics, maxAttempts, checker };
+      return started(command, new Producer(options));
     },
 
     simple(command) {

@@ -104,8 +104,12 @@ def transact(options, configuration):
             report("failed", body=body, error=describe(error))
     while not checker.decided(options.prefix, options.count) and not expired(options):
         time.sleep(0.05)
-    # The last answer is under way in the client's own thread.
-    time.sleep(1)
+    if checker.decided(options.prefix, options.count):
+        report("decided")
+    # The last answer is under way in the client's own thread. Whoever started this sees when it has
+    # arrived, and ends it.
+    while not expired(options):
+        time.sleep(0.05)
     report("done")
 
 

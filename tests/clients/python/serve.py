@@ -8,8 +8,9 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from rocketmq import (ConsumeResult, FilterExpression, Message, MessageListener, Producer,
-                      PushConsumer, SimpleConsumer, TransactionChecker, TransactionResolution)
+from rocketmq import (ClientConfiguration, ConsumeResult, Credentials, FilterExpression, Message,
+                      MessageListener, Producer, PushConsumer, SimpleConsumer, TransactionChecker,
+                      TransactionResolution)
 from rocketmq.grpc_protocol import FilterType
 
 # Calls that may wait at the same time; long polls are among them.
@@ -62,13 +63,18 @@ class Listener(MessageListener):
 class Server:
     def __init__(self, options, configuration, report):
         self.configuration, self.report, self.tls = configuration, report, options.tls
+        self.endpoints = options.endpoints
         self.clients, self.held = {}, {}
         self.lock = threading.Lock()
 
     def producer(self, command):
         name, verdict = command["client"], command.get("verdict")
         checker = Checker(self.report, name, verdict) if verdict else None
-        producer = Producer(self.configuration, command.get("topics"), checker=checker, tls_enable=self.tls)
+        configuration = self.configuration
+        if "access_key" in command:
+            keys = Credentials(command["access_key"], command["secret_key"])
+            configuration = ClientConfiguration(self.endpoints, keys)
+        producer = Producer(configuration, command.get("topics"), checker=checker, tls_enable=self.tls)
         producer.startup()
         self.clients[name] = producer
 
@@ -108,7 +114,10 @@ class Server:
             message.priority = command["priority"]
         producer, ending = self.clients[command["client"]], command.get("transaction")
         transaction = producer.begin_transaction() if ending else None
-        receipt = producer.send(message, transaction)
+        if command.get("asynchronous"):
+            receipt = producer.send_async(message).result()
+        else:
+            receipt = producer.send(message, transaction)
         if ending == "commit":
             transaction.commit()
         elif ending == "rollback":
@@ -121,7 +130,11 @@ class Server:
 
     def receive(self, command):
         consumer = self.clients[command["client"]]
-        messages = consumer.receive(command["max"], command["invisible_ms"] // 1000) or []
+        wanted = command["max"], command["invisible_ms"] // 1000
+        if command.get("asynchronous"):
+            messages = consumer.receive_async(*wanted).result() or []
+        else:
+            messages = consumer.receive(*wanted) or []
         told = []
         with self.lock:
             for message in messages:

@@ -42,6 +42,30 @@ pub struct Outgoing {
     pub priority: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transaction: Option<Ending>,
+    /// By the library's call that does not wait, if it has one beside the one that does.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub asynchronous: bool,
+}
+
+/// How a producer is set up.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Options {
+    /// It has a checker that says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// Of each send.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<i32>,
+    /// It signs its calls with these.
+    #[serde(flatten)]
+    pub keys: Option<Keys>,
+}
+
+/// What calls are signed with.
+#[derive(Debug, Clone, Serialize)]
+pub struct Keys {
+    pub access_key: String,
+    pub secret_key: String,
 }
 
 /// What a producer does with a transaction after its half message was accepted.

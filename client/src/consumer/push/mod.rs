@@ -49,15 +49,7 @@ pub struct PushConsumerBuilder {
 }
 
 impl PushConsumerBuilder {
-    /// A topic, and which of its messages.
-    pub fn subscribe(
-        mut self,
-        topic: impl Into<String>,
-        filter: impl Into<FilterExpression>,
-    ) -> Self {
-        self.subscriptions.push((topic.into(), filter.into()));
-        self
-    }
+    subscribe!("A topic, and which of its messages.");
 
     /// How many listeners run at a time, over all topics. Default: 20.
     pub fn concurrency(mut self, listeners: usize) -> Self {
@@ -243,10 +235,8 @@ impl PushConsumer {
         filter: impl Into<FilterExpression>,
     ) -> Result<(), Error> {
         let filter = filter.into();
-        filter.check()?;
         let shared = &self.0.shared;
-        shared.client.route(topic).await?;
-        if shared.client.role.send_if_modified(|role| role.subscribe(topic, &filter)) {
+        if shared.client.subscribe(topic, &filter).await? {
             shared.client.meet();
             shared.rescan.notify_one();
         }

@@ -167,8 +167,11 @@ async fn transact(options: &Options) -> Result<(), Failure> {
     while !decided() && started.elapsed() < deadline {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // The last answer is under way.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    if decided() {
+        report(started, json!({"event": "decided"}));
+    }
+    // The last answer is under way. Whoever started this sees when it has arrived, and ends it.
+    tokio::time::sleep(deadline.saturating_sub(started.elapsed())).await;
     report(started, json!({"event": "done"}));
     Ok(())
 }

@@ -93,7 +93,11 @@ impl Server {
             options.set_topics(topics.iter().filter_map(Value::as_str).collect());
         }
         let name = need(command, "client").to_owned();
-        let client = self.options.client();
+        let mut client = self.options.client();
+        if let Some(key) = text(command, "access_key") {
+            client.set_access_key(key);
+            client.set_secret_key(need(command, "secret_key"));
+        }
         let mut producer = match text(command, "verdict") {
             None => Producer::new(options, client)?,
             Some(verdict) => {

@@ -63,6 +63,10 @@ pub(super) enum Check {
     BlankMessageGroup,
     MessageType,
     ReceiveOfNothing,
+    /// A producer is to try a send fewer times than once.
+    Attempts,
+    TopicName,
+    GroupName,
     Never,
 }
 
@@ -75,6 +79,9 @@ pub(super) fn checks(language: Language, check: Check) -> bool {
         Check::BlankMessageGroup => &[Python, Java],
         Check::MessageType => &[Python, Node, Java, Go],
         Check::ReceiveOfNothing => &[Python, Node, Java, Go],
+        Check::Attempts => &[Java],
+        Check::TopicName => &[Java],
+        Check::GroupName => &[Java],
         Check::Never => &[],
     };
     checking.contains(&language)

@@ -38,8 +38,10 @@ pub(super) async fn tags_choose_messages(stage: &Stage<'_>) {
     let topic = stage.topic("tags", MessageType::Normal).await;
     let producer = stage.producer(&topic).await;
     let long = "t".repeat(10 << 10);
-    // The second pair has one hash in Java.
-    let tags = ["a", "b", "AaAa", "BBBB", "Case", "case", "标签", "😱", &long, "*", "c d"];
+    // The second pair has one hash in Java, the last one (FNV-1a) in the server.
+    let (one, other) = ("8yn0iYCKYHlIj4-BwPqk", "GReLUrM4wMqfg9yzV3KQ");
+    let tags =
+        ["a", "b", "AaAa", "BBBB", "Case", "case", "标签", "😱", &long, "*", "c d", one, other];
     for tag in tags {
         let body = if tag == long { "long" } else { tag };
         sends(&producer, &Outgoing::to(&topic, body).tag(tag)).await;
@@ -48,7 +50,9 @@ pub(super) async fn tags_choose_messages(stage: &Stage<'_>) {
     let everything: BTreeSet<&str> =
         tags.iter().map(|t| if *t == long { "long" } else { *t }).chain(["untagged"]).collect();
 
-    let rows: [(&str, &[&str]); 13] = [
+    let rows: [(&str, &[&str]); 15] = [
+        (one, &[one]),
+        (other, &[other]),
         ("a", &["a"]),
         ("a||b", &["a", "b"]),
         ("a || b", &["a", "b"]),
@@ -86,7 +90,7 @@ pub(super) async fn properties_choose_messages(stage: &Stage<'_>) {
         sends(&producer, &message.property("colour", colour).tag(tag)).await;
     }
     sends(&producer, &Outgoing::to(&topic, "bare")).await;
-    let rows: [(&str, &[&str]); 11] = [
+    let rows: [(&str, &[&str]); 24] = [
         ("price > 20", &["30", "40"]),
         ("price >= 20 AND price <= 30", &["20", "30"]),
         ("price BETWEEN 20 AND 30", &["20", "30"]),
@@ -98,6 +102,21 @@ pub(super) async fn properties_choose_messages(stage: &Stage<'_>) {
         ("price IS NULL", &["bare"]),
         ("TAGS = 'y' AND price IS NOT NULL", &["30", "40"]),
         ("TRUE", &["10", "20", "30", "40", "bare"]),
+        // What is missing is unknown, and so is its opposite.
+        ("NOT (price > 20)", &["10", "20"]),
+        ("unknown <> 'x'", &[]),
+        ("NOT (unknown = 'x')", &[]),
+        ("unknown BETWEEN 1 AND 2", &[]),
+        ("NOT (unknown BETWEEN 1 AND 2)", &[]),
+        ("unknown NOT IN ('x')", &[]),
+        ("unknown IS NULL AND price > 30", &["40"]),
+        ("NOT (unknown IS NULL)", &[]),
+        ("unknown = 'x' OR price = 10", &["10"]),
+        ("NOT (unknown = 'x' AND price = 10)", &["20", "30", "40"]),
+        ("NOT (unknown = 'x' OR price = 10)", &[]),
+        // Neither a number nor compared with one.
+        ("colour > 1", &[]),
+        ("TAGS IS NULL", &["bare"]),
     ];
     let rows = rows.into_iter().enumerate().map(|(n, (expression, expected))| {
         let group = stage.own(&format!("sql-{n}"));

@@ -74,6 +74,8 @@ fn all<'a>(stage: &'a Stage<'a>) -> Vec<Scenario<'a>> {
         messages::any_script_comes_back_as_it_was,
         sizes::the_largest_bodies_of_every_type_are_taken,
         starting::producers_start,
+        starting::calls_that_do_not_wait_end_alike,
+        starting::names_that_cannot_be_are_refused,
         starting::invisible_durations_have_bounds,
         starting::answers_have_a_bound,
         acknowledging::what_is_acknowledged_does_not_come_again,

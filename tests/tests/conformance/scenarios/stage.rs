@@ -61,10 +61,7 @@ impl<'a> Stage<'a> {
             backoff_ms: vec![1_000],
             ..Default::default()
         };
-        let put = admin::PutGroupRequest { config: Some(config) };
-        let (leader, _) = self.cluster.leader().await;
-        let answer = leader.rpc().admin().put_group(put).await.expect("an answer").into_inner();
-        assert_eq!(answer.error, None);
+        self.cluster.consumer_group(config).await;
         group
     }
 

@@ -1,27 +1,118 @@
 //! Clients that start, and what they are told at once when they ask for what cannot be.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use proto::v2::{Code, MessageType};
-use tests::library::{Outgoing, Refusal, Subscription};
+use tests::library::{Keys, Options, Outgoing, Refusal, Subscription};
 use tests::official::Language;
 
 use super::abilities::{Ability, Check, checks, has};
-use super::stage::{BATCH, INVISIBLE, Stage, refused, refused_by_library, sends, sends_many};
+use super::stage::{
+    ARRIVAL, BATCH, INVISIBLE, Stage, each_once, refused, refused_by_library, sends, sends_many,
+};
 
 pub(super) async fn producers_start(stage: &Stage<'_>) {
     let topic = stage.topic("starts", MessageType::Normal).await;
     let twice = stage.library.producer(&[&topic, &topic], None).await.expect("it starts");
     sends(&twice, &Outgoing::to(&topic, "named twice")).await;
     twice.close().await.expect("it closes");
-    let once = stage.library.producer_trying(&[&topic], None, Some(1)).await.expect("it starts");
-    sends(&once, &Outgoing::to(&topic, "one attempt")).await;
-    once.close().await.expect("it closes");
+    // Other libraries, and the server, take fewer attempts than one for one.
+    for attempts in [1, -1] {
+        let options = Options { attempts: Some(attempts), ..Options::default() };
+        let started = stage.library.producer_with(&[&topic], options).await;
+        if attempts < 1 && checks(stage.language(), Check::Attempts) {
+            refused_by_library("fewer attempts than one", started.map(drop));
+            sends(&stage.producer(&topic).await, &Outgoing::to(&topic, "refused")).await;
+            continue;
+        }
+        let producer = started.expect("it starts");
+        sends(&producer, &Outgoing::to(&topic, &format!("{attempts} attempts"))).await;
+        producer.close().await.expect("it closes");
+    }
+    // Without keys, as all others, nothing is signed.
+    let keys = Keys { access_key: "billing".to_owned(), secret_key: "secret".to_owned() };
+    let options = Options { keys: Some(keys), ..Options::default() };
+    let signing = stage.library.producer_with(&[&topic], options).await.expect("it starts");
+    sends(&signing, &Outgoing::to(&topic, "signed")).await;
+    signing.close().await.expect("it closes");
     let unnamed = stage.library.producer(&[], None).await.expect("it starts");
     sends(&unnamed, &Outgoing::to(&topic, "not named")).await;
     unnamed.close().await.expect("it closes");
     let group = stage.own("starts");
-    assert_eq!(stage.drain(&Subscription::of(&group, &topic)).await.len(), 3);
+    assert_eq!(stage.drain(&Subscription::of(&group, &topic)).await.len(), 5);
+}
+
+/// Calls that do not wait end as those that do, however many are under way.
+pub(super) async fn calls_that_do_not_wait_end_alike(stage: &Stage<'_>) {
+    let topic = &stage.topic("calls", MessageType::Normal).await;
+    let wanted = Subscription::of(&stage.own("calls"), topic).waiting(10_000);
+    let consumer = stage.simple(&wanted).await;
+    // Nothing is there yet, and the group is new: all of them come back nevertheless.
+    let polls = (0..5).map(|_| consumer.receive_asynchronously(BATCH, INVISIBLE));
+    for messages in futures::future::join_all(polls).await {
+        assert_eq!(messages.expect("nothing is no error").len(), 0);
+    }
+    let producer = stage.producer(topic).await;
+    let bodies: BTreeSet<String> = (0..50).map(|n| format!("message {n}")).collect();
+    let sends = bodies.iter().map(|body| {
+        let message = Outgoing { asynchronous: true, ..Outgoing::to(topic, body) };
+        let producer = &producer;
+        async move { producer.send(&message).await.expect("it is taken").id }
+    });
+    let ids: BTreeSet<String> = futures::future::join_all(sends).await.into_iter().collect();
+    assert_eq!(ids.len(), bodies.len(), "each has a receipt of its own");
+    let wrong = Outgoing { asynchronous: true, ..Outgoing::to(topic, "wrong").tag("a\0") };
+    refused("NUL in a tag", producer.send(&wrong).await, Code::IllegalMessageTag);
+
+    let (mut came, start) = (Vec::new(), Instant::now());
+    while came.len() < bodies.len() && start.elapsed() < ARRIVAL {
+        let received = consumer.receive_asynchronously(BATCH, INVISIBLE).await;
+        for message in received.expect("a receive succeeds") {
+            consumer.ack(&message).await.expect("an ack succeeds");
+            came.push(message);
+        }
+    }
+    assert_eq!(each_once(&came), bodies);
+    assert_eq!(came.iter().map(|m| m.id.clone()).collect::<BTreeSet<_>>(), ids);
+}
+
+/// Names of topics and groups that cannot be, with the reference's codes.
+pub(super) async fn names_that_cannot_be_are_refused(stage: &Stage<'_>) {
+    let topic = stage.topic("names", MessageType::Normal).await;
+    let producer = stage.library.producer(&[], None).await.expect("it starts");
+    let told = |what: &str, check: Check, result: Result<(), Refusal>, code: Code| {
+        if checks(stage.language(), check) {
+            refused_by_library(what, result);
+        } else {
+            refused(what, result, code);
+        }
+    };
+    for name in ["no topic", "topic?", "主题", &"t".repeat(128)] {
+        let sent = producer.send(&Outgoing::to(name, "nowhere")).await.map(drop);
+        told(name, Check::TopicName, sent, Code::IllegalTopic);
+    }
+    let sent = producer.send(&Outgoing::to("rmq_sys_own", "nowhere")).await.map(drop);
+    told("a topic of the system", Check::Never, sent, Code::IllegalTopic);
+    for name in ["no group", "group?", "组", &"g".repeat(121)] {
+        let received = receives(stage, name, &topic).await;
+        told(name, Check::GroupName, received, Code::IllegalConsumerGroup);
+    }
+    let received = receives(stage, "CID_RMQ_SYS_TRANS", &topic).await;
+    told("a group of the system", Check::Never, received, Code::IllegalConsumerGroup);
+    // The old protocol keeps this name for itself; here it is one like any other.
+    assert_eq!(receives(stage, "DEFAULT_CONSUMER", &topic).await, Ok(()));
+    let longest = "g".repeat(119);
+    let group = format!("{}{}", &stage.name()[..1], &longest);
+    assert_eq!(receives(stage, &group, &topic).await, Ok(()), "120 letters are fine");
+}
+
+/// Starts a consumer and receives nothing.
+async fn receives(stage: &Stage<'_>, group: &str, topic: &str) -> Result<(), Refusal> {
+    let consumer = stage.library.simple(&Subscription::of(group, topic)).await?;
+    let received = consumer.receive(1, INVISIBLE).await.map(drop);
+    consumer.close().await.expect("it closes");
+    received
 }
 
 /// Topics are not made by asking for them, and the code says so.

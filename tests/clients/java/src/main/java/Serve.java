@@ -21,6 +21,7 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.apache.rocketmq.client.apis.ClientConfiguration;
 import org.apache.rocketmq.client.apis.ClientServiceProvider;
+import org.apache.rocketmq.client.apis.StaticSessionCredentialsProvider;
 import org.apache.rocketmq.client.apis.consumer.ConsumeResult;
 import org.apache.rocketmq.client.apis.consumer.FilterExpression;
 import org.apache.rocketmq.client.apis.consumer.FilterExpressionType;
@@ -88,8 +89,22 @@ final class Serve {
         return event;
     }
 
+    private ClientConfiguration configuration(JsonObject command) {
+        if (!command.has("access_key")) {
+            return configuration;
+        }
+        var keys = new StaticSessionCredentialsProvider(
+            text(command, "access_key"), text(command, "secret_key"));
+        return ClientConfiguration.newBuilder().setEndpoints(configuration.getEndpoints())
+            .setCredentialProvider(keys).build();
+    }
+
+    private static boolean asynchronous(JsonObject command) {
+        return command.has("asynchronous") && command.get("asynchronous").getAsBoolean();
+    }
+
     private void producer(JsonObject command) throws Exception {
-        var builder = PROVIDER.newProducerBuilder().setClientConfiguration(configuration);
+        var builder = PROVIDER.newProducerBuilder().setClientConfiguration(configuration(command));
         if (command.has("topics")) {
             builder.setTopics(new Gson().fromJson(command.get("topics"), String[].class));
         }
@@ -176,7 +191,8 @@ final class Serve {
         Producer producer = (Producer) clients.get(text(command, "client"));
         String ending = text(command, "transaction");
         if (ending == null) {
-            var receipt = producer.send(message.build());
+            var receipt = asynchronous(command)
+                ? producer.sendAsync(message.build()).get() : producer.send(message.build());
             answer.addProperty("id", receipt.getMessageId().toString());
             String handle = receipt.getRecallHandle();
             if (handle != null && !handle.isEmpty()) {
@@ -210,7 +226,11 @@ final class Serve {
 
     private void receive(JsonObject command, JsonObject answer) throws Exception {
         JsonArray messages = new JsonArray();
-        for (MessageView message : consumer(command).receive(number(command, "max", 32), invisible(command))) {
+        int max = number(command, "max", 32);
+        var received = asynchronous(command)
+            ? consumer(command).receiveAsync(max, invisible(command)).get()
+            : consumer(command).receive(max, invisible(command));
+        for (MessageView message : received) {
             int token = tokens.getAndIncrement();
             held.put(token, message);
             JsonObject seen = view(message);
