@@ -16,11 +16,14 @@ mod backoff;
 mod change;
 mod cluster;
 mod connections;
+mod consume_message;
 mod consumer_group;
 mod dead_letters;
 mod log_level;
 mod messages;
 mod offsets;
+mod route;
+mod send_message;
 mod timers;
 mod topic;
 mod transaction;
@@ -73,12 +76,27 @@ pub enum Command {
     /// Shows where each queue of a topic begins and ends.
     #[command(name = "topicStatus")]
     TopicStatus(topic::Status),
+    /// Changes whether a topic may be read and written.
+    #[command(name = "updateTopicPerm")]
+    UpdateTopicPerm(topic::UpdatePermission),
+    /// Shows the queues of a topic and where they are, as a client is told.
+    #[command(name = "topicRoute")]
+    TopicRoute(route::Route),
+    /// Sends a message, to try a topic out.
+    #[command(name = "sendMessage")]
+    SendMessage(send_message::Send),
+    /// Reads messages of a topic without consuming them.
+    #[command(name = "consumeMessage")]
+    ConsumeMessage(consume_message::Consume),
     /// Lists the brokers, their replicas and who leads.
     #[command(name = "clusterList")]
     ClusterList(cluster::List),
     /// Creates a consumer group or changes one. What is not given stays as it is.
     #[command(name = "updateSubGroup")]
     UpdateSubGroup(consumer_group::Update),
+    /// Shows the settings of a consumer group.
+    #[command(name = "getConsumerConfig")]
+    GetConsumerConfig(consumer_group::Settings),
     /// Shows how far consumer groups have come.
     #[command(name = "consumerProgress")]
     ConsumerProgress(consumer_group::Progress),
@@ -129,7 +147,7 @@ pub enum Command {
 /// Carries out one command.
 pub async fn run(args: Args) -> Result<Report> {
     let (channel, address) = connect::dial(&args.namesrv).await?;
-    let session = Session { client: AdminClient::new(channel), address };
+    let session = Session { client: AdminClient::new(channel.clone()), channel, address };
     match args.command {
         Command::UpdateTopic(command) => command.run(&session).await,
         Command::DeleteTopic(command) => command.run(&session).await,
@@ -138,8 +156,13 @@ pub async fn run(args: Args) -> Result<Report> {
         Command::QuotaList => change::list_quotas(&session).await,
         Command::TopicList => topic::list(&session).await,
         Command::TopicStatus(command) => command.run(&session).await,
+        Command::UpdateTopicPerm(command) => command.run(&session).await,
+        Command::TopicRoute(command) => command.run(&session).await,
+        Command::SendMessage(command) => command.run(&args.namesrv).await,
+        Command::ConsumeMessage(command) => command.run(&args.namesrv).await,
         Command::ClusterList(command) => command.run(&session).await,
         Command::UpdateSubGroup(command) => command.run(&session).await,
+        Command::GetConsumerConfig(command) => command.run(&session).await,
         Command::ConsumerProgress(command) => command.run(&session).await,
         Command::DlqRedrive(command) => command.run(&session).await,
         Command::ResetOffsetByTime(command) => command.run(&session).await,
@@ -161,6 +184,7 @@ pub async fn run(args: Args) -> Result<Report> {
 /// One connection to an access point.
 struct Session {
     client: AdminClient<Channel>,
+    channel: Channel,
     address: String,
 }
 

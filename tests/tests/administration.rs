@@ -181,3 +181,59 @@ async fn an_operator_changes_how_much_a_node_logs() {
     assert!(code != 0 && output.contains("debug"), "{output}");
     cluster.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_is_tried_out_from_the_command_line() {
+    let cluster = Cluster::of(3).start().await;
+    let at = cluster.nameservers[0].address.to_string();
+    json(&cluster, &at, "updateTopic -t trial -r 2 -a +message.type=MIXED").await;
+
+    let route = json(&cluster, &at, "topicRoute -t trial").await;
+    let queues = route["queues"].as_array().expect("queues");
+    assert_eq!(queues.len(), 2, "{route}");
+    assert_eq!((&queues[0]["broker"], &queues[0]["writable"]), (&"broker-a".into(), &true.into()));
+    // Clients go on with the address that they asked.
+    assert_eq!(queues[0]["addresses"][0], at.as_str(), "{route}");
+
+    let command = "sendMessage -t trial -p apples -c fruit -k order-17 --property colour=red";
+    let sent = json(&cluster, &at, command).await;
+    let id = sent["message_id"].as_str().expect("an id");
+    let found = json(&cluster, &at, &format!("queryMsgById -t trial -i {id}")).await;
+    let message = &found["messages"][0];
+    assert_eq!((&message["tag"], &message["body"]), (&"fruit".into(), &"apples".into()), "{found}");
+    let ordered = json(&cluster, &at, "sendMessage -t trial -p second --messageGroup g").await;
+    assert_eq!(ordered["recall_handle"], Value::Null);
+    let late = json(&cluster, &at, "sendMessage -t trial -p later --delayLevel 18").await;
+    assert!(late["recall_handle"].is_string(), "{late}");
+
+    // Reading does not consume, so it can be repeated; the delayed message is not there yet.
+    for _ in 0..2 {
+        let read = json(&cluster, &at, "consumeMessage -t trial").await;
+        let mut bodies: Vec<&str> = read["messages"]
+            .as_array()
+            .expect("messages")
+            .iter()
+            .map(|message| message["body"].as_str().expect("text"))
+            .collect();
+        bodies.sort_unstable();
+        assert_eq!(bodies, ["apples", "second"], "{read}");
+    }
+    let read = json(&cluster, &at, "consumeMessage -t trial -e fruit").await;
+    assert_eq!(read["messages"].as_array().map(Vec::len), Some(1), "{read}");
+    let (code, output) = mqadmin(&cluster, &at, "consumeMessage -t trial -b broker-z").await;
+    assert_eq!(code, 1, "{output}");
+    assert!(output.contains("topicRoute"), "{output}");
+
+    json(&cluster, &at, "updateTopicPerm -t trial -p 4").await;
+    let (code, output) = mqadmin(&cluster, &at, "sendMessage -t trial -p third").await;
+    assert_eq!(code, 1, "a topic that is only read takes nothing: {output}");
+    let (code, output) = mqadmin(&cluster, &at, "updateTopicPerm -t nowhere -p 4").await;
+    assert!(code == 1 && output.contains("does not exist"), "{output}");
+
+    json(&cluster, &at, "updateSubGroup -g billing -o true -r 5").await;
+    let config = json(&cluster, &at, "getConsumerConfig -g billing").await;
+    assert_eq!(config["consume_message_orderly"], true, "{config}");
+    assert_eq!(config["retry_max_times"], 5, "{config}");
+    let (code, output) = mqadmin(&cluster, &at, "getConsumerConfig -g nobody").await;
+    assert!(code == 1 && output.contains("does not exist"), "{output}");
+}

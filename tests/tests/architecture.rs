@@ -17,7 +17,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("broker", &["raft", "commitlog", "gateway", "proto"]),
     ("namesrv", &["gateway", "proto"]),
     ("client", &["proto"]),
-    ("cli", &["proto"]),
+    ("cli", &["client", "proto"]),
     ("jepsen", &[]),
     (
         "tests",

@@ -1,4 +1,4 @@
-//! updateSubGroup, consumerProgress.
+//! updateSubGroup, getConsumerConfig, consumerProgress.
 
 use std::collections::BTreeMap;
 
@@ -225,6 +225,41 @@ impl Progress {
         let place = |q: &QueueProgress| (q.topic.clone(), q.broker_name.clone(), q.queue_id);
         queues.sort_by_key(place);
         Ok(queues)
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Settings {
+    #[arg(short = 'g', long = "groupName")]
+    group: ConsumerGroup,
+}
+
+impl Settings {
+    pub(super) async fn run(self, session: &Session) -> Result<Report> {
+        let Some(config) = find(session, &self.group).await? else {
+            bail!(Failure::Rejected(format!("consumer group {} does not exist", self.group)));
+        };
+        let waits = match &config.exponential_backoff {
+            Some(policy) => json!({
+                "initial_ms": policy.initial_ms,
+                "max_ms": policy.max_ms,
+                "multiplier": policy.multiplier,
+            }),
+            None => json!(config.backoff_ms),
+        };
+        let json = json!({
+            "group": config.group,
+            "consume_enable": !config.disabled,
+            "consume_message_orderly": config.fifo,
+            "retry_max_times": config.max_attempts.saturating_sub(1),
+            "retry_policy": waits,
+        });
+        let mut rows = Rows::new(["setting", "value"]);
+        for (name, value) in json.as_object().into_iter().flatten() {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            rows.push([name.clone(), text]);
+        }
+        Ok(Report::new(json).rows(rows))
     }
 }
 

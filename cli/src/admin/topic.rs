@@ -1,4 +1,4 @@
-//! updateTopic, topicList, topicStatus.
+//! updateTopic, updateTopicPerm, topicList, topicStatus.
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -147,6 +147,35 @@ impl Update {
             None => old.map_or(vec![MessageType::Normal as i32], |old| old.accepts.clone()),
         };
         Ok(TopicConfig { topic: self.topic.to_string(), queues, permission, accepts })
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct UpdatePermission {
+    #[arg(short = 't', long = "topic")]
+    topic: Topic,
+    /// 2: write, 4: read, 6: both.
+    #[arg(short = 'p', long = "perm")]
+    permission: u8,
+}
+
+impl UpdatePermission {
+    pub(super) async fn run(self, session: &Session) -> Result<Report> {
+        if find(session, &self.topic).await?.is_none() {
+            bail!(Failure::Rejected(format!("topic {} does not exist", self.topic)));
+        }
+        let update = Update {
+            topic: self.topic,
+            cluster: None,
+            broker: None,
+            read_queues: None,
+            write_queues: None,
+            permission: Some(self.permission),
+            attributes: None,
+            retention_ms: None,
+            retention_bytes: None,
+        };
+        update.run(session).await
     }
 }
 
