@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::NodeId;
 use crate::failure::Chain;
-use crate::group::Parts;
+use crate::parts::Parts;
 use crate::network::links::Link;
 use crate::snapshot::send::blocking;
 

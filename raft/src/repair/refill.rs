@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use crate::failure::Chain;
-use crate::group::Parts;
+use crate::parts::Parts;
 use crate::network::auth::Method;
 use crate::network::links::Link;
 use crate::network::server::RaftNode;
