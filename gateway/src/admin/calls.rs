@@ -1,12 +1,13 @@
 //! The calls to one leader.
 
 use proto::admin::{
-    ChangeRequest, ChangeResponse, DescribeTopicRequest, DescribeTopicResponse,
-    GroupProgressRequest, GroupProgressResponse, ListConnectionsRequest, ListConnectionsResponse,
-    ListGroupsRequest, ListGroupsResponse, ListQuotasRequest, ListQuotasResponse,
-    ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse,
-    PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
-    QueryMessagesResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
+    ChangeMembershipRequest, ChangeMembershipResponse, ChangeRequest, ChangeResponse,
+    DescribeTopicRequest, DescribeTopicResponse, GroupProgressRequest, GroupProgressResponse,
+    ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse,
+    ListQuotasRequest, ListQuotasResponse, ListTopicsRequest, ListTopicsResponse,
+    ListTransactionsRequest, ListTransactionsResponse, PutGroupRequest, PutGroupResponse,
+    PutTopicRequest, PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse,
+    RaftStatusRequest, RaftStatusResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
     ResetOffsetsRequest, ResetOffsetsResponse, ResolveTransactionRequest,
     ResolveTransactionResponse, TrackMessageRequest, TrackMessageResponse, TransferLeaderRequest,
     TransferLeaderResponse, admin_client::AdminClient,
@@ -70,6 +71,8 @@ call!(
 call!(Change, change, ChangeRequest, ChangeResponse);
 call!(ListQuotas, list_quotas, ListQuotasRequest, ListQuotasResponse);
 call!(TransferLeader, transfer_leader, TransferLeaderRequest, TransferLeaderResponse);
+call!(ChangeMembership, change_membership, ChangeMembershipRequest, ChangeMembershipResponse);
+call!(RaftStatus, raft_status, RaftStatusRequest, RaftStatusResponse);
 call!(ResetOffsets, reset_offsets, ResetOffsetsRequest, ResetOffsetsResponse);
 call!(QueryMessages, query_messages, QueryMessagesRequest, QueryMessagesResponse);
 call!(TrackMessage, track_message, TrackMessageRequest, TrackMessageResponse);
