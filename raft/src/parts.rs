@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::bootstrap::WaitingFor;
 use crate::change::reception::Reception;
 use crate::failure::Failure;
 use crate::local::Local;
 use crate::network::auth::Credentials;
+use crate::network::hello::hello;
 use crate::network::links::Links;
 use crate::network::presence::Presence;
 use crate::network::server::Consensus;
@@ -20,6 +24,9 @@ use crate::repair::Mender;
 use crate::role::UNFORMED;
 use crate::upkeep::Counters;
 use crate::{Config, NodeId, Role, membership};
+
+/// How long a member may take to say who it is.
+const SEED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Cheap to clone: everything in it is shared.
 #[derive(Clone)]
@@ -84,6 +91,22 @@ impl Parts {
         let nodes = kept.membership.nodes();
         let known = nodes.map(|(id, node)| (NodeId(*id), node.raft_addr.clone())).collect();
         *self.known.lock().expect("no holder panics") = known;
+    }
+
+    /// A node that joined its group and then lost its state knows nobody but those whom it was told
+    /// of; it asks them who they are.
+    pub(crate) async fn meet_seeds(&self) {
+        if !self.others().is_empty() {
+            return;
+        }
+        let met = self.config.join.iter().map(async |addr| {
+            let link = self.links.anybody(addr);
+            let greeting = hello(&link, &self.local, &self.credentials);
+            let greeting = timeout(SEED_TIMEOUT, greeting).await.ok()?.ok()?;
+            Some((NodeId(greeting.from.node_id), addr.clone()))
+        });
+        let met = join_all(met).await.into_iter().flatten().collect();
+        *self.known.lock().expect("no holder panics") = met;
     }
 
     /// Who belongs to the group, as far as this node knows; empty if it does not.

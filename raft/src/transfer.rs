@@ -54,8 +54,8 @@ impl Transfer {
         if !before.is_leader() {
             return Err(TransferError::NotLeader);
         }
-        if to.is_some() && to == before.leader {
-            return Ok(to.unwrap_or_default());
+        if let Some(target) = to.filter(|_| to == before.leader) {
+            return Ok(target);
         }
         let target = match to {
             Some(target) => self.check(target).map(|_lag| target)?,

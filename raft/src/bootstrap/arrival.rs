@@ -7,8 +7,8 @@ use super::adoption::Adoption;
 use super::decision::Holding;
 use super::join::Joining;
 use crate::GroupId;
-use crate::parts::Parts;
 use crate::network::server::RaftNode;
+use crate::parts::Parts;
 
 pub(crate) enum Arrival {
     /// With the others that found it.

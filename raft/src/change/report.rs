@@ -5,10 +5,10 @@ use std::time::Duration;
 use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 
-use super::progress::{MemberProgress, Replication, Tracked};
-use super::rules::survives;
 use super::Lag;
 use super::changer::Changer;
+use super::progress::{MemberProgress, Replication, Tracked};
+use super::rules::survives;
 use crate::{Member, Role};
 
 impl Changer {
