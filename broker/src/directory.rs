@@ -18,7 +18,11 @@ pub async fn inform(broker: Arc<Broker>, cluster: String, directory: Arc<RemoteD
     let mut topics = broker.view().topics_changed();
     topics.mark_changed();
     loop {
-        directory.observe_group(group_view(&broker, &cluster, &broker.group.status()));
+        let status = broker.group.status();
+        // Who waits to be added knows less of the group than anybody else.
+        if !status.waits_to_be_added {
+            directory.observe_group(group_view(&broker, &cluster, &status));
+        }
         if topics.has_changed().unwrap_or(false) {
             topics.mark_unchanged();
             let routes =

@@ -73,11 +73,15 @@ async fn run(config: Config, log: LogLevel) -> anyhow::Result<()> {
         _ = interrupt.recv() => Ok(()),
     };
     match &ended {
-        // It can still hand over.
-        Err(error) if !is_damaged_state(error) => {}
+        // It can still hand over, or is well and was removed: its clients get their answers.
+        Err(error) if !is_damaged_state(error) && !is_removal(error) => {}
         _ => server.stop().await,
     }
     ended
+}
+
+fn is_removal(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<ServerError>().is_some_and(ServerError::is_removal)
 }
 
 /// What the log level is changed by, afterwards.

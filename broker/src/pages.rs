@@ -78,6 +78,9 @@ impl Pages for NodePages {
             return Some("stopping".to_owned());
         }
         let status = self.broker.group.status();
+        if status.waits_to_be_added {
+            return Some("waiting to be added to the group (mqadmin addLearner)".to_owned());
+        }
         if !status.waiting_for.is_empty() {
             let nodes: Vec<String> = status.waiting_for.iter().map(ToString::to_string).collect();
             return Some(format!("waiting for node {}", nodes.join(", ")));
@@ -122,6 +125,8 @@ impl Pages for NodePages {
             "log_end": self.span().end,
             "members": members,
             "waiting_for": status.waiting_for.iter().map(|node| node.0).collect::<Vec<_>>(),
+            "waits_to_be_added": status.waits_to_be_added,
+            "drained": status.drained,
             "suspect": status.suspect,
         })
         .to_string()

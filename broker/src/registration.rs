@@ -177,9 +177,11 @@ impl Reporter {
         }
     }
 
-    /// True if the NameServer answered. A node whose group has not formed has nothing to report.
+    /// True if the NameServer answered. A node whose group has not formed, or that it does not
+    /// belong to yet, has nothing to report.
     async fn tell(&mut self, client: &mut RegistryClient<Channel>) -> bool {
-        if self.registration.broker.group.status().group_id.is_none() {
+        let status = self.registration.broker.group.status();
+        if status.group_id.is_none() || status.waits_to_be_added {
             return false;
         }
         let version = version_of(&self.registration.broker.view().topics());

@@ -117,6 +117,14 @@ pub enum ServerError {
     Serve(#[source] tonic::transport::Error),
 }
 
+impl ServerError {
+    /// Whether the node stops because it was removed from its group.
+    pub fn is_removal(&self) -> bool {
+        matches!(self, ServerError::Failed(error)
+            if matches!(**error, raft::Error::Refused(raft::Refusal::Removed { .. })))
+    }
+}
+
 /// A broker that serves.
 #[derive(Debug)]
 pub struct Server {
@@ -435,6 +443,10 @@ fn raft_config(
         advertised,
         data_dir.raft(),
     );
+    let given = |address: &String| (!address.is_empty()).then(|| address.clone());
+    raft.join.clone_from(&config.join.0);
+    raft.listen = given(&config.raft_listen);
+    raft.raft_addr = given(&config.raft_advertise);
     raft.flush = match config.flush {
         Flush::Sync => raft::Flush::Sync,
         Flush::Async => raft::Flush::Async,
@@ -445,6 +457,7 @@ fn raft_config(
     raft.scrub_rate = config.raft.scrub_rate.0;
     raft.scrub_interval = config.raft.scrub_interval;
     raft.disk_fault = config.disk_fault().expect("validated");
+    raft.preferred_leader = config.raft.preferred_leader;
     raft.timing.heartbeat = config.raft.heartbeat_interval;
     raft.timing.election_min = config.raft.election_timeout_min;
     raft.timing.election_max = config.raft.election_timeout_max;

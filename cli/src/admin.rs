@@ -13,6 +13,8 @@ use crate::{connect, failure::Failure, output::Report};
 
 mod attributes;
 mod backoff;
+mod balance;
+mod catch_up;
 mod change;
 mod cluster;
 mod connections;
@@ -20,6 +22,7 @@ mod consume_message;
 mod consumer_group;
 mod dead_letters;
 mod log_level;
+mod members;
 mod messages;
 mod offsets;
 mod route;
@@ -139,6 +142,33 @@ pub enum Command {
     /// Asks the leader of a broker to hand over to another replica.
     #[command(name = "transferLeader")]
     TransferLeader(cluster::Transfer),
+    /// Spreads leadership of the brokers evenly over the machines.
+    #[command(name = "balanceLeaders")]
+    BalanceLeaders(balance::Balance),
+    /// Shows how far each replica of a broker has come, and who waits to be added.
+    #[command(name = "raftStatus")]
+    RaftStatus(members::Status),
+    /// Adds a node that waits (broker --join) as a learner.
+    #[command(name = "addLearner")]
+    AddLearner(members::AddLearner),
+    /// Gives a learner that has caught up a vote.
+    #[command(name = "promote")]
+    Promote(members::Promote),
+    /// Takes a voter's vote; it goes on following.
+    #[command(name = "demote")]
+    Demote(members::Demote),
+    /// Takes a node out of its broker for good.
+    #[command(name = "removePeer")]
+    RemovePeer(members::Remove),
+    /// Puts another node in the place of one that is dead or to go.
+    #[command(name = "replacePeer")]
+    ReplacePeer(members::Replace),
+    /// Tells a broker's replicas the new address of one of them.
+    #[command(name = "updatePeer")]
+    UpdatePeer(members::Update),
+    /// Has a node hand leadership away and not lead, for maintenance.
+    #[command(name = "drain")]
+    Drain(members::Drain),
     /// Changes how much the nodes that are named with -n write to their logs, while they run.
     #[command(name = "changeLogLevel")]
     ChangeLogLevel(log_level::Change),
@@ -177,6 +207,15 @@ pub async fn run(args: Args) -> Result<Report> {
         Command::TxList(command) => command.run(&session).await,
         Command::TxResolve(command) => command.run(&session).await,
         Command::TransferLeader(command) => command.run(&session).await,
+        Command::BalanceLeaders(command) => command.run(&session).await,
+        Command::RaftStatus(command) => command.run(&session).await,
+        Command::AddLearner(command) => command.run(&session).await,
+        Command::Promote(command) => command.run(&session).await,
+        Command::Demote(command) => command.run(&session).await,
+        Command::RemovePeer(command) => command.run(&session).await,
+        Command::ReplacePeer(command) => command.run(&session).await,
+        Command::UpdatePeer(command) => command.run(&session).await,
+        Command::Drain(command) => command.run(&session).await,
         Command::ChangeLogLevel(command) => command.run(&args.namesrv).await,
     }
 }

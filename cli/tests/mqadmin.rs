@@ -24,6 +24,8 @@ struct State {
     asked: Vec<admin::PutTopicRequest>,
     resolved: Vec<admin::ResolveTransactionRequest>,
     changed: Vec<admin::ChangeRequest>,
+    members_changed: Vec<admin::change_membership_request::Change>,
+    drained: Vec<bool>,
     refuse: Option<admin::Error>,
 }
 
@@ -337,6 +339,57 @@ impl Admin for Fake {
         Ok(Response::new(admin::ResolveTransactionResponse { error: None }))
     }
 
+    async fn change_membership(
+        &self,
+        request: Request<admin::ChangeMembershipRequest>,
+    ) -> Answer<admin::ChangeMembershipResponse> {
+        let change = request.into_inner().change.unwrap();
+        let mut state = self.0.lock().unwrap();
+        // It has caught up when it is asked for the second time.
+        let asked_before = state.members_changed.contains(&change);
+        state.members_changed.push(change.clone());
+        let waits = matches!(change, admin::change_membership_request::Change::Replace(_));
+        let (fate, message) = (Fate::NotDone.into(), "lags".into());
+        let error = (waits && !asked_before).then_some(admin::Error { fate, message });
+        Ok(Response::new(admin::ChangeMembershipResponse {
+            error,
+            survives: "2 voters".into(),
+            ..Default::default()
+        }))
+    }
+
+    async fn raft_status(
+        &self,
+        _: Request<admin::RaftStatusRequest>,
+    ) -> Answer<admin::RaftStatusResponse> {
+        let peer = |node_id, lag_bytes| admin::PeerStatus {
+            node: Some(admin::NodeStatus { node_id, voter: true, ..Default::default() }),
+            matched_index: Some(7),
+            lag_entries: Some(0),
+            lag_bytes: Some(lag_bytes),
+            eta_ms: Some(0),
+            connected: true,
+            ..Default::default()
+        };
+        let added = self.0.lock().unwrap().members_changed.iter().any(|change| {
+            matches!(change, admin::change_membership_request::Change::AddLearner(_))
+        });
+        let members = [(1, 0), (2, 5_000), (4, 0)].into_iter().take(if added { 3 } else { 2 });
+        Ok(Response::new(admin::RaftStatusResponse {
+            term: 3,
+            leader_id: 1,
+            members: members.map(|(node, lag)| peer(node, lag)).collect(),
+            waiting: vec![admin::WaitingNode { node_id: 4, ..Default::default() }],
+            survives: "2 voters".into(),
+            ..Default::default()
+        }))
+    }
+
+    async fn drain(&self, request: Request<admin::DrainRequest>) -> Answer<admin::DrainResponse> {
+        self.0.lock().unwrap().drained.push(request.into_inner().on);
+        Ok(Response::new(admin::DrainResponse { error: None }))
+    }
+
     async fn transfer_leader(
         &self,
         request: Request<admin::TransferLeaderRequest>,
@@ -515,6 +568,38 @@ fn the_cluster_and_its_leaders_are_listed() {
     assert_eq!(list["brokers"][0]["members"][1]["role"], "leader");
     let moved = cluster.json("transferLeader -b broker-a -i 3");
     assert_eq!(moved["leader_id"], 3);
+}
+
+#[test]
+fn members_are_shown_and_changed() {
+    use admin::change_membership_request::Change;
+    let cluster = Cluster::start();
+    let status = cluster.json("raftStatus -b broker-a");
+    assert_eq!(status["members"][1]["lag_bytes"], 5_000);
+    assert_eq!(status["members"][0]["role"], "leader");
+    assert_eq!(status["waiting"][0]["node_id"], 4);
+    let text = String::from_utf8(cluster.mqadmin("raftStatus -b broker-a").stdout).unwrap();
+    assert!(text.contains("2 voters") && text.contains("node 4"), "{text}");
+    // Nobody is there to be asked.
+    let output = cluster.mqadmin("removePeer -b broker-a -i 2");
+    assert!(!output.status.success() && stderr(&output).contains("--yes"), "{output:?}");
+    assert!(cluster.fake.0.lock().unwrap().members_changed.is_empty());
+    assert_eq!(cluster.json("removePeer -b broker-a -i 2 --yes")["survives"], "2 voters");
+    assert_eq!(cluster.json("promote -b broker-a -i 2")["done"], "promoted");
+    let changed = std::mem::take(&mut cluster.fake.0.lock().unwrap().members_changed);
+    assert_eq!(changed, [Change::Remove(2), Change::Promote(2)]);
+}
+
+#[test]
+fn a_dead_node_is_replaced_by_one_command() {
+    use admin::change_membership_request::Change;
+    let cluster = Cluster::start();
+    let done = cluster.json("replacePeer -b broker-a -i 2 --with 4 --yes");
+    assert_eq!(done["done"], "replaced");
+    let changed = std::mem::take(&mut cluster.fake.0.lock().unwrap().members_changed);
+    let swap = Change::Replace(admin::ReplacePeer { old: 2, with: 4 });
+    let add = admin::AddLearner { node_id: 4, raft_address: String::new() };
+    assert_eq!(changed, [Change::AddLearner(add), swap.clone(), swap], "as often as it takes");
 }
 
 #[test]

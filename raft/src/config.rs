@@ -21,8 +21,14 @@ pub struct Config {
     /// The initial voters with their Raft addresses (`host:port`), this node included. The same on
     /// all of them; once the group has formed the replicated membership counts instead.
     pub peers: BTreeMap<NodeId, String>,
-    /// Where to listen for peers, if not at this node's address in `peers`.
+    /// Raft addresses (`host:port`) of members of a group that exists, any of them, in which this
+    /// node waits to be added as a new replica. `peers` is empty then. Once the node was added the
+    /// replicated membership counts instead.
+    pub join: Vec<String>,
+    /// Where to listen for peers, if not at this node's address in `peers`. Needed with `join`.
     pub listen: Option<String>,
+    /// Where peers reach this node, if not where it listens. Only with `join`.
+    pub raft_addr: Option<String>,
     /// Address that clients use for this node. Peers learn it.
     pub client_addr: String,
     /// Holds `identity`, `log/` and `snapshot/`. Created when missing, locked while in use.
@@ -45,6 +51,8 @@ pub struct Config {
     pub scrub_interval: Duration,
     /// A fault of the log's disk, for tests.
     pub disk_fault: Option<DiskFault>,
+    /// Whether the others are to hand leadership to this node once it has caught up. Default no.
+    pub preferred_leader: bool,
     pub timing: Timing,
     pub limits: Limits,
 }
@@ -62,7 +70,9 @@ impl Config {
             node_id,
             broker_name: broker_name.into(),
             peers,
+            join: Vec::new(),
             listen: None,
+            raft_addr: None,
             client_addr: client_addr.into(),
             data_dir: data_dir.into(),
             flush: Flush::Sync,
@@ -73,6 +83,7 @@ impl Config {
             scrub_rate: 8 << 20,
             scrub_interval: Duration::from_hours(24),
             disk_fault: None,
+            preferred_leader: false,
             timing: Timing::default(),
             limits: Limits::default(),
         }
@@ -83,7 +94,12 @@ impl Config {
     /// # Errors
     /// The peer list does not name this node, or settings contradict each other.
     pub fn validate(&self) -> Result<&str, Error> {
-        let own = self.peers.get(&self.node_id).ok_or(Error::NotInPeers { node: self.node_id })?;
+        let listen = match (self.join.is_empty(), self.peers.get(&self.node_id)) {
+            (true, None) => return Err(Error::NotInPeers { node: self.node_id }),
+            (false, Some(_)) => return Err(Error::JoinWithPeers),
+            (true, Some(own)) => self.listen.as_ref().unwrap_or(own),
+            (false, None) => self.listen.as_ref().ok_or(Error::JoinWithoutAddress)?,
+        };
         let name = &self.broker_name;
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Error::BrokerName { name: name.clone() });
@@ -94,7 +110,13 @@ impl Config {
             let (rate, min) = (self.snapshot_rate, SNAPSHOT_RATE_MIN);
             return Err(Error::SnapshotRate { rate, min });
         }
-        Ok(self.listen.as_deref().unwrap_or(own))
+        Ok(listen)
+    }
+
+    /// Where peers reach this node.
+    pub(crate) fn raft_addr(&self) -> &str {
+        let listed = self.peers.get(&self.node_id).or(self.raft_addr.as_ref());
+        listed.or(self.listen.as_ref()).map_or("", String::as_str)
     }
 }
 

@@ -13,14 +13,20 @@ use tokio::task::JoinSet;
 
 use crate::bootstrap::decision::list;
 use crate::bootstrap::identity::{LOG_DIR, Synced};
+use crate::change::changer::Changer;
+use crate::change::finish::finish_changes;
+use crate::change::progress::Tracker;
+use crate::change::turn::Turn;
 use crate::detector::{Detector, Watch};
+use crate::drain::Keeper as DrainKeeper;
 use crate::failure::{Chain, Failure, Panicked};
-use crate::group::Parts;
 use crate::log_store::LogStore;
 use crate::log_view::LogView;
 use crate::machine::{Machine, Surroundings};
 use crate::network::client::Factory;
 use crate::network::server::{Consensus, RaftNode};
+use crate::parts::Parts;
+use crate::preference::Preference;
 use crate::proposals::{Proposals, Sender};
 use crate::purge::Purger;
 use crate::read_barrier::ReadBarrier;
@@ -34,6 +40,7 @@ use crate::snapshot::receive::Receiver;
 use crate::snapshot::store::Store;
 use crate::space::Space;
 use crate::suspect::{Suspect, Suspicion, rehabilitate};
+use crate::transfer::Transfer;
 use crate::watermarks::Watermarks;
 use crate::{
     Applied, ApplyError, Config, Error, Flush, NodeId, StateMachine, batch, bootstrap, snapshot,
@@ -60,6 +67,7 @@ pub(crate) async fn open<S: StateMachine>(
     let started = Instant::now();
     let config = &parts.config;
     parts.remember_members(state_machine.applied().membership);
+    parts.meet_seeds().await;
     let LogFound { log, suspect, recovered } = open_log(parts, group).await?;
     let log = Arc::new(log);
     let store = open_snapshots(parts, group, &log, &mut state_machine)?;
@@ -76,6 +84,7 @@ pub(crate) async fn open<S: StateMachine>(
     let applied = state_machine.applied().log_id;
     let surroundings = Surroundings {
         view: view.clone(),
+        roster: parts.local.roster.clone(),
         store: store.clone(),
         log: log.clone(),
         log_dir: config.data_dir.join(LOG_DIR),
@@ -83,6 +92,7 @@ pub(crate) async fn open<S: StateMachine>(
         upkeep: parts.upkeep.clone(),
     };
     let machine = Machine::new(state_machine, surroundings)?;
+    let voters = parts.local.roster.get().nodes.len().max(config.peers.len());
     let log_store = LogStore::new(log.clone(), view.clone()).repaired_by(mender.clone());
     let factory = Factory {
         links: parts.links.clone(),
@@ -94,7 +104,7 @@ pub(crate) async fn open<S: StateMachine>(
         snapshot_rate: config.snapshot_rate,
         upkeep: parts.upkeep.clone(),
     };
-    let settings = Arc::new(raft_config(config, suspect.is_some())?);
+    let settings = Arc::new(raft_config(config, voters, suspect.is_some())?);
     let raft = RaftNode::new(config.node_id.0, settings, factory, log_store, machine)
         .await
         .map_err(|fatal| Error::Consensus { reason: fatal.to_string() })?;
@@ -241,8 +251,11 @@ fn synced_by(config: &Config) -> Synced {
 /// Remembers that there is a log and how far it can be trusted, before anything in it can matter.
 fn note_log(config: &Config, group: GroupId, synced: Synced) -> Result<(), Error> {
     let (broker_name, node) = (config.broker_name.clone(), config.node_id);
-    let noted = bootstrap::identity::Identity { broker_name, group, node, has_log: true, synced };
-    match bootstrap::identity::Identity::load(config)? {
+    let found = bootstrap::identity::Identity::load(config)?;
+    let joined = found.as_ref().is_some_and(|found| found.joined);
+    let noted =
+        bootstrap::identity::Identity { broker_name, group, node, joined, has_log: true, synced };
+    match found {
         Some(found) if found == noted => Ok(()),
         _ => noted.store(&config.data_dir),
     }
@@ -291,10 +304,9 @@ pub(crate) fn look_at(log: &CommitLog) -> Result<LogView, Error> {
 ///
 /// Entries are up to a batch each, so that everything counted in entries is kept small, and reads
 /// are capped by bytes besides.
-fn raft_config(config: &Config, suspect: bool) -> Result<RaftConfig, Error> {
+fn raft_config(config: &Config, voters: usize, suspect: bool) -> Result<RaftConfig, Error> {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let timing = &config.timing;
-    let voters = config.peers.len();
     let election_max = millis(timing.election_max);
     // In larger groups a leader that lost its quorum can keep one follower from electing another.
     let probe = (voters > 3).then_some(2 * election_max);
@@ -327,12 +339,36 @@ fn say_membership(config: &Config, raft: &RaftNode) {
     let membership = raft.server_metrics().borrow_watched().membership_config.clone();
     let members: BTreeMap<NodeId, String> =
         membership.nodes().map(|(id, node)| (NodeId(*id), node.raft_addr.clone())).collect();
-    if !members.is_empty() && members != config.peers {
+    if !members.is_empty() && config.join.is_empty() && members != config.peers {
         tracing::warn!(
             configured = list(&config.peers),
             replicated = list(&members),
             "the configured peer list differs from the replicated membership, which counts"
         );
+    }
+}
+
+fn changer(parts: &Parts, raft: &RaftNode) -> Changer {
+    let transfer = Transfer {
+        raft: raft.clone(),
+        presence: parts.presence.clone(),
+        role: parts.role.clone(),
+        patience: 2 * parts.config.timing.election_max,
+    };
+    Changer {
+        raft: raft.clone(),
+        local: parts.local.clone(),
+        links: parts.links.clone(),
+        credentials: parts.credentials.clone(),
+        presence: parts.presence.clone(),
+        tracker: Tracker {
+            raft: raft.clone(),
+            log: parts.log.get().expect("it was opened").clone(),
+            tracks: Arc::default(),
+            node: parts.config.node_id,
+        },
+        transfer,
+        turn: Turn::default(),
     }
 }
 
@@ -391,7 +427,11 @@ impl Services {
         tasks.spawn(sender.run());
         tasks.spawn(rounds);
         let links = parts.links.clone();
-        tasks.spawn(Watch { detector: detector.clone(), raft: raft.clone(), links }.run());
+        let drain = parts.local.drain.clone();
+        tasks.spawn(
+            Watch { detector: detector.clone(), raft: raft.clone(), links, drain: drain.clone() }
+                .run(),
+        );
         if let Some(suspect) = suspect {
             let patience = parts.config.timing.suspect_for;
             let (config, local) = (parts.config.clone(), parts.local.clone());
@@ -416,7 +456,23 @@ impl Services {
             stop: parts.stop.subscribe(),
         };
         tasks.spawn(keeper.run());
-        let consensus = Consensus { raft, detector, suspicion, space, receiver };
+        let changer = changer(parts, &raft);
+        tasks.spawn(changer.tracker.clone().run());
+        tasks.spawn(finish_changes(raft.clone(), changer.turn.clone()));
+        let drained = DrainKeeper {
+            drain,
+            transfer: changer.transfer.clone(),
+            suspicion: suspicion.clone(),
+            role: parts.role.subscribe(),
+        };
+        tasks.spawn(drained.run());
+        let preference = Preference {
+            transfer: changer.transfer.clone(),
+            role: parts.role.subscribe(),
+            own: parts.local.preferred,
+        };
+        tasks.spawn(preference.run());
+        let consensus = Consensus { raft, detector, suspicion, space, receiver, changer };
         parts.barrier.set(barrier).expect("started once");
         assert!(parts.consensus.set(consensus).is_ok(), "started once");
         Services { tasks }

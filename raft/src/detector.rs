@@ -18,6 +18,7 @@ use proto::raft_rpc as rpc;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::NodeId;
+use crate::drain::Drain;
 use crate::log_view::LogView;
 use crate::membership::{self, Membership};
 use crate::network::auth::Method;
@@ -114,6 +115,7 @@ pub(crate) struct Watch {
     pub(crate) detector: Arc<Detector>,
     pub(crate) raft: RaftNode,
     pub(crate) links: Arc<Links>,
+    pub(crate) drain: Arc<Drain>,
 }
 
 impl Watch {
@@ -138,7 +140,7 @@ impl Watch {
     }
 
     fn may_stand(&self) -> bool {
-        if self.detector.suspicion.is_suspect() {
+        if self.detector.suspicion.is_suspect() || self.drain.is_on() {
             return false;
         }
         match self.raft.server_metrics().borrow_watched().state {

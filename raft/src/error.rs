@@ -58,6 +58,10 @@ impl CheckpointError {
 pub enum Error {
     #[error("node {node} is not in its own peer list")]
     NotInPeers { node: NodeId },
+    #[error("a node that joins a group has no list of initial voters")]
+    JoinWithPeers,
+    #[error("a node that joins a group needs an address at which its peers reach it")]
+    JoinWithoutAddress,
     #[error(
         "heartbeat {heartbeat:?} < election_min {election_min:?} < election_max {election_max:?} \
          must hold"
@@ -157,4 +161,13 @@ pub enum Refusal {
     WrongBroker { addr: String, expected: String, found: String },
     #[error("peer {peer} at {addr} has another secret")]
     WrongSecret { peer: NodeId, addr: String },
+    #[error("{addr} has another secret, or none")]
+    WrongSecretToJoin { addr: String },
+    #[error("{addr} does not take this node in: {reason}")]
+    MustNotJoin { addr: String, reason: String },
+    #[error(
+        "node {node} was removed from the group for good; to bring this machine back, delete its \
+         data directory and start it with --join and a node id that was never used"
+    )]
+    Removed { node: NodeId },
 }

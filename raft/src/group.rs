@@ -1,7 +1,6 @@
 //! One replica of a broker group: what the layers above hold.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,23 +11,20 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::bootstrap::adoption::Adoption;
+use crate::bootstrap::arrival::Arrival;
+use crate::bootstrap::decision::Holding;
 use crate::bootstrap::identity::Identity;
-use crate::bootstrap::{Bootstrap, WaitingFor};
 use crate::consensus::{Opened, Services, open};
-use crate::failure::Failure;
-use crate::local::Local;
-use crate::network::auth::Credentials;
-use crate::network::links::Links;
-use crate::network::presence::{Presence, Watcher};
-use crate::network::server::{Consensus, Server};
+use crate::network::server::Server;
+use crate::network::watchers::Watchers;
+use crate::parts::Parts;
 use crate::proposals::Proposals;
-use crate::read_barrier::{Failed, ReadBarrier};
-use crate::repair::Mender;
-use crate::role::UNFORMED;
-use crate::transfer::{TransferError, transfer};
-use crate::upkeep::{Counters, Upkeep};
+use crate::read_barrier::Failed;
+use crate::transfer::TransferError;
+use crate::upkeep::Upkeep;
 use crate::{
-    Config, Error, Member, NodeId, ProposeError, Reader, Role, StateMachine, Status, membership,
+    Change, ChangeError, Changed, Config, DrainError, Error, Member, NodeId, ProposeError, Reader,
+    Replication, Role, StateMachine, Status, membership,
 };
 
 /// How long connections to peers may take to end.
@@ -59,28 +55,6 @@ struct Inner<O> {
     tasks: Mutex<JoinSet<()>>,
 }
 
-/// What the parts of a node share.
-#[derive(Clone)]
-pub(crate) struct Parts {
-    pub config: Arc<Config>,
-    pub local: Arc<Local>,
-    pub credentials: Credentials,
-    pub links: Arc<Links>,
-    pub presence: Arc<Presence>,
-    pub consensus: Arc<OnceLock<Consensus>>,
-    pub barrier: Arc<OnceLock<ReadBarrier>>,
-    pub log: Arc<OnceLock<Arc<commitlog::CommitLog>>>,
-    pub reader: Arc<OnceLock<commitlog::Reader>>,
-    pub mender: Arc<OnceLock<Arc<Mender>>>,
-    pub upkeep: Arc<Counters>,
-    /// The members that the state knew when it was opened.
-    known: Arc<Mutex<BTreeMap<NodeId, String>>>,
-    pub waiting_for: Arc<WaitingFor>,
-    pub failure: Failure,
-    pub role: watch::Sender<Role>,
-    pub stop: watch::Sender<bool>,
-}
-
 impl<S: StateMachine> Group<S> {
     /// Starts a replica. Returns once what the node holds is replayed and its Raft port is open;
     /// a node that holds nothing yet goes on to find its peers, which [`Group::status`] shows.
@@ -96,6 +70,7 @@ impl<S: StateMachine> Group<S> {
             source,
         })?;
         let identity = Identity::load(&config)?;
+        let joined = identity.as_ref().is_some_and(|identity| identity.joined);
         let listener = TcpListener::bind(&addr)
             .await
             .map_err(|source| Error::Listen { addr: addr.clone(), source })?;
@@ -118,7 +93,8 @@ impl<S: StateMachine> Group<S> {
         };
         inner.serve(listener, &adoption);
         inner.watch_peers();
-        inner.spawn(take_part(parts, proposals, adoption, opened));
+        let arrival = Arrival::of(&inner.parts, adoption, joined);
+        inner.spawn(take_part(parts, proposals, arrival, opened));
         Ok(Group { inner })
     }
 
@@ -181,6 +157,29 @@ impl<S: StateMachine> Group<S> {
         self.inner.transfer(to).await
     }
 
+    /// Changes who belongs to the group, where this node leads it. Past `deadline` the change goes
+    /// on by itself, and the answer is [`ChangeError::Unfinished`].
+    ///
+    /// # Errors
+    /// See [`ChangeError`], whose variants say what became of the change.
+    pub async fn change(&self, change: Change, deadline: Instant) -> Result<Changed, ChangeError> {
+        self.inner.change(change, deadline).await
+    }
+
+    /// How far each replica has come; `None` unless this node leads.
+    pub fn replication(&self) -> Option<Replication> {
+        self.inner.replication()
+    }
+
+    /// Hands leadership away and keeps this node from standing for election, until it is told
+    /// otherwise or its process ends. If nobody else stands it does, see [`crate::drain`].
+    ///
+    /// # Errors
+    /// This node leads, and nobody can take over. Nothing has changed.
+    pub async fn drain(&self, on: bool) -> Result<(), DrainError> {
+        self.inner.drain(on).await
+    }
+
     /// Resolves when the node cannot go on: a failed disk, a state machine that cannot apply,
     /// peers that refuse it. The process should end, with this error.
     pub async fn failed(&self) -> Arc<Error> {
@@ -195,77 +194,17 @@ impl<S: StateMachine> Group<S> {
     }
 }
 
-impl Parts {
-    fn new(config: Config, group: Option<crate::GroupId>) -> Parts {
-        let local = Arc::new(Local::new(&config, group));
-        let credentials = Credentials::new(
-            config.node_id,
-            &config.broker_name,
-            config.secret.clone(),
-            local.group.clone(),
-        );
-        Parts {
-            links: Arc::new(Links::new(credentials.clone())),
-            config: Arc::new(config),
-            local,
-            credentials,
-            presence: Arc::default(),
-            consensus: Arc::default(),
-            barrier: Arc::default(),
-            log: Arc::default(),
-            reader: Arc::default(),
-            mender: Arc::default(),
-            upkeep: Arc::default(),
-            known: Arc::default(),
-            waiting_for: Arc::default(),
-            failure: Failure::default(),
-            role: watch::Sender::new(UNFORMED),
-            stop: watch::Sender::new(false),
-        }
-    }
-}
-
-impl Parts {
-    /// Keeps in mind whom a state knew, for as long as consensus does not say it.
-    pub(crate) fn remember_members(&self, membership: Option<Bytes>) {
-        let Some(Ok((_, membership))) = membership.map(membership::decode) else { return };
-        let nodes = membership.nodes();
-        let known = nodes.map(|(id, node)| (NodeId(*id), node.raft_addr.clone())).collect();
-        *self.known.lock().expect("no holder panics") = known;
-    }
-
-    /// Who belongs to the group, as far as this node knows; empty if it does not.
-    pub(crate) fn members(&self) -> BTreeMap<NodeId, String> {
-        let running = self.consensus.get().map(|consensus| {
-            let metrics = consensus.raft.server_metrics();
-            let membership = metrics.borrow_watched().membership_config.clone();
-            let nodes = membership.nodes();
-            nodes.map(|(id, node)| (NodeId(*id), node.raft_addr.clone())).collect()
-        });
-        let known = || self.known.lock().expect("no holder panics").clone();
-        running.filter(|members: &BTreeMap<_, _>| !members.is_empty()).unwrap_or_else(known)
-    }
-}
-
 /// From a node that serves to a member of a group that runs.
 async fn take_part<S: StateMachine>(
     parts: Parts,
     proposals: Arc<Proposals<S::Outcome>>,
-    adoption: Arc<Adoption>,
+    arrival: Arrival,
     opened: Result<Opened, S>,
 ) {
-    let bootstrap = Bootstrap {
-        local: parts.local.clone(),
-        presence: parts.presence.clone(),
-        links: parts.links.clone(),
-        adoption,
-        waiting_for: parts.waiting_for.clone(),
-        failure: parts.failure.clone(),
-    };
     let opened = match opened {
         Ok(opened) => opened,
         Err(state_machine) => {
-            let Some(group) = bootstrap.find_group().await else { return };
+            let Some(group) = arrival.find_group().await else { return };
             match open(&parts, group, state_machine).await {
                 Ok(opened) => opened,
                 Err(error) => return parts.failure.report(error),
@@ -276,7 +215,7 @@ async fn take_part<S: StateMachine>(
     let mut services = Services::start(&parts, proposals, opened);
     // Either end is reported, and ends the services too.
     tokio::select! {
-        () = bootstrap.form(&raft) => {}
+        () = arrival.settle(&raft) => {}
         () = services.watch(&parts.failure) => {}
     }
 }
@@ -292,6 +231,7 @@ impl<O: Send + 'static> Inner<O> {
             credentials: self.parts.credentials.clone(),
             presence: self.parts.presence.clone(),
             adoption: adoption.clone(),
+            reception: self.parts.reception.clone(),
             consensus: self.parts.consensus.clone(),
             log: self.parts.log.clone(),
             upkeep: self.parts.upkeep.clone(),
@@ -303,16 +243,14 @@ impl<O: Send + 'static> Inner<O> {
 
     fn watch_peers(&self) {
         let parts = &self.parts;
-        let others = parts.config.peers.iter().filter(|(node, _)| **node != parts.local.node);
-        for (&node, addr) in others {
-            let watcher = Watcher {
-                link: parts.links.to(node, addr),
-                local: parts.local.clone(),
-                presence: parts.presence.clone(),
-                credentials: parts.credentials.clone(),
-            };
-            self.spawn(watcher.run());
-        }
+        let watchers = Watchers {
+            local: parts.local.clone(),
+            presence: parts.presence.clone(),
+            links: parts.links.clone(),
+            credentials: parts.credentials.clone(),
+            failure: parts.failure.clone(),
+        };
+        self.spawn(watchers.run());
     }
 
     fn check_leader(&self) -> Result<(), ProposeError> {
@@ -367,15 +305,49 @@ impl<O: Send + 'static> Inner<O> {
             last: marks.last,
             members: self.members(),
             waiting_for: self.parts.waiting_for.get(),
+            waits_to_be_added: self.parts.local.joins
+                && !matches!(self.parts.local.holding(), Holding::Formed(_)),
+            drained: self.parts.local.drain.is_on(),
             suspect: consensus.is_some_and(|consensus| consensus.suspicion.is_suspect()),
         }
     }
 
     async fn transfer(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {
         let consensus = self.parts.consensus.get().ok_or(TransferError::NotLeader)?;
-        let patience = 2 * self.parts.config.timing.election_max;
-        let role = self.parts.role.subscribe();
-        transfer(&consensus.raft, &self.parts.presence, role, to, patience).await
+        consensus.changer.transfer.hand_over(to).await
+    }
+
+    async fn change(&self, change: Change, deadline: Instant) -> Result<Changed, ChangeError> {
+        let consensus = self.parts.consensus.get().ok_or(ChangeError::NotLeader)?;
+        if !self.parts.role.borrow().is_leader() {
+            return Err(ChangeError::NotLeader);
+        }
+        consensus.changer.clone().make(change, deadline.into()).await
+    }
+
+    fn replication(&self) -> Option<Replication> {
+        let consensus = self.parts.consensus.get()?;
+        let role = *self.parts.role.borrow();
+        role.is_leader().then_some(())?;
+        let mut replication = consensus.changer.replication(role, self.members())?;
+        replication.waiting = self.parts.reception.waiting();
+        Some(replication)
+    }
+
+    async fn drain(&self, on: bool) -> Result<(), DrainError> {
+        let consensus = self.parts.consensus.get().ok_or(DrainError::NoGroup)?;
+        let drain = &self.parts.local.drain;
+        drain.set(on);
+        if on
+            && self.parts.role.borrow().is_leader()
+            && let Err(error) = consensus.changer.transfer.hand_over(None).await
+            && self.parts.role.borrow().is_leader()
+        {
+            drain.set(false);
+            return Err(error.into());
+        }
+        tracing::info!(on, "drain");
+        Ok(())
     }
 
     async fn shutdown(&self) {

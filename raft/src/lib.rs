@@ -22,10 +22,12 @@
 mod batch;
 mod batcher;
 mod bootstrap;
+mod change;
 mod clock;
 mod config;
 mod consensus;
 mod detector;
+mod drain;
 mod error;
 mod failure;
 mod group;
@@ -37,12 +39,15 @@ mod machine;
 mod membership;
 mod network;
 mod node;
+mod parts;
+mod preference;
 mod proposals;
 mod purge;
 mod read_barrier;
 mod reader;
 mod repair;
 mod role;
+mod roster;
 mod snapshot;
 mod space;
 mod state_machine;
@@ -57,7 +62,11 @@ mod watermarks;
 pub use commitlog::position::{LogId, LogIndex, LogOffset, Term};
 pub use commitlog::{BootId, DiskFault, GroupId};
 
+pub use change::{
+    Change, ChangeError, ChangeRefusal, Changed, Lag, MemberProgress, Replication, Waiting,
+};
 pub use config::{Config, Flush, Limits, Secret, Timing};
+pub use drain::DrainError;
 pub use error::{ApplyError, CheckpointError, Error, ProposeError, Refusal};
 pub use group::Group;
 pub use node::{Member, NodeId, Role, RoleKind};

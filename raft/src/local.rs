@@ -1,12 +1,15 @@
 //! What this node tells others about itself.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use proto::raft_rpc as rpc;
+use tokio::sync::watch;
 
 use crate::bootstrap::decision::{Answer, Holding};
+use crate::drain::Drain;
 use crate::log_view::LogView;
+use crate::roster::Roster;
 use crate::watermarks::Marks;
 use crate::{Config, GroupId, NodeId};
 
@@ -22,8 +25,17 @@ pub(crate) struct Local {
     pub(crate) group: Arc<OnceLock<GroupId>>,
     /// Once the log is open.
     log: OnceLock<Arc<LogView>>,
-    /// Ids in the replicated membership.
-    members: Mutex<BTreeSet<NodeId>>,
+    /// Where this node's peers reach it; empty if it does not know.
+    pub(crate) raft_addr: String,
+    /// It waits, or waited, to be added to a group that exists.
+    pub(crate) joins: bool,
+    /// The replicated membership with Raft addresses, committed or not.
+    members: watch::Sender<BTreeMap<NodeId, String>>,
+    /// The membership that was applied.
+    pub(crate) roster: Arc<Roster>,
+    pub(crate) drain: Arc<Drain>,
+    /// It is to lead whenever it can.
+    pub(crate) preferred: bool,
 }
 
 impl Local {
@@ -40,7 +52,12 @@ impl Local {
             boot_id: rand::random(),
             group: Arc::new(cell),
             log: OnceLock::new(),
-            members: Mutex::new(BTreeSet::new()),
+            raft_addr: config.raft_addr().to_owned(),
+            joins: !config.join.is_empty(),
+            members: watch::Sender::default(),
+            roster: Arc::default(),
+            drain: Arc::default(),
+            preferred: config.preferred_leader,
         }
     }
 
@@ -48,8 +65,22 @@ impl Local {
         self.log.set(log).expect("a log is opened once");
     }
 
-    pub(crate) fn set_members(&self, members: BTreeSet<NodeId>) {
-        *self.members.lock().expect("no holder panics") = members;
+    pub(crate) fn set_members(&self, members: BTreeMap<NodeId, String>) {
+        self.members.send_if_modified(|before| {
+            let differs = *before != members;
+            *before = members;
+            differs
+        });
+    }
+
+    /// The replicated membership as far as this node knows it.
+    pub(crate) fn members(&self) -> watch::Receiver<BTreeMap<NodeId, String>> {
+        self.members.subscribe()
+    }
+
+    /// Whether a node is a peer of this one.
+    pub(crate) fn knows(&self, node: NodeId) -> bool {
+        self.peers.contains_key(&node) || self.members.borrow().contains_key(&node)
     }
 
     /// How far the log has come; nowhere before it is open.
@@ -70,7 +101,7 @@ impl Local {
 
     pub(crate) fn introduction(&self) -> rpc::Introduction {
         let holding = self.holding();
-        let members = self.members.lock().expect("no holder panics");
+        let members = self.members.borrow();
         rpc::Introduction {
             node_id: self.node.0,
             broker_name: self.broker_name.clone(),
@@ -86,7 +117,8 @@ impl Local {
                 .map(|group| bytes::Bytes::copy_from_slice(&group.0.to_be_bytes()))
                 .unwrap_or_default(),
             formed: matches!(holding, Holding::Formed(_)),
-            members: members.iter().map(|node| node.0).collect(),
+            members: members.keys().map(|node| node.0).collect(),
+            raft_addr: self.raft_addr.clone(),
         }
     }
 }

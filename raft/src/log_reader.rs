@@ -163,8 +163,8 @@ fn entry(frame: Frame) -> Result<LogEntry, io::Error> {
             body_crc: record.body_crc,
         }),
         Kind::Membership => {
-            let (_, membership) =
-                membership::decode(record.body.clone()).map_err(io::Error::other)?;
+            let membership = membership::decode(record.body.clone()).map_err(io::Error::other)?;
+            let membership = membership.membership;
             EntryPayload::Membership(MembershipBody { membership, body: record.body })
         }
     };

@@ -17,6 +17,7 @@ use openraft::{OptionalSend, RaftSnapshotBuilder};
 use crate::failure::{Failure, Panicked};
 use crate::log_view::LogView;
 use crate::membership;
+use crate::roster::Roster;
 use crate::snapshot::install::{self, Installed, Installs, Target};
 use crate::snapshot::send::blocking;
 use crate::snapshot::store::{Store, Stored};
@@ -86,6 +87,7 @@ pub(crate) struct Machine {
     state: Option<Box<dyn Apply>>,
     applied: Option<RaftLogId>,
     membership: StoredMembershipOf<TypeConfig>,
+    roster: Arc<Roster>,
     log: Arc<LogView>,
     store: Arc<Store>,
     target: Arc<CommitLog>,
@@ -97,6 +99,7 @@ pub(crate) struct Machine {
 /// What a machine needs beside its state.
 pub(crate) struct Surroundings {
     pub(crate) view: Arc<LogView>,
+    pub(crate) roster: Arc<Roster>,
     pub(crate) store: Arc<Store>,
     pub(crate) log: Arc<CommitLog>,
     /// The directory of `log`.
@@ -112,7 +115,8 @@ impl Machine {
         state: S,
         surroundings: Surroundings,
     ) -> Result<Machine, Error> {
-        let Surroundings { view: log, store, log: target, log_dir, failure, upkeep } = surroundings;
+        let Surroundings { view: log, roster, store, log: target, log_dir, failure, upkeep } =
+            surroundings;
         let applied = state.applied();
         if applied.log_id > log.last() {
             return Err(Error::LogBehindState { applied: applied.log_id, last: log.last() });
@@ -121,13 +125,14 @@ impl Machine {
         if applied.log_id.map(|id| id.index) < purged {
             return Err(Error::StateBehindLog { applied: applied.log_id, purged });
         }
-        let membership = stored_membership(applied.membership)?;
+        let membership = stored_membership(applied.membership, &roster)?;
         log.watermarks.attach_machine(applied.log_id.map(|id| id.index));
         log.set_floor(state.floor());
         Ok(Machine {
             state: Some(Box::new(Typed(state))),
             applied: applied.log_id.map(to_raft),
             membership,
+            roster,
             log,
             store,
             target,
@@ -192,7 +197,7 @@ impl Machine {
         }
         self.log.set_floor(state.floor());
         self.applied = applied.log_id.map(to_raft);
-        self.membership = stored_membership(applied.membership)?;
+        self.membership = stored_membership(applied.membership, &self.roster)?;
         self.state = Some(state);
         tracing::info!(applied = ?applied.log_id, took = ?started.elapsed(), "snapshot installed");
         Ok(())
@@ -209,6 +214,7 @@ impl Machine {
         let replies = self.apply_or_fail(chunk.entries)?;
         self.applied = Some(to_raft(last));
         if let Some(membership) = chunk.membership {
+            self.roster.apply(membership.membership(), self.roster.highest());
             self.membership = membership;
         }
         self.log.watermarks.applied(last);
@@ -234,10 +240,11 @@ impl Machine {
         Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
         let mut chunk = Chunk::default();
+        let mut highest = self.roster.highest();
         while let Some((entry, responder)) =
             entries.try_next().await.map_err(|error| read_failed(&error))?
         {
-            chunk.push(entry, responder)?;
+            chunk.push(entry, responder, &mut highest)?;
             if chunk.is_full() {
                 self.apply_chunk(std::mem::take(&mut chunk)).await?;
             }
@@ -246,11 +253,15 @@ impl Machine {
     }
 }
 
-/// What a state machine kept of the membership, as openraft takes it.
-fn stored_membership(kept: Option<Bytes>) -> Result<StoredMembershipOf<TypeConfig>, ApplyError> {
+/// What a state machine kept of the membership, as openraft takes it; noted in the roster as well.
+fn stored_membership(
+    kept: Option<Bytes>,
+    roster: &Roster,
+) -> Result<StoredMembershipOf<TypeConfig>, ApplyError> {
     let Some(bytes) = kept else { return Ok(StoredMembershipOf::<TypeConfig>::default()) };
-    let (log_id, membership) = membership::decode(bytes).map_err(ApplyError::new)?;
-    Ok(StoredMembershipOf::<TypeConfig>::new(log_id.map(to_raft), membership))
+    let kept = membership::decode(bytes).map_err(ApplyError::new)?;
+    roster.apply(&kept.membership, kept.highest);
+    Ok(StoredMembershipOf::<TypeConfig>::new(kept.log_id.map(to_raft), kept.membership))
 }
 
 fn read_failed(error: &io::Error) -> Error {
@@ -271,13 +282,15 @@ impl Chunk {
         &mut self,
         entry: LogEntry,
         responder: Option<ApplyResponder<TypeConfig>>,
+        highest: &mut u64,
     ) -> Result<(), Error> {
         let log_id = from_raft(&entry.log_id);
         self.bytes += entry.body_len();
         let payload = match entry.payload {
             EntryPayload::Blank => Payload::Blank,
             EntryPayload::Membership(body) => {
-                let kept = membership::encode(Some(log_id), &body.membership);
+                *highest = (*highest).max(membership::highest_of(&body.membership));
+                let kept = membership::encode_kept(log_id, &body.membership, *highest);
                 self.membership = Some(StoredMembershipOf::<TypeConfig>::new(
                     Some(entry.log_id),
                     body.membership,

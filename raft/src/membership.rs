@@ -26,11 +26,31 @@ pub(crate) enum DecodeError {
     Inconsistent,
 }
 
-/// The bytes of a membership: the same for equal memberships.
-pub(crate) fn encode(log_id: Option<LogId>, membership: &Membership) -> Bytes {
+/// The bytes of a membership in the log: the same for equal memberships.
+pub(crate) fn encode(membership: &Membership) -> Bytes {
+    message(membership).encode_to_vec().into()
+}
+
+/// The bytes that a state machine keeps of the membership in the entry `log_id`, given the highest
+/// id that any member had before.
+pub(crate) fn encode_kept(log_id: LogId, membership: &Membership, highest: u64) -> Bytes {
+    let kept = rpc::Membership {
+        log_id: Some(rpc::LogId { term: log_id.term.0, index: log_id.index.0 }),
+        highest_node_id: highest.max(highest_of(membership)),
+        ..message(membership)
+    };
+    kept.encode_to_vec().into()
+}
+
+/// 0 when nobody belongs to it.
+pub(crate) fn highest_of(membership: &Membership) -> u64 {
+    membership.nodes().map(|(id, _)| *id).max().unwrap_or(0)
+}
+
+fn message(membership: &Membership) -> rpc::Membership {
     let voters = membership.get_joint_config().iter();
-    let message = rpc::Membership {
-        log_id: log_id.map(|id| rpc::LogId { term: id.term.0, index: id.index.0 }),
+    rpc::Membership {
+        log_id: None,
         voters: voters
             .map(|set| rpc::VoterSet { node_ids: set.iter().copied().collect() })
             .collect(),
@@ -42,12 +62,21 @@ pub(crate) fn encode(log_id: Option<LogId>, membership: &Membership) -> Bytes {
                 client_addr: node.client_addr.clone(),
             })
             .collect(),
-    };
-    message.encode_to_vec().into()
+        highest_node_id: 0,
+    }
 }
 
-/// The membership in `body`, and the entry that holds it where `body` says so.
-pub(crate) fn decode(body: Bytes) -> Result<(Option<LogId>, Membership), DecodeError> {
+/// A membership as it was encoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Decoded {
+    /// The entry that holds it, where that was kept.
+    pub(crate) log_id: Option<LogId>,
+    pub(crate) membership: Membership,
+    /// No member ever had a higher id.
+    pub(crate) highest: u64,
+}
+
+pub(crate) fn decode(body: Bytes) -> Result<Decoded, DecodeError> {
     let message = rpc::Membership::decode(body)?;
     let log_id = message.log_id.map(|id| LogId { term: Term(id.term), index: LogIndex(id.index) });
     let voters: Vec<BTreeSet<u64>> =
@@ -62,7 +91,8 @@ pub(crate) fn decode(body: Bytes) -> Result<(Option<LogId>, Membership), DecodeE
         .collect();
     let membership =
         Membership::new(voters, nodes).map_err(|_invalid| DecodeError::Inconsistent)?;
-    Ok((log_id, membership))
+    let highest = message.highest_node_id.max(highest_of(&membership));
+    Ok(Decoded { log_id, membership, highest })
 }
 
 /// The members by ascending id.
@@ -102,8 +132,22 @@ mod tests {
     #[test]
     fn a_membership_survives_its_encoding() {
         let log_id = LogId { term: Term(3), index: LogIndex(9) };
-        assert_eq!(decode(encode(None, &three())).unwrap(), (None, three()));
-        assert_eq!(decode(encode(Some(log_id), &three())).unwrap(), (Some(log_id), three()));
+        let bare = Decoded { log_id: None, membership: three(), highest: 4 };
+        assert_eq!(decode(encode(&three())).unwrap(), bare);
+        let kept = Decoded { log_id: Some(log_id), membership: three(), highest: 9 };
+        assert_eq!(decode(encode_kept(log_id, &three(), 9)).unwrap(), kept);
+        assert_eq!(decode(encode_kept(log_id, &three(), 1)).unwrap().highest, 4);
+    }
+
+    #[test]
+    fn the_bytes_of_a_membership_do_not_change() {
+        let nodes = BTreeMap::from([(2, Node { raft_addr: "r".into(), client_addr: "c".into() })]);
+        let one = Membership::new(vec![BTreeSet::from([2])], nodes).unwrap();
+        assert_eq!(&encode(&one)[..], b"\x12\x03\x0a\x01\x02\x1a\x08\x08\x02\x12\x01r\x1a\x01c");
+        let kept = encode_kept(LogId { term: Term(3), index: LogIndex(9) }, &one, 5);
+        let expected =
+            b"\x0a\x04\x08\x03\x10\x09\x12\x03\x0a\x01\x02\x1a\x08\x08\x02\x12\x01r\x1a\x01c\x20\x05";
+        assert_eq!(&kept[..], expected);
     }
 
     #[test]
@@ -125,6 +169,7 @@ mod tests {
             log_id: None,
             voters: vec![rpc::VoterSet { node_ids: vec![1] }],
             nodes: vec![],
+            highest_node_id: 0,
         };
         let error = decode(message.encode_to_vec().into()).unwrap_err();
         assert_eq!(error, DecodeError::Inconsistent);

@@ -1,6 +1,5 @@
 //! What this node is, as the layers above may rely on it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use commitlog::position::Term;
@@ -52,8 +51,8 @@ impl<O: Send + 'static> RoleKeeper<O> {
         let server = self.raft.server_metrics();
         let server = server.borrow_watched();
         let members = server.membership_config.membership().nodes();
-        let members: BTreeSet<NodeId> = members.map(|(id, _)| NodeId(*id)).collect();
-        self.local.set_members(members);
+        let members = members.map(|(id, node)| (NodeId(*id), node.raft_addr.clone()));
+        self.local.set_members(members.collect());
         let term = server.vote.leader_id().term;
         // The first entry of its own term comes after everything committed before.
         let applied = self.raft.data_metrics().borrow_watched().last_applied;

@@ -24,6 +24,10 @@ pub struct Status {
     pub members: Vec<Member>,
     /// Whom a node waits for that cannot take part yet.
     pub waiting_for: Vec<NodeId>,
+    /// It came with `join`, and is not a member yet.
+    pub waits_to_be_added: bool,
+    /// It hands leadership away and does not stand for election.
+    pub drained: bool,
     /// It may have lost acknowledged entries, and does not vote until it has caught up.
     pub suspect: bool,
 }

@@ -120,7 +120,7 @@ impl RaftPayload for EntryPayload {
     }
 
     fn with_membership(self, membership: Membership) -> Self {
-        let body = membership::encode(None, &membership);
+        let body = membership::encode(&membership);
         EntryPayload::Membership(MembershipBody { membership, body })
     }
 

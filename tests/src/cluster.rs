@@ -243,11 +243,48 @@ impl Cluster {
         group
     }
 
+    /// Starts a further replica of the first group, which waits to be added. It is told of every
+    /// running one.
+    ///
+    /// # Panics
+    /// When the id was used before.
+    pub fn newcomer(&mut self, id: u64) -> Arc<Node> {
+        let group = &self.groups[0];
+        assert!(group.nodes.iter().all(|node| node.id != id), "node {id} exists");
+        let addresses = Addresses::beside(self.host.free_port(), self.host);
+        let members = group.nodes.iter().filter(|node| node.is_running());
+        let members: Vec<String> = members.map(|node| node.addresses.raft.to_string()).collect();
+        let arrival = ["--join".into(), members.join(",").into(), "--raft-listen".into()];
+        let arrival = arrival.into_iter().chain([addresses.raft.to_string().into()]);
+        let name = group.name.clone();
+        let path = |end: &str| self.scratch.path().join(format!("{name}-{id}{end}"));
+        let arguments = self.arguments_of(&name, arrival.collect());
+        let node = Arc::new(Node::new(id, addresses, path(""), path(".log"), arguments));
+        node.start();
+        self.groups[0].nodes.push(Arc::clone(&node));
+        self.nodes.push(Arc::clone(&node));
+        node
+    }
+
+    /// A replica of the first group that is none any more: it is not started again, and the others
+    /// need not agree with it.
+    pub fn forget(&mut self, id: u64) {
+        self.groups[0].nodes.retain(|node| node.id != id);
+        let name = self.broker_name.clone();
+        let is_it =
+            |node: &Arc<Node>| node.id == id && node.directory().ends_with(format!("{name}-{id}"));
+        self.nodes.retain(|node| !is_it(node));
+    }
+
     /// The arguments that all replicas share, with this name and these peers.
     #[must_use]
     pub fn arguments(&self, broker_name: &str, peers: &str) -> Vec<OsString> {
-        let mut arguments: Vec<OsString> =
-            vec!["--broker-name".into(), broker_name.into(), "--raft-peers".into(), peers.into()];
+        self.arguments_of(broker_name, ["--raft-peers".into(), peers.into()].into())
+    }
+
+    fn arguments_of(&self, broker_name: &str, arrival: Vec<OsString>) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec!["--broker-name".into(), broker_name.into()];
+        arguments.extend(arrival);
         if !self.nameservers.is_empty() {
             let all: Vec<String> = self.nameservers.iter().map(|n| n.address.to_string()).collect();
             arguments.extend(["--namesrv".into(), all.join(",").into()]);

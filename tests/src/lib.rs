@@ -21,6 +21,7 @@ pub mod group;
 pub mod http;
 pub mod ledger;
 pub mod library;
+pub mod mqadmin;
 pub mod nameserver;
 pub mod network;
 pub mod node;

@@ -3,30 +3,14 @@
 #![allow(clippy::tests_outside_test_module, reason = "an integration test is one")]
 
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
 
-use serde_json::Value;
 use tests::cluster::ELECTION;
+use tests::mqadmin::{self, SOON, json};
 use tests::official::{Language, Official};
-use tests::process::run_to_end;
-use tests::{Cluster, binaries, eventually};
+use tests::{Cluster, eventually};
 
-/// A command that looks or changes one thing.
-const SOON: Duration = Duration::from_secs(20);
-
-/// Runs a command through this address. Exit code and output.
 async fn mqadmin(cluster: &Cluster, through: &str, command: &str) -> (i32, String) {
-    let mut arguments: Vec<&str> = command.split_whitespace().collect();
-    arguments.extend(["-n", through]);
-    let program = binaries::program("mqadmin");
-    let (status, output) = run_to_end(&program, &arguments, cluster.scratch.path(), SOON).await;
-    (status.code().expect("it ends by itself"), output)
-}
-
-async fn json(cluster: &Cluster, through: &str, command: &str) -> Value {
-    let (code, output) = mqadmin(cluster, through, &format!("{command} --json")).await;
-    assert_eq!(code, 0, "{command}: {output}");
-    serde_json::from_str(&output).unwrap_or_else(|error| panic!("{command}: {error}: {output}"))
+    mqadmin::run(cluster, through, command, SOON).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,7 +186,7 @@ async fn a_topic_is_tried_out_from_the_command_line() {
     let message = &found["messages"][0];
     assert_eq!((&message["tag"], &message["body"]), (&"fruit".into(), &"apples".into()), "{found}");
     let ordered = json(&cluster, &at, "sendMessage -t trial -p second --messageGroup g").await;
-    assert_eq!(ordered["recall_handle"], Value::Null);
+    assert_eq!(ordered["recall_handle"], serde_json::Value::Null);
     let late = json(&cluster, &at, "sendMessage -t trial -p later --delayLevel 18").await;
     assert!(late["recall_handle"].is_string(), "{late}");
 

@@ -20,6 +20,16 @@ pub struct Args {
     /// Initial voters, this node included: 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT
     #[arg(long, value_name = "LIST")]
     pub raft_peers: Option<String>,
+    /// Raft addresses of members of a group that exists, any of them, in which this node waits to
+    /// be added.
+    #[arg(long, value_name = "LIST")]
+    pub join: Option<String>,
+    /// Where this replica listens for its peers; needed with --join.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub raft_listen: Option<String>,
+    /// The address of --raft-listen as the peers reach it; only with --join.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub raft_advertise: Option<String>,
     /// File with the secret that the group's replicas share.
     #[arg(long, value_name = "FILE")]
     pub raft_secret_file: Option<String>,
@@ -62,6 +72,9 @@ impl Args {
             ("broker_name", &self.broker_name),
             ("node_id", &self.node_id),
             ("raft_peers", &self.raft_peers),
+            ("join", &self.join),
+            ("raft_listen", &self.raft_listen),
+            ("raft_advertise", &self.raft_advertise),
             ("raft_secret_file", &self.raft_secret_file),
             ("listen", &self.listen),
             ("advertise", &self.advertise),

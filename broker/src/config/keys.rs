@@ -22,6 +22,18 @@ pub(super) const KEYS: &[Key] = &[
         "Initial voters, this node included: 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT.\nOnce the group exists, its replicated membership is used instead.",
     ),
     key(
+        "join",
+        "Raft addresses of members of a group that exists, any of them: HOST:PORT,HOST:PORT.\nA new replica, which waits there to be added (mqadmin addLearner). Instead of raft_peers.",
+    ),
+    key(
+        "raft_listen",
+        "Where this replica listens for its peers. Empty: at its address in raft_peers.\nNeeded with join.",
+    ),
+    key(
+        "raft_advertise",
+        "The address of `raft_listen` as the peers reach it. Empty: as `raft_listen`. Only with join.",
+    ),
+    key(
         "raft_secret_file",
         "File with the secret that the group's replicas share.\nWithout one, only peers on the loopback interface are accepted.",
     ),
@@ -61,6 +73,10 @@ pub(super) const KEYS: &[Key] = &[
         "Bytes per second at which segments, snapshot and state are read again, so that damage is\nfound while other replicas can repair it. 0: never.",
     ),
     key("raft.scrub_interval", "From the beginning of one such round to that of the next."),
+    key(
+        "raft.preferred_leader",
+        "Whether the other replicas hand leadership to this one once it has caught up.",
+    ),
     key("log.segment_size", "Size of a log file. Fixed when the group is created."),
     key(
         "log.retention_time",

@@ -37,6 +37,9 @@ pub struct Config {
     pub broker_name: String,
     pub node_id: u64,
     pub raft_peers: Peers,
+    pub join: Addresses,
+    pub raft_listen: String,
+    pub raft_advertise: String,
     pub raft_secret_file: PathBuf,
     pub dev: bool,
     pub listen: String,
@@ -104,6 +107,7 @@ pub struct RaftConfig {
     pub scrub_rate: Size,
     #[serde(with = "humantime_serde")]
     pub scrub_interval: Duration,
+    pub preferred_leader: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -197,6 +201,9 @@ impl Default for Config {
             broker_name: String::new(),
             node_id: 0,
             raft_peers: Peers::default(),
+            join: Addresses::default(),
+            raft_listen: String::new(),
+            raft_advertise: String::new(),
             raft_secret_file: PathBuf::new(),
             dev: false,
             listen: "127.0.0.1:8081".into(),
@@ -217,6 +224,7 @@ impl Default for Config {
                 snapshot_rate: Size::mib(50),
                 scrub_rate: Size::mib(8),
                 scrub_interval: Duration::from_hours(24),
+                preferred_leader: false,
             },
             log: LogConfig {
                 segment_size: Size::mib(256),

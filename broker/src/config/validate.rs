@@ -31,9 +31,9 @@ impl Config {
     }
 
     fn check_identity(&self) -> Result<(), ConfigError> {
-        if self.raft_peers.0.is_empty() {
-            let hint = "give --raft-peers 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT, or --dev for a \
-                        broker of one";
+        if self.raft_peers.0.is_empty() && self.join.0.is_empty() {
+            let hint = "give --raft-peers 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT, --join HOST:PORT \
+                        for a new replica of a group that exists, or --dev for a broker of one";
             return Err(ConfigError::Missing { key: "raft_peers", hint });
         }
         if self.broker_name.is_empty() {
@@ -50,7 +50,8 @@ impl Config {
             let hint = "give --node-id, this replica's number in --raft-peers";
             return Err(ConfigError::Missing { key: "node_id", hint });
         }
-        if !self.raft_peers.0.contains_key(&self.node_id) {
+        self.check_arrival()?;
+        if self.join.0.is_empty() && !self.raft_peers.0.contains_key(&self.node_id) {
             return Err(ConfigError::Conflict {
                 left: "node_id",
                 left_value: self.node_id.to_string(),
@@ -102,6 +103,42 @@ impl Config {
                 right_value: String::new(),
                 why: "a node that listens on every interface must say which address others use",
             });
+        }
+        Ok(())
+    }
+
+    /// A node founds its group with others, or comes to one that exists.
+    fn check_arrival(&self) -> Result<(), ConfigError> {
+        let addresses =
+            [("raft_listen", &self.raft_listen), ("raft_advertise", &self.raft_advertise)];
+        for (key, address) in addresses.into_iter().filter(|(_, address)| !address.is_empty()) {
+            check_address(address).map_err(|why| invalid(key, address, why))?;
+        }
+        let conflict = |left, left_value: String, right, right_value: String, why| {
+            Err(ConfigError::Conflict { left, left_value, right, right_value, why })
+        };
+        let join = String::from(self.join.clone());
+        if self.join.0.is_empty() {
+            if !self.raft_advertise.is_empty() {
+                let why = "the address of a founding replica is the one in raft_peers";
+                return conflict("raft_advertise", self.raft_advertise.clone(), "join", join, why);
+            }
+            return Ok(());
+        }
+        if !self.raft_peers.0.is_empty() {
+            let why = "a replica founds a group with its peers or joins one that exists, not both";
+            let peers = self.raft_peers.clone().into();
+            return conflict("join", join, "raft_peers", peers, why);
+        }
+        if self.raft_listen.is_empty() {
+            let hint = "give --raft-listen HOST:PORT, where the peers of the new replica reach it";
+            return Err(ConfigError::Missing { key: "raft_listen", hint });
+        }
+        let everywhere = self.raft_listen.parse::<SocketAddr>();
+        if everywhere.is_ok_and(|at| at.ip().is_unspecified()) && self.raft_advertise.is_empty() {
+            let why = "a replica that listens on every interface must say where its peers reach it";
+            let listen = self.raft_listen.clone();
+            return conflict("raft_listen", listen, "raft_advertise", String::new(), why);
         }
         Ok(())
     }
@@ -215,6 +252,28 @@ mod tests {
         let config = Config { raft_peers: Peers::default(), ..Config::dev() };
         assert!(refused(&config).contains("--raft-peers"));
         assert!(refused(&Config::default()).contains("--dev"));
+    }
+
+    #[test]
+    fn a_new_replica_joins_with_an_address_and_without_a_list_of_peers() {
+        let join = || Config {
+            broker_name: "broker-a".into(),
+            node_id: 4,
+            join: "a:1,b:2".parse().expect("a list"),
+            raft_listen: "c:3".into(),
+            ..Config::default()
+        };
+        assert!(join().validate().is_ok());
+        let config = Config { raft_listen: String::new(), ..join() };
+        assert!(refused(&config).contains("--raft-listen"));
+        let config = Config { raft_peers: Peers::one(4, "c:3"), ..join() };
+        assert!(refused(&config).contains("not both"));
+        let config = Config { raft_listen: "0.0.0.0:3".into(), ..join() };
+        assert!(refused(&config).contains("raft_advertise"));
+        let config = Config { raft_advertise: "d:3".into(), ..config };
+        assert!(config.validate().is_ok());
+        let config = Config { raft_advertise: "d:3".into(), ..Config::dev() };
+        assert!(refused(&config).contains("raft_advertise"));
     }
 
     #[test]

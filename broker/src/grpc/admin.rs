@@ -9,26 +9,27 @@ use std::{
 use proto::{
     BrokerName, ConsumerGroup, Topic, TransactionId,
     admin::{
-        ChangeRequest, ChangeResponse, ClusterStatusRequest, ClusterStatusResponse, Connection,
-        DescribeTopicRequest, DescribeTopicResponse, DigestRequest, DigestResponse,
+        ChangeMembershipRequest, ChangeMembershipResponse, ChangeRequest, ChangeResponse,
+        ClusterStatusRequest, ClusterStatusResponse, Connection, DescribeTopicRequest,
+        DescribeTopicResponse, DigestRequest, DigestResponse, DrainRequest, DrainResponse,
         Error as WireError, ExponentialBackoff, GroupConfig, GroupProgressRequest,
         GroupProgressResponse, GroupStatus, ListConnectionsRequest, ListConnectionsResponse,
         ListGroupsRequest, ListGroupsResponse, ListQuotasRequest, ListQuotasResponse,
         ListTimersRequest, ListTimersResponse, ListTopicsRequest, ListTopicsResponse,
         ListTransactionsRequest, ListTransactionsResponse, NodeStatus, Placement, PutGroupRequest,
         PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
-        QueryMessagesResponse, QueueInfo, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
-        ResetOffsetsRequest, ResetOffsetsResponse, ResolveTransactionRequest,
-        ResolveTransactionResponse, TopicConfig, TopicInfo, TrackMessageRequest,
-        TrackMessageResponse, Transaction, TransferLeaderRequest, TransferLeaderResponse,
-        admin_server::Admin, error::Fate as WireFate,
+        QueryMessagesResponse, QueueInfo, RaftStatusRequest, RaftStatusResponse,
+        RedriveDeadLettersRequest, RedriveDeadLettersResponse, ResetOffsetsRequest,
+        ResetOffsetsResponse, ResolveTransactionRequest, ResolveTransactionResponse, TopicConfig,
+        TopicInfo, TrackMessageRequest, TrackMessageResponse, Transaction, TransferLeaderRequest,
+        TransferLeaderResponse, admin_server::Admin, error::Fate as WireFate,
     },
     v2::{MessageType, Permission},
 };
 use raft::NodeId;
 use tonic::{Request, Response, Status};
 
-use super::{administration, local::miss, status};
+use super::{administration, local::miss, membership, status};
 use crate::{
     Error, Fate,
     command::{self, SettingKind, SettingOf},
@@ -66,6 +67,14 @@ impl LocalAdmin {
 
     fn version(&self, kind: SettingKind, name: &str) -> u64 {
         self.broker.view().setting_version(&SettingOf { kind, name: name.to_owned() })
+    }
+
+    /// This node has led until a moment ago.
+    fn elsewhere(&self) -> Status {
+        match self.leading() {
+            Err(status) => status,
+            Ok(()) => gateway::status::refusal(&miss(&Error::NotLeader { leader: None })),
+        }
     }
 
     /// Only the leader can answer: others say so to the node that asked.
@@ -497,6 +506,32 @@ impl Admin for LocalAdmin {
             Ok(response) => response,
             Err(error) => TrackMessageResponse { error: Some(told(&error)?), ..Default::default() },
         }))
+    }
+
+    async fn change_membership(
+        &self,
+        request: Request<ChangeMembershipRequest>,
+    ) -> Result<Response<ChangeMembershipResponse>, Status> {
+        self.leading()?;
+        match membership::change(&self.broker, request.into_inner()).await {
+            Ok(response) => Ok(Response::new(response)),
+            Err(membership::NotLeading) => Err(self.elsewhere()),
+        }
+    }
+
+    async fn raft_status(
+        &self,
+        _: Request<RaftStatusRequest>,
+    ) -> Result<Response<RaftStatusResponse>, Status> {
+        self.leading()?;
+        membership::status(&self.broker).map(Response::new).ok_or_else(|| self.elsewhere())
+    }
+
+    async fn drain(
+        &self,
+        request: Request<DrainRequest>,
+    ) -> Result<Response<DrainResponse>, Status> {
+        Ok(Response::new(membership::drain(&self.broker, request.into_inner()).await))
     }
 
     async fn transfer_leader(

@@ -8,6 +8,7 @@ mod change_invisible_duration;
 mod end_transaction;
 mod forward_to_dead_letter_queue;
 mod local;
+mod membership;
 mod offsets;
 mod pull_message;
 mod recall_message;

@@ -1,16 +1,16 @@
 //! The calls to one leader.
 
 use proto::admin::{
-    ChangeRequest, ChangeResponse, DescribeTopicRequest, DescribeTopicResponse,
-    GroupProgressRequest, GroupProgressResponse, ListConnectionsRequest, ListConnectionsResponse,
-    ListGroupsRequest, ListGroupsResponse, ListQuotasRequest, ListQuotasResponse,
-    ListTimersRequest, ListTimersResponse, ListTopicsRequest, ListTopicsResponse,
-    ListTransactionsRequest, ListTransactionsResponse, PutGroupRequest, PutGroupResponse,
-    PutTopicRequest, PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse,
-    RedriveDeadLettersRequest, RedriveDeadLettersResponse, ResetOffsetsRequest,
-    ResetOffsetsResponse, ResolveTransactionRequest, ResolveTransactionResponse,
-    TrackMessageRequest, TrackMessageResponse, TransferLeaderRequest, TransferLeaderResponse,
-    admin_client::AdminClient,
+    ChangeMembershipRequest, ChangeMembershipResponse, ChangeRequest, ChangeResponse,
+    DescribeTopicRequest, DescribeTopicResponse, GroupProgressRequest, GroupProgressResponse,
+    ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse,
+    ListQuotasRequest, ListQuotasResponse, ListTimersRequest, ListTimersResponse,
+    ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse,
+    PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
+    QueryMessagesResponse, RaftStatusRequest, RaftStatusResponse, RedriveDeadLettersRequest,
+    RedriveDeadLettersResponse, ResetOffsetsRequest, ResetOffsetsResponse,
+    ResolveTransactionRequest, ResolveTransactionResponse, TrackMessageRequest,
+    TrackMessageResponse, TransferLeaderRequest, TransferLeaderResponse, admin_client::AdminClient,
 };
 use proto::limits::GRPC_BYTES;
 use tonic::{Request, Status, transport::Channel};
@@ -71,6 +71,8 @@ call!(
 call!(Change, change, ChangeRequest, ChangeResponse);
 call!(ListQuotas, list_quotas, ListQuotasRequest, ListQuotasResponse);
 call!(TransferLeader, transfer_leader, TransferLeaderRequest, TransferLeaderResponse);
+call!(ChangeMembership, change_membership, ChangeMembershipRequest, ChangeMembershipResponse);
+call!(RaftStatus, raft_status, RaftStatusRequest, RaftStatusResponse);
 call!(ResetOffsets, reset_offsets, ResetOffsetsRequest, ResetOffsetsResponse);
 call!(QueryMessages, query_messages, QueryMessagesRequest, QueryMessagesResponse);
 call!(ListTimers, list_timers, ListTimersRequest, ListTimersResponse);

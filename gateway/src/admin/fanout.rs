@@ -5,18 +5,19 @@ use std::{fmt, time::Duration};
 use proto::{
     BrokerName, TransactionId,
     admin::{
-        ChangeRequest, ChangeResponse, ClusterStatusRequest, ClusterStatusResponse,
-        DescribeTopicRequest, DescribeTopicResponse, DigestRequest, DigestResponse, Error,
-        GroupProgressRequest, GroupProgressResponse, GroupStatus, ListConnectionsRequest,
-        ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse, ListQuotasRequest,
-        ListQuotasResponse, ListTimersRequest, ListTimersResponse, ListTopicsRequest,
-        ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse, NodeStatus,
-        PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
-        QueryMessagesResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
-        ResetOffsetsRequest, ResetOffsetsResponse, ResolveTransactionRequest,
-        ResolveTransactionResponse, TrackMessageRequest, TrackMessageResponse,
-        TransferLeaderRequest, TransferLeaderResponse, admin_server::Admin, change_request::Change,
-        error::Fate,
+        ChangeMembershipRequest, ChangeMembershipResponse, ChangeRequest, ChangeResponse,
+        ClusterStatusRequest, ClusterStatusResponse, DescribeTopicRequest, DescribeTopicResponse,
+        DigestRequest, DigestResponse, DrainRequest, DrainResponse, Error, GroupProgressRequest,
+        GroupProgressResponse, GroupStatus, ListConnectionsRequest, ListConnectionsResponse,
+        ListGroupsRequest, ListGroupsResponse, ListQuotasRequest, ListQuotasResponse,
+        ListTimersRequest, ListTimersResponse, ListTopicsRequest, ListTopicsResponse,
+        ListTransactionsRequest, ListTransactionsResponse, NodeStatus, PutGroupRequest,
+        PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
+        QueryMessagesResponse, RaftStatusRequest, RaftStatusResponse, RedriveDeadLettersRequest,
+        RedriveDeadLettersResponse, ResetOffsetsRequest, ResetOffsetsResponse,
+        ResolveTransactionRequest, ResolveTransactionResponse, TrackMessageRequest,
+        TrackMessageResponse, TransferLeaderRequest, TransferLeaderResponse, admin_server::Admin,
+        change_request::Change, error::Fate,
     },
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap};
@@ -402,6 +403,27 @@ impl<D: Directory> Admin for AdminFanout<D> {
     ) -> Result<Response<TrackMessageResponse>, Status> {
         let caller = caller(&request);
         answer!(TrackMessageResponse, self.track(&caller, request.into_inner()).await)
+    }
+
+    async fn change_membership(
+        &self,
+        request: Request<ChangeMembershipRequest>,
+    ) -> Result<Response<ChangeMembershipResponse>, Status> {
+        let caller = caller(&request);
+        let changed = self.change_members(&caller, request.into_inner()).await;
+        answer!(ChangeMembershipResponse, changed)
+    }
+
+    async fn raft_status(
+        &self,
+        request: Request<RaftStatusRequest>,
+    ) -> Result<Response<RaftStatusResponse>, Status> {
+        let caller = caller(&request);
+        answer!(RaftStatusResponse, self.raft_status_of(&caller, request.into_inner()).await)
+    }
+
+    async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
+        Err(Status::failed_precondition("this node leads nothing; ask the broker itself"))
     }
 
     async fn transfer_leader(

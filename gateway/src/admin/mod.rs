@@ -3,6 +3,7 @@
 
 mod calls;
 mod fanout;
+mod members;
 mod merge;
 mod queries;
 mod settings;

@@ -3,14 +3,15 @@
 
 use proto::{
     admin::{
-        ChangeRequest, ChangeResponse, ClusterStatusRequest, ClusterStatusResponse,
-        DescribeTopicRequest, DescribeTopicResponse, DigestRequest, DigestResponse,
-        GroupProgressRequest, GroupProgressResponse, ListConnectionsRequest,
-        ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse, ListQuotasRequest,
-        ListQuotasResponse, ListTimersRequest, ListTimersResponse, ListTopicsRequest,
-        ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse, PutGroupRequest,
-        PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
-        QueryMessagesResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
+        ChangeMembershipRequest, ChangeMembershipResponse, ChangeRequest, ChangeResponse,
+        ClusterStatusRequest, ClusterStatusResponse, DescribeTopicRequest, DescribeTopicResponse,
+        DigestRequest, DigestResponse, DrainRequest, DrainResponse, GroupProgressRequest,
+        GroupProgressResponse, ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest,
+        ListGroupsResponse, ListQuotasRequest, ListQuotasResponse, ListTimersRequest,
+        ListTimersResponse, ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest,
+        ListTransactionsResponse, PutGroupRequest, PutGroupResponse, PutTopicRequest,
+        PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, RaftStatusRequest,
+        RaftStatusResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
         ResetOffsetsRequest, ResetOffsetsResponse, ResolveTransactionRequest,
         ResolveTransactionResponse, TrackMessageRequest, TrackMessageResponse,
         TransferLeaderRequest, TransferLeaderResponse, admin_server::Admin,
@@ -77,6 +78,14 @@ macro_rules! switch {
             }
 
             /// Always of this very node.
+            async fn drain(
+                &self,
+                request: Request<DrainRequest>,
+            ) -> Result<Response<DrainResponse>, Status> {
+                self.local.drain(request).await
+            }
+
+            /// Always of this very node.
             async fn digest(
                 &self,
                 request: Request<DigestRequest>,
@@ -96,6 +105,8 @@ switch! {
     group_progress(GroupProgressRequest) -> GroupProgressResponse;
     redrive_dead_letters(RedriveDeadLettersRequest) -> RedriveDeadLettersResponse;
     list_connections(ListConnectionsRequest) -> ListConnectionsResponse;
+    change_membership(ChangeMembershipRequest) -> ChangeMembershipResponse;
+    raft_status(RaftStatusRequest) -> RaftStatusResponse;
     transfer_leader(TransferLeaderRequest) -> TransferLeaderResponse;
     change(ChangeRequest) -> ChangeResponse;
     list_quotas(ListQuotasRequest) -> ListQuotasResponse;

@@ -5,17 +5,19 @@ use std::sync::{Arc, Mutex};
 use gateway::{AdminSwitch, Gateway, Shared, TlsConfig, listener};
 use proto::{
     admin::{
-        ChangeRequest, ChangeResponse, ClusterStatusRequest, ClusterStatusResponse,
-        DescribeTopicRequest, DescribeTopicResponse, DigestRequest, DigestResponse, Error,
-        GroupConfig, GroupProgressRequest, GroupProgressResponse, GroupStatus,
-        ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse,
-        ListQuotasRequest, ListQuotasResponse, ListTimersRequest, ListTimersResponse,
-        ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse,
-        PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
-        QueryMessagesResponse, QueueInfo, Quota, RedriveDeadLettersRequest,
-        RedriveDeadLettersResponse, ResetOffsetsRequest, ResetOffsetsResponse,
-        ResolveTransactionRequest, ResolveTransactionResponse, TimerStretch, TrackMessageRequest,
-        TrackMessageResponse, Transaction, TransferLeaderRequest, TransferLeaderResponse,
+        ChangeMembershipRequest, ChangeMembershipResponse, ChangeRequest, ChangeResponse,
+        ClusterStatusRequest, ClusterStatusResponse, DescribeTopicRequest, DescribeTopicResponse,
+        DigestRequest, DigestResponse, DrainRequest, DrainResponse, Error, GroupConfig,
+        GroupProgressRequest, GroupProgressResponse, GroupStatus, ListConnectionsRequest,
+        ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse, ListQuotasRequest,
+        ListQuotasResponse, ListTimersRequest, ListTimersResponse, ListTopicsRequest,
+        ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse, PutGroupRequest,
+        PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
+        QueryMessagesResponse, QueueInfo, Quota, RaftStatusRequest, RaftStatusResponse,
+        RedriveDeadLettersRequest, RedriveDeadLettersResponse, ResetOffsetsRequest,
+        ResetOffsetsResponse, ResolveTransactionRequest, ResolveTransactionResponse, TimerStretch,
+        TrackMessageRequest, TrackMessageResponse, Transaction, TransferLeaderRequest,
+        TransferLeaderResponse,
         admin_server::{Admin, AdminServer},
         change_request::Change,
         error::Fate,
@@ -191,6 +193,24 @@ impl Admin for Noted {
         let message = format!("asked {}", self.name);
         let error = Some(Error { fate: Fate::Rejected.into(), message });
         Ok(Response::new(ResolveTransactionResponse { error }))
+    }
+
+    async fn change_membership(
+        &self,
+        _: Request<ChangeMembershipRequest>,
+    ) -> Answer<ChangeMembershipResponse> {
+        Ok(Response::new(ChangeMembershipResponse {
+            survives: "much".into(),
+            ..Default::default()
+        }))
+    }
+
+    async fn raft_status(&self, _: Request<RaftStatusRequest>) -> Answer<RaftStatusResponse> {
+        Ok(Response::new(RaftStatusResponse { leader_id: 2, ..Default::default() }))
+    }
+
+    async fn drain(&self, _: Request<DrainRequest>) -> Answer<DrainResponse> {
+        Ok(Response::new(DrainResponse { error: None }))
     }
 
     async fn transfer_leader(

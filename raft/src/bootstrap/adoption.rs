@@ -36,15 +36,21 @@ impl Adoption {
     /// returns.
     pub(crate) fn adopt(&self, group: GroupId) -> Result<(), Error> {
         let _deciding = self.deciding.lock().expect("no holder panics");
-        self.store(group)
+        self.store(group, false)
     }
 
-    fn store(&self, group: GroupId) -> Result<(), Error> {
+    /// The same for a group that existed before this node came.
+    pub(crate) fn join(&self, group: GroupId) -> Result<(), Error> {
+        let _deciding = self.deciding.lock().expect("no holder panics");
+        self.store(group, true)
+    }
+
+    fn store(&self, group: GroupId, joined: bool) -> Result<(), Error> {
         if self.local.group.get().is_some() {
             return Ok(());
         }
         let (broker_name, node) = (self.local.broker_name.clone(), self.local.node);
-        Identity { broker_name, group, node, has_log: false, synced: Synced::Always }
+        Identity { broker_name, group, node, joined, has_log: false, synced: Synced::Always }
             .store(&self.data_dir)?;
         self.local.group.set(group).expect("only set under the lock");
         self.adopted.send_replace(true);
@@ -71,7 +77,7 @@ impl Adoption {
         if !founder || !same {
             return false;
         }
-        match self.store(group) {
+        match self.store(group, false) {
             Ok(()) => {
                 tracing::info!(%group, founder = %caller, "invited into a new group");
                 true

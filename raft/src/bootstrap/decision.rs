@@ -40,7 +40,7 @@ impl Holding {
 pub(crate) struct Me {
     pub(crate) node: NodeId,
     pub(crate) broker_name: String,
-    /// Initial voters as configured, this node included.
+    /// Initial voters as configured, this node included; once the group has formed, its members.
     pub(crate) peers: BTreeMap<NodeId, String>,
     pub(crate) holding: Holding,
 }

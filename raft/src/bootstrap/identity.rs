@@ -8,6 +8,7 @@
 //! broker broker-a
 //! group 0123456789abcdef0123456789abcdef
 //! node 1
+//! origin founded
 //! log yes
 //! synced always
 //! checksum 89abcdef
@@ -33,6 +34,8 @@ pub(crate) struct Identity {
     pub(crate) broker_name: String,
     pub(crate) group: GroupId,
     pub(crate) node: NodeId,
+    /// It came to a group that existed, and must not help to form one.
+    pub(crate) joined: bool,
     /// The log was created: its directory is not empty any more.
     pub(crate) has_log: bool,
     pub(crate) synced: Synced,
@@ -112,12 +115,13 @@ impl Identity {
     }
 
     fn text(&self) -> String {
-        let Identity { broker_name, group, node, has_log, synced } = self;
+        let Identity { broker_name, group, node, joined, has_log, synced } = self;
+        let origin = if *joined { "joined" } else { "founded" };
         let log = if *has_log { "yes" } else { "no" };
         let synced = synced.word();
         let text = format!(
-            "{HEADING}\nbroker {broker_name}\ngroup {group}\nnode {node}\nlog {log}\n\
-             synced {synced}\n"
+            "{HEADING}\nbroker {broker_name}\ngroup {group}\nnode {node}\n\
+             origin {origin}\nlog {log}\nsynced {synced}\n"
         );
         let checksum = crc32fast::hash(text.as_bytes());
         format!("{text}checksum {checksum:08x}\n")
@@ -133,6 +137,11 @@ impl Identity {
         let broker_name = field("broker").ok_or("no broker name")?;
         let group = field("group").ok_or("no group id")?;
         let node = field("node").ok_or("no node id")?;
+        let joined = match field("origin").as_deref() {
+            Some("joined") => true,
+            Some("founded") => false,
+            Some(_) | None => return Err("does not say how the node came to its group"),
+        };
         let has_log = match field("log").as_deref() {
             Some("yes") => true,
             Some("no") => false,
@@ -143,7 +152,8 @@ impl Identity {
         let synced = synced.ok_or("unreadable word for how the log was synced")?;
         let group = u128::from_str_radix(&group, 16).map_err(|_invalid| "unreadable group id")?;
         let node = node.parse().map_err(|_invalid| "unreadable node id")?;
-        let identity = Identity { broker_name, group: GroupId(group), node, has_log, synced };
+        let group = GroupId(group);
+        let identity = Identity { broker_name, group, node, joined, has_log, synced };
         if identity.text() == text { Ok(identity) } else { Err("checksum does not match") }
     }
 }
@@ -234,6 +244,7 @@ mod tests {
             broker_name: "broker-a".into(),
             group: GroupId(0xabc),
             node: NodeId(1),
+            joined: false,
             has_log: false,
             synced: Synced::Always,
         }

@@ -3,8 +3,10 @@
 //! [`decision`] decides; this asks the peers and does what was decided.
 
 pub(crate) mod adoption;
+pub(crate) mod arrival;
 pub(crate) mod decision;
 pub(crate) mod identity;
+pub(crate) mod join;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -135,10 +137,12 @@ impl Bootstrap {
         // The holding is read last: an invitation that is accepted meanwhile explains answers
         // that would otherwise look as if this node had lost its data.
         let heard = self.presence.heard();
+        // Once there is one, the replicated membership counts.
+        let members = self.local.members().borrow().clone();
         let me = Me {
             node: self.local.node,
             broker_name: self.local.broker_name.clone(),
-            peers: self.local.peers.clone(),
+            peers: if members.is_empty() { self.local.peers.clone() } else { members },
             holding: self.local.holding(),
         };
         decide(&me, &heard)

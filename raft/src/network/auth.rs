@@ -31,6 +31,7 @@ pub(crate) const NONCE_LEN: usize = 16;
 pub(crate) enum Method {
     Hello,
     Invite,
+    Join,
     Watch,
     Append,
     Heartbeat,
@@ -48,6 +49,7 @@ impl Method {
         match self {
             Method::Hello => "Hello",
             Method::Invite => "Invite",
+            Method::Join => "Join",
             Method::Watch => "Watch",
             Method::Append => "Append",
             Method::Heartbeat => "Heartbeat",
@@ -64,7 +66,7 @@ impl Method {
     /// Nodes that do not share a group yet use these to find out; they judge by the content.
     fn before_group(self) -> bool {
         match self {
-            Method::Hello | Method::Invite => true,
+            Method::Hello | Method::Invite | Method::Join => true,
             Method::Watch
             | Method::Append
             | Method::Heartbeat

@@ -57,7 +57,9 @@ pub(crate) struct Factory {
 impl Factory {
     fn client(&self, target: u64, node: &Node, lane: Lane) -> Client {
         Client {
-            link: self.links.to(NodeId(target), &node.raft_addr),
+            links: self.links.clone(),
+            target: NodeId(target),
+            addr: node.raft_addr.clone(),
             node: self.node,
             boot_id: self.boot_id,
             append_deadline: self.append_deadline,
@@ -93,7 +95,10 @@ enum Lane {
 
 /// Calls one peer.
 pub(crate) struct Client {
-    link: Link,
+    links: Arc<Links>,
+    target: NodeId,
+    /// Where it was when this client was made.
+    addr: String,
     node: NodeId,
     boot_id: u64,
     append_deadline: Duration,
@@ -105,6 +110,11 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// The way to the peer. It may have moved since this client was made.
+    fn link(&self) -> Link {
+        self.links.latest(self.target).unwrap_or_else(|| self.links.to(self.target, &self.addr))
+    }
+
     fn failed(&self, status: &Status) -> RpcError {
         match status.code() {
             // Nobody is there: give it time.
@@ -114,7 +124,7 @@ impl Client {
     }
 
     fn timed_out(&self, action: RPCTypes, after: Duration) -> RpcError {
-        let (id, target) = (self.node.0, self.link.node.0);
+        let (id, target) = (self.node.0, self.target.0);
         RPCError::Timeout(Timeout { action, id, target, timeout: after })
     }
 
@@ -138,8 +148,8 @@ impl Client {
         option: &RPCOption,
     ) -> Result<StreamAppendResult<TypeConfig>, RpcError> {
         let message = convert::append_request(message, self.boot_id);
-        let request = self.link.request(Method::Heartbeat, message);
-        let mut client = self.link.control();
+        let request = self.link().request(Method::Heartbeat, message);
+        let mut client = self.link().control();
         let call = client.heartbeat(request);
         let response = self.call(RPCTypes::AppendEntries, option, call).await?;
         convert::to_append_result(response).map_err(|error| malformed(&error))
@@ -181,8 +191,8 @@ impl Client {
             note.push(Instant::now());
             convert::append_request(message, boot_id)
         });
-        let request = self.link.request(Method::Append, outbound);
-        let mut client = self.link.bulk();
+        let request = self.link().request(Method::Append, outbound);
+        let mut client = self.link().bulk();
         match timeout(self.append_deadline, client.append(request)).await {
             Ok(Ok(response)) => Ok(Some(Answers { stream: response.into_inner(), sent })),
             Ok(Err(status)) => Err(self.failed(&status)),
@@ -284,8 +294,8 @@ impl NetVote<TypeConfig> for Client {
         message: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
-        let request = self.link.request(Method::Vote, convert::vote_request(&message));
-        let mut client = self.link.control();
+        let request = self.link().request(Method::Vote, convert::vote_request(&message));
+        let mut client = self.link().control();
         let response = self.call(RPCTypes::Vote, &option, client.vote(request)).await?;
         convert::to_vote_response(response).map_err(|error| malformed(&error))
     }
@@ -295,8 +305,8 @@ impl NetVote<TypeConfig> for Client {
         message: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
-        let request = self.link.request(Method::PreVote, convert::vote_request(&message));
-        let mut client = self.link.control();
+        let request = self.link().request(Method::PreVote, convert::vote_request(&message));
+        let mut client = self.link().control();
         let response = self.call(RPCTypes::Vote, &option, client.pre_vote(request)).await?;
         convert::to_vote_response(response).map_err(|error| malformed(&error))
     }
@@ -309,8 +319,8 @@ impl NetTransferLeader<TypeConfig> for Client {
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RpcError> {
         let wire = convert::transfer_request(&message);
-        let request = self.link.request(Method::TransferLeader, wire);
-        let mut client = self.link.control();
+        let request = self.link().request(Method::TransferLeader, wire);
+        let mut client = self.link().control();
         let call = client.transfer_leader(request);
         let response = self.call(RPCTypes::TransferLeader, &option, call).await?;
         if response.refused.is_empty() {
@@ -344,7 +354,7 @@ impl NetSnapshot<TypeConfig> for Client {
             unreachable!("only what this node has stored is sent");
         };
         let source = Source {
-            peer: self.link.node,
+            peer: self.target,
             vote,
             boot_id: self.boot_id,
             stored,
@@ -353,7 +363,7 @@ impl NetSnapshot<TypeConfig> for Client {
             rate: self.snapshot_rate,
             upkeep: self.upkeep.clone(),
         };
-        let shipment = Shipment { link: self.link.clone(), source };
+        let shipment = Shipment { link: self.link(), source };
         let sent = tokio::select! {
             sent = shipment.send() => sent,
             closed = cancel => return Err(closed.into()),
@@ -361,7 +371,7 @@ impl NetSnapshot<TypeConfig> for Client {
         match sent {
             Ok(vote) => Ok(SnapshotResponse::new(vote)),
             Err(error) => {
-                tracing::warn!(peer = %self.link.node, error = %Chain(&error), "snapshot not sent");
+                tracing::warn!(peer = %self.target, error = %Chain(&error), "snapshot not sent");
                 Err(match &error {
                     // In its own time: what has arrived is kept.
                     ShipError::Refused(_) | ShipError::Silent | ShipError::Here(_) => {

@@ -114,7 +114,7 @@ fn to_entry(record: rpc::LogRecord) -> Result<LogEntry, Malformed> {
             body_crc: record.body_crc,
         }),
         2 => {
-            let (_, membership) = membership::decode(record.body.clone())?;
+            let membership = membership::decode(record.body.clone())?.membership;
             EntryPayload::Membership(MembershipBody { membership, body: record.body })
         }
         other => return Err(Malformed::Kind(other)),

@@ -98,6 +98,20 @@ impl Links {
         Links { credentials, open: Mutex::new(BTreeMap::new()) }
     }
 
+    /// A link to whoever is at `addr`, for calls that do not name an addressee.
+    pub(crate) fn anybody(&self, addr: &str) -> Link {
+        Link::open(NodeId(0), addr, self.credentials.clone())
+    }
+
+    /// The link to `node` at its last known address.
+    pub(crate) fn latest(&self, node: NodeId) -> Option<Link> {
+        self.open.lock().expect("no holder panics").get(&node).cloned()
+    }
+
+    pub(crate) fn forget(&self, node: NodeId) {
+        self.open.lock().expect("no holder panics").remove(&node);
+    }
+
     /// The link to `node`, opened anew when its address has changed.
     pub(crate) fn to(&self, node: NodeId, addr: &str) -> Link {
         let mut open = self.open.lock().expect("no holder panics");

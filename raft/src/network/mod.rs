@@ -3,9 +3,11 @@
 pub(crate) mod auth;
 pub(crate) mod client;
 pub(crate) mod convert;
+pub(crate) mod hello;
 pub(crate) mod links;
 pub(crate) mod presence;
 pub(crate) mod server;
+pub(crate) mod watchers;
 
 /// The largest message, far above the largest entry (`Limits::command_bytes`) with its company.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 128 << 20;

@@ -16,10 +16,12 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
 
 use super::auth::{self, Method};
+use super::hello::hello;
 use super::links::Link;
-use crate::NodeId;
 use crate::bootstrap::decision::Heard;
+use crate::failure::Failure;
 use crate::local::{self, Local};
+use crate::{NodeId, Refusal};
 
 /// How long a peer may take to answer who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
@@ -47,9 +49,19 @@ struct Peer {
     process: Process,
     heard: Option<Heard>,
     client_addr: Option<String>,
+    /// It must not be handed leadership.
+    drained: bool,
+    /// It is to lead whenever it can.
+    preferred: bool,
 }
 
-const UNKNOWN: Peer = Peer { process: Process::Unknown, heard: None, client_addr: None };
+const UNKNOWN: Peer = Peer {
+    process: Process::Unknown,
+    heard: None,
+    client_addr: None,
+    drained: false,
+    preferred: false,
+};
 
 /// The latest about every peer.
 #[derive(Debug)]
@@ -97,6 +109,23 @@ impl Presence {
         peers.get(&node).is_some_and(|peer| matches!(peer.process, Process::Alive { .. }))
     }
 
+    pub(crate) fn is_drained(&self, node: NodeId) -> bool {
+        let peers = self.peers.lock().expect("no holder panics");
+        peers.get(&node).is_some_and(|peer| peer.drained)
+    }
+
+    /// The peers that are to lead whenever they can, by ascending id.
+    pub(crate) fn preferred(&self) -> Vec<NodeId> {
+        let peers = self.peers.lock().expect("no holder panics");
+        peers.iter().filter(|(_, peer)| peer.preferred).map(|(node, _)| *node).collect()
+    }
+
+    fn set_wishes(&self, node: NodeId, drained: bool, preferred: bool) {
+        let mut peers = self.peers.lock().expect("no holder panics");
+        let peer = peers.entry(node).or_insert(UNKNOWN);
+        (peer.drained, peer.preferred) = (drained, preferred);
+    }
+
     /// A peer introduced itself, by calling or by answering.
     pub(crate) fn introduced(&self, peer: NodeId, from: &rpc::Introduction) {
         let heard = local::answer(from).map(Heard::Answer);
@@ -117,6 +146,13 @@ impl Presence {
         }
         drop(peers);
         self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// A node that is no peer any more.
+    pub(crate) fn forget(&self, peer: NodeId) {
+        if self.peers.lock().expect("no holder panics").remove(&peer).is_some() {
+            self.changed.send_modify(|count| *count += 1);
+        }
     }
 
     fn refused_secret(&self, peer: NodeId) {
@@ -146,6 +182,7 @@ pub(crate) struct Watcher {
     pub(crate) local: Arc<Local>,
     pub(crate) presence: Arc<Presence>,
     pub(crate) credentials: auth::Credentials,
+    pub(crate) failure: Failure,
 }
 
 /// How a look at a peer ended.
@@ -200,21 +237,11 @@ impl Watcher {
         }
     }
 
-    /// Asks the peer who it is. Its answer must prove the secret.
     async fn hello(&self) -> Result<u64, tonic::Status> {
-        let nonce = auth::nonce();
-        let message = rpc::HelloRequest {
-            from: Some(self.local.introduction()),
-            nonce: bytes::Bytes::copy_from_slice(&nonce),
-        };
-        let request = self.link.request(Method::Hello, message);
-        let response = self.link.control().hello(request).await?.into_inner();
-        let from = response.from.ok_or_else(|| tonic::Status::internal("no introduction"))?;
-        if !self.credentials.is_proof(NodeId(from.node_id), &nonce, &response.proof) {
-            return Err(tonic::Status::unauthenticated("no proof of the secret"));
-        }
-        self.presence.introduced(self.link.node, &from);
-        Ok(from.boot_id)
+        let greeting = hello(&self.link, &self.local, &self.credentials).await?;
+        self.presence.introduced(self.link.node, &greeting.from);
+        self.note_removed(greeting.removed);
+        Ok(greeting.from.boot_id)
     }
 
     /// Ends when the connection does. An error means that the peer would not be watched.
@@ -222,10 +249,19 @@ impl Watcher {
         let request = self.link.request(Method::Watch, rpc::WatchRequest {});
         let mut stream = self.link.control().watch(request).await?.into_inner();
         while let Ok(Some(response)) = stream.message().await {
+            self.note_removed(response.removed);
+            self.presence.set_wishes(self.link.node, response.drained, response.preferred);
             let boot_id = response.boot_id;
             self.presence.process(self.link.node, Process::Alive { boot_id });
         }
         Ok(())
+    }
+
+    /// A peer that has proven the secret says whether this node was removed.
+    fn note_removed(&self, removed: bool) {
+        if removed {
+            self.failure.report(Refusal::Removed { node: self.local.node }.into());
+        }
     }
 
     async fn dial(&self) -> Dialled {

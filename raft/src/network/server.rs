@@ -24,6 +24,8 @@ use super::{
 };
 use crate::bootstrap::adoption::Adoption;
 use crate::bootstrap::stopped;
+use crate::change::changer::Changer;
+use crate::change::reception::Reception;
 use crate::detector::Detector;
 use crate::local::{Local, group_id};
 use crate::machine::Machine;
@@ -50,6 +52,7 @@ pub(crate) struct Consensus {
     pub(crate) suspicion: Arc<Suspicion>,
     pub(crate) space: Arc<Space>,
     pub(crate) receiver: Arc<Receiver>,
+    pub(crate) changer: Changer,
 }
 
 #[derive(Clone)]
@@ -58,6 +61,7 @@ pub(crate) struct Server {
     pub(crate) credentials: Credentials,
     pub(crate) presence: Arc<Presence>,
     pub(crate) adoption: Arc<Adoption>,
+    pub(crate) reception: Arc<Reception>,
     pub(crate) consensus: Arc<OnceLock<Consensus>>,
     pub(crate) log: Arc<OnceLock<Arc<commitlog::CommitLog>>>,
     pub(crate) upkeep: Arc<Counters>,
@@ -87,6 +91,22 @@ impl Server {
         }
     }
 
+    /// Whether a caller of this very group was a member and is none any more.
+    fn has_removed(&self, caller: NodeId, from: Option<&rpc::Introduction>) -> bool {
+        let ours = self.local.group.get();
+        let theirs = from.and_then(|from| group_id(&from.group_id));
+        ours.is_some() && ours == theirs.as_ref() && self.local.roster.has_removed(caller)
+    }
+
+    /// A node that was removed and does not know it yet must not hold elections up.
+    #[allow(clippy::result_large_err, reason = "tonic's own error type")]
+    fn may_stand(&self, caller: NodeId) -> Result<(), Status> {
+        if self.local.roster.has_removed(caller) {
+            return Err(Status::failed_precondition("the caller was removed from the group"));
+        }
+        Ok(())
+    }
+
     fn consensus(&self) -> Result<&Consensus, Status> {
         self.consensus.get().ok_or_else(|| Status::unavailable("the group has not formed yet"))
     }
@@ -98,7 +118,7 @@ impl Server {
             return Err(Status::invalid_argument("introduced as another node than it signed as"));
         }
         // A node's own id can come from an address that is on the list twice.
-        if self.local.peers.contains_key(&caller) && caller != self.local.node {
+        if self.local.knows(caller) && caller != self.local.node {
             self.presence.introduced(caller, from);
             self.presence.heard_from(caller, from.boot_id);
         }
@@ -132,7 +152,21 @@ impl Raft for Server {
         let message = request.into_inner();
         self.introduced(caller, message.from.as_ref())?;
         let proof = self.credentials.proof(&message.nonce).into();
-        Ok(Response::new(rpc::HelloResponse { from: Some(self.local.introduction()), proof }))
+        let from = Some(self.local.introduction());
+        let removed = self.has_removed(caller, message.from.as_ref());
+        Ok(Response::new(rpc::HelloResponse { from, proof, removed }))
+    }
+
+    async fn join(
+        &self,
+        request: Request<rpc::JoinRequest>,
+    ) -> Result<Response<rpc::JoinResponse>, Status> {
+        self.credentials.admit(&request, Method::Join)?;
+        let message = request.into_inner();
+        let proof = self.credentials.proof(&message.nonce).into();
+        let answer = self.reception.receive(message).await?;
+        let node_id = self.local.node.0;
+        Ok(Response::new(rpc::JoinResponse { proof, node_id, ..answer }))
     }
 
     async fn invite(
@@ -155,12 +189,16 @@ impl Raft for Server {
         &self,
         request: Request<rpc::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        self.credentials.admit(&request, Method::Watch)?;
-        let boot_id = self.local.boot_id;
+        let caller = self.credentials.admit(&request, Method::Watch)?;
+        let local = self.local.clone();
         let ticks = tokio::time::interval(WATCH_INTERVAL);
-        let signs = stream::unfold(ticks, move |mut ticks| async move {
+        let signs = stream::unfold((ticks, local), move |(mut ticks, local)| async move {
             ticks.tick().await;
-            Some((Ok(rpc::WatchResponse { boot_id }), ticks))
+            let removed = local.roster.has_removed(caller);
+            let drained = local.drain.is_on();
+            let preferred = local.preferred;
+            let sign = rpc::WatchResponse { boot_id: local.boot_id, removed, drained, preferred };
+            Some((Ok(sign), (ticks, local)))
         });
         Ok(Response::new(signs.take_until(stopped(self.stop.clone())).boxed()))
     }
@@ -235,7 +273,8 @@ impl Raft for Server {
         &self,
         request: Request<rpc::VoteRequest>,
     ) -> Result<Response<rpc::VoteResponse>, Status> {
-        self.credentials.admit(&request, Method::Vote)?;
+        let caller = self.credentials.admit(&request, Method::Vote)?;
+        self.may_stand(caller)?;
         let consensus = self.consensus()?;
         consensus.suspicion.may_vote()?;
         let mut message =
@@ -252,7 +291,8 @@ impl Raft for Server {
         &self,
         request: Request<rpc::VoteRequest>,
     ) -> Result<Response<rpc::VoteResponse>, Status> {
-        self.credentials.admit(&request, Method::PreVote)?;
+        let caller = self.credentials.admit(&request, Method::PreVote)?;
+        self.may_stand(caller)?;
         let consensus = self.consensus()?;
         consensus.suspicion.may_vote()?;
         let message =

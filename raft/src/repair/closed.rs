@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::{damaged, fetch, off_thread};
 use crate::Error;
 use crate::failure::Chain;
-use crate::group::Parts;
+use crate::parts::Parts;
 
 /// How long peers may take to be there.
 const PATIENCE: Duration = Duration::from_secs(600);

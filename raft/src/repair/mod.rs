@@ -28,8 +28,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::NodeId;
 use crate::failure::Chain;
-use crate::group::Parts;
 use crate::network::links::Link;
+use crate::parts::Parts;
 use crate::snapshot::send::blocking;
 
 use self::fetch::FetchError;

@@ -17,10 +17,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use crate::failure::Chain;
-use crate::group::Parts;
 use crate::network::auth::Method;
 use crate::network::links::Link;
 use crate::network::server::RaftNode;
+use crate::parts::Parts;
 use crate::purge;
 use crate::snapshot::install::{self, Installed, Target};
 use crate::snapshot::receive::{read_offer, wanted};

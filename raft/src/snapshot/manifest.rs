@@ -94,8 +94,9 @@ impl Manifest {
 
     /// As openraft takes it.
     pub(crate) fn meta(&self) -> Result<SnapshotMetaOf<TypeConfig>, Error> {
-        let (log_id, membership) = membership::decode(self.membership.clone())
+        let kept = membership::decode(self.membership.clone())
             .map_err(|_| Error::Malformed("membership"))?;
+        let (log_id, membership) = (kept.log_id, kept.membership);
         Ok(SnapshotMetaOf::<TypeConfig> {
             last_log_id: Some(to_raft(self.last)),
             last_membership: StoredMembershipOf::<TypeConfig>::new(log_id.map(to_raft), membership),
@@ -171,7 +172,7 @@ pub(crate) mod tests {
         Manifest {
             group: GroupId(0xabc),
             last,
-            membership: membership::encode(Some(LogId::new(1, 0)), &membership),
+            membership: membership::encode_kept(LogId::new(1, 0), &membership, 0),
             files: vec![StateFile { name: "000007.sst".into(), len: 12, crc: 0x1234_5678 }],
             log_end: None,
         }

@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use raft::{
-    Applied, ApplyError, Checkpoint, CheckpointError, Config, Entry, Error, Group, LogId,
-    LogOffset, NodeId, Payload, ProposeError, Refusal, Secret, StateMachine, Status,
+    Applied, ApplyError, Change, ChangeError, ChangeRefusal, Changed, Checkpoint, CheckpointError,
+    Config, Entry, Error, Group, LogId, LogOffset, NodeId, Payload, ProposeError, Refusal, Secret,
+    StateMachine, Status,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -292,6 +293,11 @@ impl Node {
         self.runtime().block_on(self.group().propose(parts, deadline))
     }
 
+    pub fn change(&self, change: &Change) -> Result<Changed, ChangeError> {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        self.runtime().block_on(self.group().change(change.clone(), deadline))
+    }
+
     pub fn read_barrier(&self) -> Result<(), ProposeError> {
         let deadline = Instant::now() + Duration::from_secs(5);
         self.runtime().block_on(self.group().read_barrier(deadline))
@@ -359,6 +365,58 @@ impl Cluster {
         config
     }
 
+    /// A node that waits to be added, told of every running one; it is not running yet.
+    pub fn newcomer(&mut self, id: u64) -> &mut Node {
+        let mut config = self.config(id);
+        config.peers = BTreeMap::new();
+        config.join = self.running_nodes().map(|node| self.raft_addr(node.id().0)).collect();
+        config.listen = Some(free_addr());
+        self.nodes.insert(id, Node::new(config));
+        self.node(id)
+    }
+
+    /// Where its peers reach a node.
+    pub fn raft_addr(&self, id: u64) -> String {
+        let config = &self.nodes[&id].config;
+        config.listen.clone().unwrap_or_else(|| config.peers[&NodeId(id)].clone())
+    }
+
+    /// A change made by whoever leads, tried again as long as it is not done or not known to be.
+    pub fn change(&self, change: &Change) -> Result<Changed, ChangeRefusal> {
+        eventually(&format!("{change} ends"), || match self.nodes[&self.leader()].change(change) {
+            Ok(changed) => Some(Ok(changed)),
+            Err(ChangeError::Refused(refusal)) => Some(Err(refusal)),
+            Err(_) => None,
+        })
+    }
+
+    /// Starts a newcomer, has it added, and gives it a vote once it has caught up.
+    pub fn grow(&mut self, id: u64) {
+        self.add_learner(id);
+        self.promote(id);
+    }
+
+    pub fn add_learner(&mut self, id: u64) {
+        self.newcomer(id).start();
+        let addr = self.raft_addr(id);
+        let change = Change::AddLearner { node: NodeId(id), raft_addr: addr };
+        // It has to introduce itself first.
+        eventually("it is added", || self.change(&change).ok());
+    }
+
+    pub fn promote(&self, id: u64) {
+        let change = Change::Promote { node: NodeId(id) };
+        eventually("it has caught up and is promoted", || self.change(&change).ok());
+    }
+
+    /// The voters and the learners, as the leader has them.
+    pub fn membership(&self) -> (Vec<u64>, Vec<u64>) {
+        let members = self.nodes[&self.leader()].status().members;
+        let (voters, learners): (Vec<_>, Vec<_>) = members.into_iter().partition(|m| m.voter);
+        let ids = |list: Vec<raft::Member>| list.iter().map(|m| m.node_id.0).collect();
+        (ids(voters), ids(learners))
+    }
+
     pub fn data_dir(&self, id: u64) -> PathBuf {
         self.dir.path().join(id.to_string())
     }
@@ -393,18 +451,30 @@ impl Cluster {
     }
 
     fn agreed_leader(&self) -> Option<u64> {
-        let mut roles = self.running_nodes().map(|node| (node.id(), *node.group().role().borrow()));
-        let (_, first) = roles.next()?;
-        let leader = first.leader?;
-        let same = roles.all(|(_, role)| role.leader == Some(leader) && role.term == first.term);
-        let leads = self.nodes[&leader.0].is_running()
-            && self.nodes[&leader.0].group().role().borrow().is_leader();
-        (same && leads).then_some(leader.0)
+        let role = |node: &Node| *node.group().role().borrow();
+        let leading = self.running_nodes().filter(|node| role(node).is_leader());
+        let leader = leading.max_by_key(|node| role(node).term)?;
+        let followed = |node: &Node| {
+            (role(node).leader, role(node).term) == (Some(leader.id()), role(leader).term)
+        };
+        self.running_members(leader).all(followed).then_some(leader.id().0)
+    }
+
+    /// Of the nodes that run, those that are members by the word of one of them.
+    fn running_members(&self, by: &Node) -> impl Iterator<Item = &Node> {
+        let members = by.status().members;
+        self.running_nodes()
+            .filter(move |node| members.iter().any(|member| member.node_id == node.id()))
     }
 
     pub fn follower(&self) -> u64 {
+        self.follower_but(0)
+    }
+
+    pub fn follower_but(&self, but: u64) -> u64 {
         let leader = self.leader();
-        self.running_nodes().map(|node| node.id().0).find(|id| *id != leader).unwrap()
+        let mut ids = self.running_nodes().map(|node| node.id().0);
+        ids.find(|id| *id != leader && *id != but).unwrap()
     }
 
     /// Proposes on whoever leads, until it is done. Panics if the outcome is unknown.
@@ -419,7 +489,8 @@ impl Cluster {
     /// Waits until all running nodes have applied the same, and returns it.
     pub fn converged(&self) -> ToyState {
         eventually("all running nodes have applied the same", || {
-            let mut states = self.running_nodes().map(|node| {
+            let leader = &self.nodes[&self.agreed_leader()?];
+            let mut states = self.running_members(leader).map(|node| {
                 let marks = node.status();
                 let settled = marks.applied == marks.last && marks.committed == marks.last;
                 settled.then(|| ToyState { poison: None, ..node.toy.state() })
