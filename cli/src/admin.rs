@@ -22,6 +22,7 @@ mod dead_letters;
 mod log_level;
 mod messages;
 mod offsets;
+mod replicas;
 mod route;
 mod send_message;
 mod timers;
@@ -139,6 +140,10 @@ pub enum Command {
     /// Asks the leader of a broker to hand over to another replica.
     #[command(name = "transferLeader")]
     TransferLeader(cluster::Transfer),
+    /// Compares the replicas of each broker group: the digests of their states, and the checksums of
+    /// the segments on their disks.
+    #[command(name = "verifyReplicas")]
+    VerifyReplicas(replicas::Verify),
     /// Changes how much the nodes that are named with -n write to their logs, while they run.
     #[command(name = "changeLogLevel")]
     ChangeLogLevel(log_level::Change),
@@ -177,6 +182,7 @@ pub async fn run(args: Args) -> Result<Report> {
         Command::TxList(command) => command.run(&session).await,
         Command::TxResolve(command) => command.run(&session).await,
         Command::TransferLeader(command) => command.run(&session).await,
+        Command::VerifyReplicas(command) => command.run(&session).await,
         Command::ChangeLogLevel(command) => command.run(&args.namesrv).await,
     }
 }

@@ -29,6 +29,7 @@ mod detector;
 mod error;
 mod failure;
 mod group;
+pub mod inspect;
 mod local;
 mod log_reader;
 mod log_store;

@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tests::cluster::{CATCH_UP, DRAIN, ELECTION, Plan};
+use tests::cluster::{CATCH_UP, DRAIN, Plan};
 use tests::node::Node;
 use tests::{Cluster, Producer, eventually};
 
@@ -231,17 +231,12 @@ async fn damage_that_a_consumer_meets_is_repaired_before_it_gets_an_answer() {
     cluster.topic("orders", 4).await;
     let producer = cluster.producer("orders").with_bodies_of(BODY);
     assert_eq!(producer.send(300, 16).await, 300);
-    let (leader, _) = cluster.leader().await;
     // What is kept in memory would be read from there.
-    leader.stop().await;
-    leader.start();
     for node in &cluster.nodes {
-        eventually("it is back", ELECTION, async || match node.is_ready().await {
-            true => Ok(()),
-            false => Err(node.process().tail()),
-        })
-        .await;
+        node.stop().await;
     }
+    cluster.heal();
+    cluster.leader().await;
     cluster.replicas_agree().await;
     // Each node has another place of damage: whoever leads has one, and the others can help.
     for (node, at) in cluster.nodes.iter().zip([1_u64, 2, 3]) {
@@ -374,5 +369,77 @@ async fn a_disk_that_answers_eio_costs_nothing_that_was_acknowledged() {
         node.start();
         cluster.replicas_agree().await;
     }
+    cluster.finish_with_everything_received("orders", &["audit"]).await;
+}
+
+/// The exit code of a program, and what it wrote.
+fn run(program: &str, arguments: &[&str]) -> (i32, String) {
+    let output = std::process::Command::new(tests::binaries::program(program))
+        .args(arguments)
+        .output()
+        .expect("it runs");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().expect("it ends by itself"), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// The tools that look for damage find it and say where: the one that asks all replicas, and the one
+/// that needs none of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn tools_find_what_is_damaged_and_name_it() {
+    let cluster = plan().set("raft.scrub_rate", "0").start().await;
+    cluster.topic("orders", 4).await;
+    let producer = cluster.producer("orders").with_bodies_of(BODY);
+    assert_eq!(producer.send(300, 16).await, 300);
+    let address = cluster.nameservers[0].address.to_string();
+    let verify = || {
+        let address = address.clone();
+        tokio::task::spawn_blocking(move || {
+            run("mqadmin", &["verifyReplicas", "-n", &address, "--json"])
+        })
+    };
+    let sender = producer.clone();
+    let load = tokio::spawn(async move { sender.send(100, 4).await });
+    let (code, text) = verify().await.expect("it runs");
+    assert_eq!(code, 0, "{text}");
+    let report: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let replicas = report["brokers"][0]["replicas"].as_array().expect("a list").clone();
+    assert_eq!(replicas.len(), 3);
+    assert!(replicas.iter().all(|replica| replica["digest"] == replicas[0]["digest"]), "{text}");
+    assert!(replicas[0]["segments"].as_array().is_some_and(|all| !all.is_empty()), "{text}");
+    assert_eq!(load.await.expect("it ends"), 100);
+
+    let node = cluster.followers().await.remove(0);
+    let dir = node.directory().display().to_string();
+    flip(&segments(&node)[0], HEADERS + 5000);
+    let (code, text) = verify().await.expect("it runs");
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("segment 0") && text.contains("body checksum"), "{text}");
+    assert!(text.contains("replicas differ"), "{text}");
+
+    let (code, text) = run("broker", &["inspect", &dir]);
+    assert!(code == 1 && text.contains("--force-read-only"), "{code}: {text}");
+    let (code, text) = run("broker", &["inspect", &dir, "--check", "--force-read-only"]);
+    assert_eq!(code, 3, "{text}");
+    node.stop().await;
+    let (code, text) = run("broker", &["inspect", &dir]);
+    assert_eq!(code, 0, "nothing was compared: {text}");
+    let arguments = ["inspect", &dir, "--check", "--json", "--from", "3", "--limit", "2"];
+    let (code, text) = run("broker", &arguments);
+    assert_eq!(code, 3, "{text}");
+    let report: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let parts = report["parts"].as_array().expect("a list");
+    let wrong: Vec<_> = parts.iter().filter(|part| !part["problem"].is_null()).collect();
+    assert_eq!(wrong.len(), 1, "{text}");
+    assert!(wrong[0]["name"].as_str().is_some_and(|name| name.ends_with(".seg")), "{text}");
+    let names: Vec<&str> = parts.iter().filter_map(|part| part["name"].as_str()).collect();
+    for name in ["identity", "identity.copy", "log/hardstate, slot 1", "state", "state, queue"] {
+        assert!(names.contains(&name), "{name} is missing in {names:?}");
+    }
+    assert_eq!(report["entries"].as_array().map(Vec::len), Some(2), "{text}");
+    assert_eq!(report["entries"][0]["index"], 3);
+    flip(&segments(&node)[0], HEADERS + 5000);
+    let (code, text) = run("broker", &["inspect", &dir, "--check"]);
+    assert_eq!(code, 0, "{text}");
+    node.start();
     cluster.finish_with_everything_received("orders", &["audit"]).await;
 }
