@@ -44,9 +44,9 @@ pub enum DataDirError {
     },
 }
 
-const LOCK_FILE: &str = "lock";
-const RAFT_DIR: &str = "raft";
-const STATE_DIR: &str = "state";
+pub(crate) const LOCK_FILE: &str = "lock";
+pub(crate) const RAFT_DIR: &str = "raft";
+pub(crate) const STATE_DIR: &str = "state";
 /// The state is not to be used.
 const CONDEMNED: &str = "state.damaged";
 /// What else may be there: a file system has this one at its root.

@@ -31,6 +31,7 @@ pub mod fault;
 pub mod filter;
 pub mod grpc;
 pub mod http;
+pub mod inspect;
 pub mod kv;
 pub mod leadership;
 pub mod metrics;

@@ -1,6 +1,6 @@
 //! The `broker` program.
 
-use std::{os::unix::process::CommandExt, time::Duration};
+use std::{os::unix::process::CommandExt, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use broker::{
@@ -19,9 +19,16 @@ const START_OVER_MOST: u32 = 16;
 /// Calls that are cut off by the end of the program.
 const LAST_TASKS_WAIT: Duration = Duration::from_millis(200);
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
-    let config = config::load(&args, std::env::vars()).context("settings")?;
+    if let Some(config::Command::Inspect(inspect)) = &args.command {
+        return inspect.run();
+    }
+    serve(&args).map(|()| ExitCode::SUCCESS)
+}
+
+fn serve(args: &Args) -> anyhow::Result<()> {
+    let config = config::load(args, std::env::vars()).context("settings")?;
     if args.print_config {
         use std::io::Write;
         return Ok(std::io::stdout().write_all(config::print(&config).as_bytes())?);

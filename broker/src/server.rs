@@ -38,7 +38,7 @@ use crate::{
     delivery::{Readers, Waiting},
     directory,
     fault::Fault,
-    grpc::{Edge, LocalAdmin, SessionService},
+    grpc::{Edge, LocalAdmin, ReplicaService, SessionService},
     http, kv, leadership,
     metrics::{Base, Metrics},
     ops::{Broker, DiskSettings, RetentionSettings, Settings, Signals, TransactionSettings, View},
@@ -548,6 +548,7 @@ fn serve(
         .add_service(gateway.produce_service())
         .add_service(log.into_service())
         .add_service(SessionsServer::new(SessionService::new(Arc::clone(broker))))
+        .add_service(ReplicaService::new(Arc::clone(broker)))
         .add_service(AdminServer::new(AdminSwitch::new(admin, directory)));
     tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
         // Dropped means the same.

@@ -25,6 +25,7 @@ mod log_level;
 mod members;
 mod messages;
 mod offsets;
+mod replicas;
 mod route;
 mod send_message;
 mod timers;
@@ -169,6 +170,10 @@ pub enum Command {
     /// Has a node hand leadership away and not lead, for maintenance.
     #[command(name = "drain")]
     Drain(members::Drain),
+    /// Compares the replicas of each broker group: the digests of their states, and the checksums of
+    /// the segments on their disks.
+    #[command(name = "verifyReplicas")]
+    VerifyReplicas(replicas::Verify),
     /// Changes how much the nodes that are named with -n write to their logs, while they run.
     #[command(name = "changeLogLevel")]
     ChangeLogLevel(log_level::Change),
@@ -216,6 +221,7 @@ pub async fn run(args: Args) -> Result<Report> {
         Command::ReplacePeer(command) => command.run(&session).await,
         Command::UpdatePeer(command) => command.run(&session).await,
         Command::Drain(command) => command.run(&session).await,
+        Command::VerifyReplicas(command) => command.run(&session).await,
         Command::ChangeLogLevel(command) => command.run(&args.namesrv).await,
     }
 }

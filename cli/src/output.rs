@@ -10,6 +10,8 @@ use serde_json::Value;
 pub struct Report {
     parts: Vec<Part>,
     json: Value,
+    /// Why the command fails although it has something to show.
+    failed: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -40,7 +42,7 @@ impl Rows {
 impl Report {
     /// A report that programs see as this.
     pub fn new(json: Value) -> Self {
-        Self { parts: Vec::new(), json }
+        Self { parts: Vec::new(), json, failed: None }
     }
 
     #[must_use]
@@ -53,6 +55,17 @@ impl Report {
     pub fn rows(mut self, rows: Rows) -> Self {
         self.parts.push(Part::Rows(rows));
         self
+    }
+
+    /// The command ends with an error for this reason once the report is written.
+    #[must_use]
+    pub fn failing(mut self, why: impl Into<String>) -> Self {
+        self.failed = Some(why.into());
+        self
+    }
+
+    pub fn failure(&self) -> Option<&str> {
+        self.failed.as_deref()
     }
 
     pub fn write(&self, as_json: bool, out: &mut dyn Write) -> io::Result<()> {

@@ -14,7 +14,10 @@ pub fn finish(program: &str, result: anyhow::Result<Report>, as_json: bool) -> E
         Ok(report) => {
             let mut out = io::stdout().lock();
             match report.write(as_json, &mut out).and_then(|()| out.flush()) {
-                Ok(()) => return ExitCode::SUCCESS,
+                Ok(()) => match report.failure() {
+                    None => return ExitCode::SUCCESS,
+                    Some(why) => anyhow::Error::msg(why.to_owned()),
+                },
                 // Whoever reads has seen enough, as in `mqadmin topicList | head -1`.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                     return ExitCode::SUCCESS;

@@ -31,6 +31,7 @@ mod file_disk;
 mod frame;
 mod hard_state;
 mod header;
+pub mod inspect;
 mod log;
 mod mend;
 mod mmap;

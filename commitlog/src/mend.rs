@@ -9,11 +9,11 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use crate::config::GroupId;
-use crate::cursor::{corrupt, size};
+use crate::cursor::{Cursor, corrupt, size};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Check, Error};
 use crate::frame::Mismatch;
-use crate::header::{SEGMENT_HEADER, mending_name, segment_name};
+use crate::header::{SEGMENT_HEADER, SegmentHeader, mending_name, segment_name};
 use crate::log::CommitLog;
 use crate::position::LogOffset;
 use crate::segment::Segment;
@@ -85,7 +85,8 @@ impl Mending {
             .map_err(|e| Error::io("write", &self.name, e))
     }
 
-    /// Checks every byte of it, and makes it durable.
+    /// Checks every byte of it, and makes it durable. What is damaged in the copy as well, in another
+    /// place, is taken from the segment that it is to replace.
     ///
     /// # Errors
     /// What is wrong with it, as [`check_segment`](crate::check_segment) says it; `Io`.
@@ -94,10 +95,55 @@ impl Mending {
             let name = &self.name;
             move |source| Error::io(action, name, source)
         };
-        look_through(&self.disk, &self.name, self.group, self.segment_size, self.extent)?;
+        let mut from = None;
+        loop {
+            let found =
+                look_through(&self.disk, &self.name, self.group, self.segment_size, self.extent);
+            match found {
+                Ok(_) => break,
+                // Each round has to get further than the one before.
+                Err(Error::Corrupt { offset, .. })
+                    if from.is_none_or(|before| offset > before)
+                        && self.patch(offset).unwrap_or(false) =>
+                {
+                    from = Some(offset);
+                }
+                Err(error) => return Err(error),
+            }
+        }
         self.file.sync_data().map_err(io("sync"))?;
         self.disk.sync_dir().map_err(io("sync the directory of"))?;
         Ok(Mended { extent: self.extent })
+    }
+}
+
+impl Mending {
+    /// Takes what stands at `offset` from the segment itself; false if it is no better there.
+    fn patch(&self, offset: LogOffset) -> Result<bool, Error> {
+        let base = self.extent.base;
+        let name = segment_name(base);
+        let io = |action| move |source| Error::io(action, &segment_name(base), source);
+        let own = self.disk.open(&name).map_err(io("open"))?;
+        let bytes = if offset < first_frame(base) {
+            let mut header = vec![0; size(SEGMENT_HEADER)];
+            own.read_at(&mut header, 0).map_err(io("read"))?;
+            SegmentHeader::decode(&header, base)?;
+            header
+        } else {
+            let end = base + self.extent.len;
+            let mut cursor = Cursor::reading(own.clone(), base, offset, end);
+            let Some(entry) = cursor.next_sound()? else { return Ok(false) };
+            if entry.check().is_err() {
+                return Ok(false);
+            }
+            let mut frame = vec![0; size(cursor.at() - offset)];
+            own.read_at(&mut frame, offset - base).map_err(io("read"))?;
+            frame
+        };
+        let at = if offset < first_frame(base) { 0 } else { offset - base };
+        self.write(at, &bytes)?;
+        tracing::warn!(%base, %offset, "a copy is damaged too, and was repaired from the original");
+        Ok(true)
     }
 }
 

@@ -186,6 +186,28 @@ fn a_copy_that_is_damaged_or_another_groups_changes_nothing() {
 }
 
 #[test]
+fn two_replicas_with_damage_in_different_places_have_all_of_it_together() {
+    let other = SimDisk::new();
+    let from = cold(&other);
+    let disk = SimDisk::new();
+    let mut node = cold(&disk);
+    let name = segment_name(LogOffset(SEGMENT));
+    let good = disk.contents(&name).unwrap();
+    let extent = extent_of(&from, LogOffset(SEGMENT));
+    // The second frame here; the header, the first and the third there.
+    disk.flip(&name, HEADERS + 464 + 3, 1);
+    [60, HEADERS + 3, HEADERS + 2 * 464 + 3].iter().for_each(|at| other.flip(&name, *at, 1));
+    let mended = copied(&from, node.log.mending(extent).unwrap(), extent).unwrap();
+    node.log.mend(mended, node.outcomes.named(7)).unwrap();
+    node.settle();
+    assert_eq!(disk.contents(&name).unwrap(), good);
+    // In the same place there is no help.
+    [&disk, &other].iter().for_each(|disk| disk.flip(&name, HEADERS + 9, 1));
+    let refused = copied(&from, node.log.mending(extent).unwrap(), extent).unwrap_err();
+    assert!(is_damage(&refused, SEGMENT), "{refused}");
+}
+
+#[test]
 fn a_crash_at_any_call_of_a_repair_leaves_a_log_that_opens() {
     let whole = log(&SimDisk::new());
     let mut crashes = 0;

@@ -80,6 +80,10 @@ ours! {
     admin, "raftmq.admin.v1"
 }
 ours! {
+    /// `raftmq.replicas.v1`: comparing the replicas of a broker group.
+    replicas, "raftmq.replicas.v1"
+}
+ours! {
     /// `raftmq.produce.v1`: sends in a stream.
     produce, "raftmq.produce.v1"
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use commitlog::Checksum;
 use commitlog::position::LogOffset;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::net::TcpListener;
@@ -27,6 +28,8 @@ use crate::{
     Replication, Role, StateMachine, Status, membership,
 };
 
+/// Bytes of a segment that are read in one go.
+const SEGMENT_PIECE: u64 = 1 << 20;
 /// How long connections to peers may take to end.
 const GOOD_BYE: Duration = Duration::from_millis(500);
 
@@ -145,6 +148,32 @@ impl<S: StateMachine> Group<S> {
     /// Reads commands by the position that [`crate::Command`] named.
     pub fn reader(&self) -> Reader {
         Reader::new(self.inner.parts.reader.clone(), self.inner.parts.mender.clone())
+    }
+
+    /// Where the segments begin that are written to no more.
+    pub fn sealed_segments(&self) -> Vec<LogOffset> {
+        let reader = self.inner.parts.reader.get();
+        reader.map(commitlog::Reader::sealed).unwrap_or_default()
+    }
+
+    /// Reads a segment from the disk; `None` if it has gone.
+    ///
+    /// # Errors
+    /// It is damaged, or cannot be read.
+    pub async fn read_segment(
+        &self,
+        base: LogOffset,
+    ) -> Result<Option<Checksum>, commitlog::Error> {
+        let Some(reader) = self.inner.parts.reader.get().cloned() else { return Ok(None) };
+        let read = move || {
+            let mut scrub = match reader.scrub(base) {
+                Err(commitlog::Error::Missing { .. }) => return Ok(None),
+                scrub => scrub?,
+            };
+            while scrub.step(SEGMENT_PIECE)? > 0 {}
+            Ok(Some(scrub.checksum()))
+        };
+        crate::repair::off_thread(read).await
     }
 
     /// What this node did to stay whole.

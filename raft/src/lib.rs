@@ -31,6 +31,7 @@ mod drain;
 mod error;
 mod failure;
 mod group;
+pub mod inspect;
 mod local;
 mod log_reader;
 mod log_store;

@@ -13,7 +13,7 @@ pub struct BrokerGroup {
     pub name: String,
     pub nodes: Vec<Arc<Node>>,
     /// Its `--raft-peers`.
-    pub(crate) peers: String,
+    pub peers: String,
 }
 
 impl BrokerGroup {

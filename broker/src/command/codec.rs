@@ -18,8 +18,8 @@ pub(crate) use administration::{decode_limited, encode_limited};
 pub(crate) use transactions::{verdict_byte, verdict_of};
 
 use super::{
-    Ack, Again, Append, Backoff, ChangeInvisible, Command, GroupConfig, Handle, NewMessage, Pick,
-    Pop, PutGroup, PutTopic, Release, Renew, TopicConfig, ordered_codec,
+    Ack, Again, Append, Backoff, ChangeInvisible, Command, GroupConfig, Handle, Mark, NewMessage,
+    Pick, Pop, PutGroup, PutTopic, Release, Renew, TopicConfig, ordered_codec,
 };
 
 /// The first byte of a command. Persisted: never reuse one.
@@ -57,6 +57,7 @@ pub(super) mod tag {
     pub(super) const CARRY: u8 = 75;
     pub(super) const EXPIRE_TRANSACTIONS: u8 = 76;
     pub(super) const GIVE_BACK: u8 = 80;
+    pub(super) const MARK: u8 = 90;
 }
 
 /// The tag of a command that the leader can be held at, see `fault`.
@@ -150,6 +151,7 @@ impl Command {
             Self::ParkTransactions(c) => transactions::park_transactions(&mut out, c),
             Self::Carry(c) => return retention::carry(out, c),
             Self::ExpireTransactions(c) => retention::expire_transactions(&mut out, c),
+            Self::Mark(Mark) => out.put_u8(tag::MARK),
         }
         vec![out.freeze()]
     }
@@ -194,6 +196,7 @@ impl Command {
             tag::PARK_TRANSACTIONS => Self::ParkTransactions(input.park_transactions()?),
             tag::CARRY => Self::Carry(input.carry()?),
             tag::EXPIRE_TRANSACTIONS => Self::ExpireTransactions(input.expire_transactions()?),
+            tag::MARK => Self::Mark(Mark),
             tag => return Err(DecodeError::UnknownTag { tag }),
         };
         input.end(command)

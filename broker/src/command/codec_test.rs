@@ -114,6 +114,7 @@ fn administration() -> impl Strategy<Value = Command> {
         })),
         topic().prop_map(|topic| Command::CloseQueues(CloseQueues { topic })),
         topic().prop_map(|topic| Command::RetireTopic(RetireTopic { topic })),
+        Just(Command::Mark(Mark)),
     ]
 }
 
@@ -603,6 +604,7 @@ fn golden_administration() {
             "55 0000000000000009 40 0001 74 0000000000000004 0000000000000005",
         ),
         (Command::RetireTopic(RetireTopic { topic }), "56 0001 74"),
+        (Command::Mark(Mark), "5a"),
     ];
     cases.iter().for_each(|(command, expected)| check(command, expected));
 }

@@ -1,6 +1,6 @@
 //! What became of a command, and what the leader should do about it.
 
-use commitlog::position::LogOffset;
+use commitlog::position::{LogIndex, LogOffset};
 use proto::{ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic};
 
 use super::TimerId;
@@ -36,6 +36,11 @@ pub enum Outcome {
     Released {
         /// Deliveries that were let go of.
         count: u32,
+    },
+    /// To `Mark`.
+    Marked {
+        /// Of the entry that carries the command.
+        index: LogIndex,
     },
     /// To `GiveBack`.
     GivenBack {

@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
+
+use crate::inspect::Inspect;
 
 /// A RocketMQ-compatible broker whose replicated log is its store.
 #[derive(Debug, Clone, Default, Parser)]
 #[command(name = "broker", version, about, max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
     /// A group of one that is its own access point, with topics created on use.
     #[arg(long)]
@@ -63,6 +66,14 @@ pub struct Args {
     /// Print every setting with its value and its meaning, and exit.
     #[arg(long)]
     pub print_config: bool,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What the program does instead of being a broker.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    Inspect(Inspect),
 }
 
 impl Args {

@@ -12,7 +12,7 @@ mod print;
 mod units;
 mod validate;
 
-pub use args::Args;
+pub use args::{Args, Command};
 pub use error::ConfigError;
 pub use load::load;
 pub use print::print;

@@ -13,10 +13,12 @@ mod offsets;
 mod pull_message;
 mod recall_message;
 mod receive_message;
+mod replicas;
 mod send_message;
 mod sessions;
 pub mod status;
 
 pub use admin::LocalAdmin;
 pub use local::Edge;
+pub use replicas::ReplicaService;
 pub use sessions::SessionService;

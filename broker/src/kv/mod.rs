@@ -204,6 +204,41 @@ mod prefix {
     pub(super) const SETTING: u8 = 0x44;
 }
 
+/// What kind of record a key is of, in words.
+#[must_use]
+pub fn kind(family: Family, key: &[u8]) -> &'static str {
+    if family != Family::State {
+        return family.name();
+    }
+    match key.first().copied().unwrap_or(u8::MAX) {
+        prefix::FRONTIER => "frontier",
+        prefix::MEMBERSHIP => "membership",
+        prefix::TOPIC => "topic",
+        prefix::CONSUMER_GROUP => "consumer-group",
+        prefix::QUEUE_HEAD => "queue-head",
+        prefix::PROGRESS => "progress",
+        prefix::IN_FLIGHT => "in-flight",
+        prefix::TOPIC_STANDING => "topic-standing",
+        prefix::GROUP_STANDING => "group-standing",
+        prefix::NEXT_IDS => "next-ids",
+        prefix::QUOTA => "quota",
+        prefix::TIMER => "timer",
+        prefix::TIMER_COUNTERS => "timer-counters",
+        prefix::TIMER_COUNT => "timer-count",
+        prefix::RECALLED => "recalled",
+        prefix::RESET => "reset",
+        prefix::DEAD_LETTER => "dead-letter",
+        prefix::REDRIVE => "redrive",
+        prefix::HALF => "half",
+        prefix::RESOLUTION => "resolution",
+        prefix::RETAINED => "retained",
+        prefix::SEGMENT_START => "segment-start",
+        prefix::RETAINED_MARK => "retained-mark",
+        prefix::SETTING => "setting",
+        _ => "unknown",
+    }
+}
+
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

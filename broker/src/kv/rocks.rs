@@ -67,6 +67,24 @@ impl Rocks {
         Ok(Self { config: config.clone(), db, trims: Mutex::default(), damaged })
     }
 
+    /// Opens a store to look at it. Nothing is written to its directory.
+    ///
+    /// # Errors
+    /// There is no store, or it is damaged.
+    pub fn open_read_only(config: &RocksConfig) -> Result<Self, Error> {
+        let mut options = options(config.memtable_bytes);
+        options.create_if_missing(false);
+        options.create_missing_column_families(false);
+        // Its own notes go elsewhere.
+        options.set_db_log_dir(std::env::temp_dir());
+        let opened =
+            DB::open_cf_descriptors_read_only(&options, &config.path, families(config), false);
+        let open = Open(opened.map_err(|source| Error::Store { action: "open", source })?);
+        let damaged = watch::Sender::new(false);
+        let db = RwLock::new(Some(open));
+        Ok(Self { config: config.clone(), db, trims: Mutex::default(), damaged })
+    }
+
     /// Turns true when anybody meets damage, whatever they then do.
     pub fn damaged(&self) -> watch::Receiver<bool> {
         self.damaged.subscribe()

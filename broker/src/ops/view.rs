@@ -7,7 +7,7 @@ use std::{ops::Range, sync::Arc};
 
 use prost::Message as _;
 use proto::{ClientId, ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic, v2};
-use raft::{LogOffset, Reader};
+use raft::{LogIndex, LogOffset, Reader};
 use tokio::sync::{broadcast, watch};
 
 use super::{
@@ -318,6 +318,11 @@ impl View {
         let state = self.state.read();
         let applied = state.applied().map_or(0, |log_id| log_id.index.0);
         (applied, state.digest().to_string())
+    }
+
+    /// The digest as of the mark in this entry.
+    pub fn digest_at(&self, index: LogIndex) -> Option<String> {
+        Some(self.state.read().digest_at(index)?.to_string())
     }
 
     /// Who waits at the ends of queues.

@@ -37,6 +37,7 @@ mod give_back;
 mod in_flight;
 pub mod limits;
 mod machine;
+mod mark;
 mod message_keys;
 mod offsets;
 mod pending;
@@ -87,6 +88,7 @@ pub use view::{DueDelivery, Holding, QueueProgress};
 
 use consumer_groups::ConsumerGroups;
 use dedupe::Dedupe;
+use mark::Marks;
 use message_keys::{KeyCounters, MessageKeys};
 use put_setting::SettingVersions;
 use quotas::Quotas;
@@ -134,6 +136,7 @@ pub struct State {
     change: Change,
     /// What was written since the last flush.
     unflushed: Unflushed,
+    marks: Marks,
 }
 
 #[derive(Debug, Default)]
@@ -168,6 +171,8 @@ impl Unflushed {
 /// Where and when a command is applied.
 #[derive(Debug, Clone, Copy)]
 struct At {
+    /// The entry that carries it.
+    index: LogIndex,
     /// Log time.
     stamp: Timestamp,
     /// Unique to the command: names the deliveries that it makes.
@@ -225,6 +230,7 @@ impl State {
             retained,
             change: Change::default(),
             unflushed: Unflushed::default(),
+            marks: Marks::default(),
             kv,
         })
     }
@@ -270,6 +276,10 @@ impl State {
         let mut outcomes = Vec::with_capacity(entries.len());
         for entry in entries {
             outcomes.push(self.apply_entry(entry)?);
+            if self.take_due_mark() {
+                self.write(None)?;
+                self.remember_digest();
+            }
         }
         self.write(None)?;
         Ok(Applied { outcomes, effects: std::mem::take(&mut self.change.effects) })
@@ -310,7 +320,7 @@ impl State {
     ) -> Result<Vec<Outcome>, Error> {
         let mut outcomes = Vec::with_capacity(commands.len());
         for (number, command) in commands.into_iter().enumerate() {
-            let at = At { stamp: self.stamp, delivery: delivery_id(index, number) };
+            let at = At { index, stamp: self.stamp, delivery: delivery_id(index, number) };
             self.change.command = at.delivery;
             let len = command.bytes.len();
             let end = command.position + len as u64;
@@ -368,6 +378,7 @@ impl State {
             Command::EndTransaction(c) => self.end_transaction(at, c),
             Command::CheckTransactions(c) => self.check_transactions(at, &c),
             Command::ParkTransactions(c) => self.park_transactions(at, &c),
+            Command::Mark(_) => self.mark(at.index),
         })
     }
 
@@ -475,6 +486,7 @@ fn work(command: &Command) -> usize {
         | Command::CloseQueues(_)
         | Command::PutSetting(_)
         | Command::RetireTopic(_)
+        | Command::Mark(_)
         | Command::Recall(_)
         | Command::CommitOffset(_)
         | Command::FollowReset(_)

@@ -64,6 +64,7 @@ fn reached(logs: &[Log]) -> [usize; 14] {
             | Outcome::Recalled(_)
             | Outcome::Carried { .. }
             | Outcome::TransactionsExpired { .. }
+            | Outcome::Marked { .. }
             | Outcome::Done
             | Outcome::Rejected(_) => vec![],
         };

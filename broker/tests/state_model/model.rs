@@ -135,6 +135,7 @@ impl Model {
             Command::ExpireTransactions(c) => Ok(self.expire_transactions(c)),
             Command::PutSetting(c) => self.put_setting(at.delivery, c),
             Command::RetireTopic(c) => self.retire_topic(c),
+            Command::Mark(_) => unreachable!("no step marks: it changes nothing"),
         };
         result.unwrap_or_else(Outcome::Rejected)
     }

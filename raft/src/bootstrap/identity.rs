@@ -58,7 +58,7 @@ pub(crate) enum Synced {
 impl Synced {
     const ALL: [Synced; 4] = [Synced::Always, Synced::Lazily, Synced::Doubtful, Synced::Damaged];
 
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Synced::Always => "always",
             Synced::Lazily => "lazily",
@@ -179,6 +179,19 @@ fn read(path: &Path) -> Result<Copied, Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Copied::Missing),
         Err(source) => Err(failed("read", path)(source)),
     }
+}
+
+/// Both copies, for who looks at them.
+pub(crate) fn copies(data_dir: &Path) -> [(&'static str, Result<Identity, String>); 2] {
+    FILES.map(|name| {
+        let copy = match read(&data_dir.join(name)) {
+            Ok(Copied::Sound(identity)) => Ok(identity),
+            Ok(Copied::Missing) => Err("it is missing".to_owned()),
+            Ok(Copied::Damaged(reason)) => Err(reason.to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        (name, copy)
+    })
 }
 
 /// The first copy that is sound. One that is not is written anew.
