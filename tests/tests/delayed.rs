@@ -19,7 +19,6 @@ use tests::{Cluster, Failure, Written, body, eventually};
 
 const POLL: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(20);
-const MIB: u64 = 1 << 20;
 
 async fn delay_topic(cluster: &Cluster, name: &str, queues: u32) {
     let config = admin::TopicConfig {
