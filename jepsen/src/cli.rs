@@ -1,5 +1,6 @@
 //! The commands of the `jepsen` program.
 
+mod campaign;
 mod check;
 mod doctor;
 mod export;
@@ -29,6 +30,16 @@ enum Command {
     ///
     /// Exit code: 0 valid, 1 invalid, 2 unknown, 3 the harness itself failed, 64 usage.
     Run(crate::run::Options),
+    /// Five composite runs in five minutes: what has to hold before a change is good.
+    Ci(campaign::Campaign),
+    /// The same workloads under other faults, for as long as there is time.
+    Soak {
+        #[command(flatten)]
+        campaign: campaign::Campaign,
+        /// How long, in minutes.
+        #[arg(long, default_value_t = 60)]
+        time: u64,
+    },
     /// Lists the faults.
     Nemeses,
     /// Judges recorded runs; writes results.json, report.html and the slice of each anomaly.
@@ -101,6 +112,8 @@ pub fn main() -> ExitCode {
             check::run(&dirs, &checker, json, dry_run)
         }
         Command::Run(options) => run::run(options),
+        Command::Ci(campaign) => campaign::ci(&campaign),
+        Command::Soak { campaign, time } => campaign::soak(&campaign, time),
         Command::Nemeses => {
             for class in crate::nemesis::Class::ALL {
                 println!("{:16}{}", class.name(), class.meaning().trim());

@@ -1,5 +1,6 @@
 //! Clients without a mind of their own: one request, one outcome, no retry, no cache of routes.
 
+mod administration;
 pub mod body;
 mod listener;
 mod membership;

@@ -46,7 +46,7 @@ const TRIALS: &[Trial] = &[
     Trial {
         name: "virtual cables",
         faults: "an address per node",
-        script: "unshare -n sh -ec 'ip link add a type veth peer name b; ip link set a up'",
+        script: "unshare -n sh -ec 'ip link add one type veth peer name two; ip link set one up'",
     },
     Trial {
         name: "nftables",

@@ -48,6 +48,9 @@ fn inside(options: &Options, id: &str, seed: u64) -> Result<u8> {
     let recorded = runtime.block_on(async {
         tokio::select! {
             recorded = record(options, id, &command) => recorded,
+            () = too_long(options.time_limit) => {
+                Err(anyhow!("not done within {} s; the seed was {seed}", options.time_limit))
+            }
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted?;
                 Err(anyhow!("interrupted; the seed was {seed}"))
@@ -58,6 +61,14 @@ fn inside(options: &Options, id: &str, seed: u64) -> Result<u8> {
     runtime.shutdown_background();
     let dir = recorded?;
     judge(&dir)
+}
+
+/// Ends when a run has taken too long; never where there is no limit.
+async fn too_long(seconds: u64) {
+    if seconds == 0 {
+        return std::future::pending().await;
+    }
+    tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
 }
 
 fn judge(dir: &Path) -> Result<u8> {

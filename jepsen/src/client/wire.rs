@@ -8,11 +8,12 @@ use proto::admin;
 use proto::v2;
 use proto::v2::receive_message_response::Content;
 
+use super::administration::{add, bounded, list, parked, read, refused, remove, write};
+use super::body;
 use super::membership::Members;
 use super::message::{id_of, normal_message, timestamp};
 use super::outcome::Failure;
 use super::rpc::{DEADLINE, Rpc, duration, resource};
-use super::{body, message};
 use crate::history::{Answer, Call, Change, Delivery, Entry, Key, Message, Queue, Resolution};
 
 /// Bytes of a body: small, so that the figures are about operations.
@@ -21,8 +22,6 @@ const BODY: usize = 96;
 const BATCH: i32 = 32;
 /// The group on whose behalf readers without one read.
 const READERS: &str = "readers";
-/// Elements of listed sets are topics with this in front of their number.
-const LISTED: &str = "listed-";
 
 /// What clients were told and need again: handles, ids of transactions. Shared by all of a run.
 #[derive(Debug)]
@@ -493,92 +492,4 @@ fn unsigned(offset: i64) -> u64 {
 
 fn signed(offset: u64) -> i64 {
     i64::try_from(offset).unwrap_or(i64::MAX)
-}
-
-/// An administrative call within the deadline of all calls.
-async fn bounded<T>(
-    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
-) -> Result<T, Failure> {
-    match tokio::time::timeout(DEADLINE, call).await {
-        Ok(Ok(answer)) => Ok(answer.into_inner()),
-        Ok(Err(error)) => Err(Failure::of_error(&error)),
-        Err(_) => Err(Failure::Unknown { code: 0, message: "no answer in time".into() }),
-    }
-}
-
-/// The error inside an administrative answer, if there is one.
-fn refused(error: Option<admin::Error>) -> Result<(), Failure> {
-    use admin::error::Fate;
-    let Some(error) = error else { return Ok(()) };
-    let (code, message) = (0, error.message.clone());
-    Err(match error.fate() {
-        Fate::Rejected => Failure::Rejected { code, message },
-        Fate::NotDone => Failure::NotDone { code, message },
-        Fate::Unknown | Fate::Unspecified => Failure::Unknown { code, message },
-    })
-}
-
-async fn parked(rpc: &Rpc) -> Result<Answer, Failure> {
-    let (mut txs, mut after) = (Vec::new(), String::new());
-    loop {
-        let request =
-            admin::ListTransactionsRequest { parked_only: true, after, ..Default::default() };
-        let answer = bounded(rpc.admin().list_transactions(request)).await?;
-        refused(answer.error)?;
-        let Some(last) = answer.transactions.last() else { break };
-        after = last.transaction_id.clone();
-        txs.extend(answer.transactions.iter().filter_map(|t| message::message_of(&t.message_id)));
-    }
-    Ok(Answer::Parked { txs })
-}
-
-/// A register is the quota of a topic of its name, in messages per second.
-async fn write(rpc: &Rpc, register: &str, value: u64) -> Result<Answer, Failure> {
-    use admin::change_request::Change;
-    let quota = admin::Quota {
-        kind: admin::LimitedKind::Topic.into(),
-        name: register.to_owned(),
-        // 0 is no quota at all, which a listing leaves out.
-        messages_per_second: value + 1_000_000,
-        bytes_per_second: 0,
-        version: 0,
-    };
-    let request = admin::ChangeRequest { change: Some(Change::PutQuota(quota)) };
-    refused(bounded(rpc.admin().change(request)).await?.error)?;
-    Ok(Answer::Write {})
-}
-
-async fn read(rpc: &Rpc, register: &str) -> Result<Answer, Failure> {
-    let answer = bounded(rpc.admin().list_quotas(admin::ListQuotasRequest {})).await?;
-    refused(answer.error)?;
-    let quota = answer.quotas.iter().find(|quota| quota.name == register);
-    Ok(Answer::Read { value: quota.map(|q| q.messages_per_second - 1_000_000) })
-}
-
-async fn add(rpc: &Rpc, element: u64) -> Result<Answer, Failure> {
-    let config = admin::TopicConfig {
-        topic: format!("{LISTED}{element}"),
-        queues: 1,
-        permission: v2::Permission::ReadWrite.into(),
-        accepts: vec![v2::MessageType::Normal.into()],
-    };
-    let request =
-        admin::PutTopicRequest { config: Some(config), create_only: true, ..Default::default() };
-    refused(bounded(rpc.admin().put_topic(request)).await?.error)?;
-    Ok(Answer::Add {})
-}
-
-async fn remove(rpc: &Rpc, element: u64) -> Result<Answer, Failure> {
-    use admin::change_request::Change;
-    let change = Some(Change::DeleteTopic(format!("{LISTED}{element}")));
-    refused(bounded(rpc.admin().change(admin::ChangeRequest { change })).await?.error)?;
-    Ok(Answer::Remove {})
-}
-
-async fn list(rpc: &Rpc) -> Result<Answer, Failure> {
-    let answer = bounded(rpc.admin().list_topics(admin::ListTopicsRequest {})).await?;
-    refused(answer.error)?;
-    let names = answer.topics.iter().filter_map(|t| t.config.as_ref()).map(|c| c.topic.as_str());
-    let elements = names.filter_map(|name| name.strip_prefix(LISTED)?.parse().ok()).collect();
-    Ok(Answer::List { elements })
 }

@@ -94,7 +94,7 @@ pub(super) async fn reset(
         })
     };
     rules(
-        "table inet resets { chain all { type filter hook input priority 0; iifname eth0 meta l4proto tcp reject with tcp reset; } }\n",
+        "table inet resets { chain answers { type filter hook input priority 0; iifname eth0 meta l4proto tcp reject with tcp reset; } }\n",
     )
     .await??;
     tokio::time::sleep(Duration::from_millis(lasts_ms)).await;

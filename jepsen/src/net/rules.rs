@@ -43,11 +43,11 @@ pub struct Rules {
 impl Rules {
     /// The table in which the rules are. What this process sends and gets passes the bridge too.
     pub fn build() -> Result<Self> {
-        let mut script = String::from("add table bridge cuts\nadd chain bridge cuts all\n");
+        let mut script = String::from("add table bridge cuts\nadd chain bridge cuts dropped\n");
         for hook in ["forward", "input", "output"] {
             let chain = format!("{{ type filter hook {hook} priority 0; }}");
             writeln!(script, "add chain bridge cuts {hook} {chain}")?;
-            writeln!(script, "add rule bridge cuts {hook} jump all")?;
+            writeln!(script, "add rule bridge cuts {hook} jump dropped")?;
         }
         run_input("nft", "-f -", &script)?;
         Ok(Self::default())
@@ -61,13 +61,16 @@ impl Rules {
         } else {
             all.insert(fault, cuts);
         }
-        let mut script = String::from("flush chain bridge cuts all\n");
+        let mut script = String::from("flush chain bridge cuts dropped\n");
         for Cut { from, to, percent } in all.values().flatten() {
             let which = match percent {
                 100 => String::new(),
                 _ => format!("numgen random mod 100 < {percent} "),
             };
-            writeln!(script, "add rule bridge cuts all ip saddr {from} ip daddr {to} {which}drop")?;
+            writeln!(
+                script,
+                "add rule bridge cuts dropped ip saddr {from} ip daddr {to} {which}drop"
+            )?;
         }
         run_input("nft", "-f -", &script).map(drop)
     }
@@ -75,6 +78,6 @@ impl Rules {
     /// Mends everything.
     pub fn clear(&self) -> Result<()> {
         self.cuts.lock().expect("no holder panics").clear();
-        run_input("nft", "-f -", "flush chain bridge cuts all\n").map(drop)
+        run_input("nft", "-f -", "flush chain bridge cuts dropped\n").map(drop)
     }
 }

@@ -155,7 +155,7 @@ impl Session<'_> {
     /// The brokers' configuration.
     fn settings(&self) -> Result<Vec<(String, String)>> {
         let tight: &[(&str, &str)] = match self.options.profile.as_str() {
-            "tight" => &[("log.segment_size", "4MiB")],
+            "tight" => &[("log.segment_size", "9MiB")],
             _ => &[],
         };
         let always = [

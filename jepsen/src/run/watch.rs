@@ -13,7 +13,7 @@ use crate::history::Observation;
 use super::recorder::Recorder;
 
 /// Between two looks.
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is known of the cluster now.
 #[derive(Debug)]
