@@ -12,7 +12,7 @@ TARGET = $$($(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_di
 export RUST_BACKTRACE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-clients lint fix check bench jepsen doc build packages packages-clients
+.PHONY: help demo test test-clients lint fix check bench jepsen doc build packages packages-clients packages-faults
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -45,9 +45,8 @@ check: lint test ## what CI runs
 bench: build ## figures of a cluster on this machine, with the echo ceiling of the same run
 	@MQTEST_BIN_DIR="$(TARGET)/debug" "$(TARGET)/debug/bench"
 
-jepsen: build ## five minutes of random kills, pauses and stops
-	@MQTEST_BIN_DIR="$(TARGET)/debug" MQTEST_FAULT_SECONDS=300 \
-		$(CARGO) test --workspace --test random_faults -- --nocapture
+jepsen: build packages-faults ## five fault runs in five minutes, judged
+	@"$(TARGET)/debug/jepsen" ci --store "$(TARGET)/jepsen"
 
 doc: packages ## the API documentation of all crates
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
@@ -60,3 +59,6 @@ packages:
 
 packages-clients: packages
 	@.ci/packages clients
+
+packages-faults: packages-clients
+	@.ci/packages faults

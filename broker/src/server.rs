@@ -482,6 +482,7 @@ fn settings(config: &Config, advertised: String) -> Settings {
         auto_create_queues: config.auto_create_queues,
         rules: Rules { max_delay: config.max_delay, ..Rules::default() },
         timers_per_second: config.limits.timers_per_second,
+        invisible_min: config.limits.invisible_min,
         retention: RetentionSettings {
             time: unless_zero(config.log.retention_time),
             dead_letter_time: unless_zero(config.log.dead_letter_retention_time),

@@ -34,14 +34,18 @@ const REFUSED_UNSEEN: [i32; 4] = [3, 8, 11, 12];
 /// Classifies a failure of `call`.
 #[must_use]
 pub fn classify(call: &Call, failed: Failed<'_>) -> Class {
-    if call.is_read() || failed == Failed::NeverConnected {
-        return Class::Fail;
-    }
+    if call.is_read() { Class::Fail } else { classify_change(failed) }
+}
+
+/// Classifies a failure of a call that may leave something behind.
+#[must_use]
+pub fn classify_change(failed: Failed<'_>) -> Class {
     match failed {
+        Failed::NeverConnected => Class::Fail,
         Failed::Status(code) => of_status(code),
         Failed::Grpc { fate: Some("not-done" | "rejected"), .. } => Class::Fail,
         Failed::Grpc { fate: None, code } if REFUSED_UNSEEN.contains(&code) => Class::Fail,
-        Failed::Grpc { .. } | Failed::NeverConnected | Failed::Interrupted => Class::Info,
+        Failed::Grpc { .. } | Failed::Interrupted => Class::Info,
     }
 }
 

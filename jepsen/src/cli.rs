@@ -1,9 +1,11 @@
 //! The commands of the `jepsen` program.
 
+mod campaign;
 mod check;
 mod doctor;
 mod export;
 mod index;
+mod run;
 mod run_dir;
 
 use std::path::PathBuf;
@@ -14,7 +16,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 pub use doctor::{Ability, abilities};
 pub use run_dir::RunDir;
 
-/// Judges recorded fault runs of a broker cluster.
+/// Runs a broker cluster under faults, and judges what clients saw.
 #[derive(Debug, Parser)]
 #[command(name = "jepsen", version, about)]
 pub struct Args {
@@ -24,6 +26,22 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Starts a cluster in a network of its own, breaks it while clients work, and judges it.
+    ///
+    /// Exit code: 0 valid, 1 invalid, 2 unknown, 3 the harness itself failed, 64 usage.
+    Run(crate::run::Options),
+    /// Five composite runs in five minutes: what has to hold before a change is good.
+    Ci(campaign::Campaign),
+    /// The same workloads under other faults, for as long as there is time.
+    Soak {
+        #[command(flatten)]
+        campaign: campaign::Campaign,
+        /// How long, in minutes.
+        #[arg(long, default_value_t = 60)]
+        time: u64,
+    },
+    /// Lists the faults.
+    Nemeses,
     /// Judges recorded runs; writes results.json, report.html and the slice of each anomaly.
     ///
     /// Exit code: 0 valid, 1 invalid, 2 unknown, 3 the record itself is broken, 64 usage.
@@ -56,6 +74,9 @@ enum Command {
     Doctor {
         #[arg(long)]
         json: bool,
+        /// Removes what runs left behind that were ended by force.
+        #[arg(long)]
+        clean: bool,
     },
 }
 
@@ -90,9 +111,19 @@ pub fn main() -> ExitCode {
         Command::Check { dirs, checker, json, dry_run } => {
             check::run(&dirs, &checker, json, dry_run)
         }
+        Command::Run(options) => run::run(options),
+        Command::Ci(campaign) => campaign::ci(&campaign),
+        Command::Soak { campaign, time } => campaign::soak(&campaign, time),
+        Command::Nemeses => {
+            for class in crate::nemesis::Class::ALL {
+                println!("{:16}{}", class.name(), class.meaning().trim());
+            }
+            Ok(0)
+        }
         Command::Export { dir, format, output } => export::run(&dir, format, output.as_deref()),
         Command::Index { store } => index::run(&store),
-        Command::Doctor { json } => doctor::run(json),
+        Command::Doctor { clean: true, .. } => doctor::clean(),
+        Command::Doctor { json, .. } => doctor::run(json),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -155,7 +155,8 @@ impl Cluster {
     }
 
     fn new(plan: Plan, permit: SemaphorePermit<'static>) -> Self {
-        let host = plan.network.map_or_else(Host::reserve, |network| Host::at(network.test()));
+        let host =
+            plan.network.as_ref().map_or_else(Host::reserve, |network| Host::at(network.test()));
         let scratch = Scratch::new();
         let path = |name: String| scratch.path().join(name);
         let ports = |count: usize| match plan.shared_ports {
@@ -171,7 +172,7 @@ impl Cluster {
             })
             .collect();
         let count = plan.brokers * u64::from(plan.groups);
-        let addresses: Vec<Addresses> = match plan.network {
+        let addresses: Vec<Addresses> = match &plan.network {
             None => {
                 let clients = ports(usize::try_from(count).expect("few brokers"));
                 clients.into_iter().map(|client| Addresses::beside(client, host)).collect()
@@ -200,7 +201,7 @@ impl Cluster {
         for addresses in addresses.chunks(addresses.len() / usize::from(plan.groups)) {
             cluster.describe_group(addresses);
         }
-        if let Some(network) = plan.network {
+        if let Some(network) = &plan.network {
             for (number, node) in (1..).zip(&cluster.nodes) {
                 network.add(number);
                 node.process().set_prefix(network.on(number));

@@ -12,13 +12,11 @@
 
 pub mod address;
 pub mod binaries;
-pub mod body;
 pub mod cluster;
 pub mod consumer;
 pub mod eventually;
 pub mod faults;
 pub mod group;
-pub mod http;
 pub mod ledger;
 pub mod library;
 pub mod mqadmin;
@@ -26,14 +24,14 @@ pub mod nameserver;
 pub mod network;
 pub mod node;
 pub mod official;
-pub mod outcome;
-pub mod process;
 pub mod producer;
-pub mod rpc;
 pub mod scratch;
-pub mod status;
 pub mod tls;
 pub mod written;
+
+// Clients without a mind of their own and processes under test: shared with fault runs.
+pub use jepsen::client::{body, outcome, rpc};
+pub use jepsen::db::{http, process, status};
 
 pub use cluster::Cluster;
 pub use consumer::Consumer;

@@ -1,32 +1,31 @@
 //! A network that a test has for itself: every node on a machine of its own, so to speak, and
 //! links between them that can be cut.
 //!
-//! ```text
-//!  test, clients, NameServers ── bridge ─┬─ node 1
-//!                10.99.0.254      │      ├─ node 2
-//!                          cuts are here └─ node 3
-//! ```
-//!
-//! The test runs in a network name space of its own, nodes in one each. What is cut is dropped in
-//! the bridge: nobody is told, connections stay open and dials get no answer. Nothing of it is seen
-//! by the rest of the machine, and everything is gone when the test's process ends.
+//! The test, its clients and the NameServers are one machine on the switch, each node is another.
+//! What is cut is dropped in the switch: nobody is told, connections stay open and dials get no
+//! answer. Nothing of it is seen by the rest of the machine, and everything is gone when the test's
+//! process ends.
 
 use std::future::Future;
 use std::net::Ipv4Addr;
-use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use jepsen::net::{Cut, Rules, Switch};
 use rustix::process::geteuid;
 
 /// Set in the process that has the network.
 const INSIDE: &str = "MQTEST_IN_NETWORK";
-/// The network that everything is in, and where the test itself is in it.
-const TEST: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 254);
+/// The network that everything is in.
+const NETWORK: [u8; 3] = [10, 99, 0];
 
 /// The network of the running test.
-#[derive(Debug, Clone, Copy)]
-pub struct Network(());
+#[derive(Debug, Clone)]
+pub struct Network {
+    switch: Switch,
+    rules: Arc<Rules>,
+    cuts: Arc<Mutex<Vec<Cut>>>,
+}
 
 /// Runs `body`, the test called `test`, in a network of its own.
 ///
@@ -65,84 +64,60 @@ fn run_inside(test: &str) {
     }
 }
 
-/// The number of a node's machine is the node's id.
 impl Network {
     fn build() -> Self {
-        // Names of name spaces are files; these are seen by this process and its children only.
-        std::fs::create_dir_all("/run").expect("a directory for names");
-        run("mount", "-t tmpfs none /run");
-        run("ip", "link set lo up");
-        run("ip", "link add switch type bridge");
-        run("ip", &format!("addr add {TEST}/24 dev switch"));
-        run("ip", "link set switch up");
-        run("nft", "add table bridge cuts");
-        run("nft", "add chain bridge cuts forward { type filter hook forward priority 0; }");
-        Self(())
+        let switch = Switch::build(NETWORK).expect("a network (packages iproute2, mount)");
+        let rules = Rules::build().expect("rules (package nftables)");
+        Self { switch, rules: Arc::new(rules), cuts: Arc::default() }
     }
 
     /// Where the test, its clients and the NameServers are.
     #[must_use]
-    pub fn test(self) -> Ipv4Addr {
-        TEST
+    pub fn test(&self) -> Ipv4Addr {
+        self.switch.here()
     }
 
     /// Where a node is.
-    ///
-    /// # Panics
-    /// When the network has no room for it.
     #[must_use]
-    pub fn address(self, node: u64) -> Ipv4Addr {
-        let last = u8::try_from(node).ok().filter(|n| (1..100).contains(n)).expect("few nodes");
-        Ipv4Addr::new(10, 99, 0, last)
+    pub fn address(&self, node: u64) -> Ipv4Addr {
+        self.switch.address(machine(node))
     }
 
     /// Gives a node its machine, plugged into the switch.
-    pub fn add(self, node: u64) {
-        let (space, address) = (space(node), self.address(node));
-        run("ip", &format!("netns add {space}"));
-        run("ip", &format!("link add port{node} type veth peer name eth0 netns {space}"));
-        run("ip", &format!("link set port{node} master switch up"));
-        run("ip", &format!("-n {space} addr add {address}/24 dev eth0"));
-        run("ip", &format!("-n {space} link set eth0 up"));
-        run("ip", &format!("-n {space} link set lo up"));
+    ///
+    /// # Panics
+    /// When that is refused.
+    pub fn add(&self, node: u64) {
+        self.switch.add(machine(node)).expect("one more machine");
     }
 
     /// What has to be put before a program and its arguments to run it on a node's machine.
     #[must_use]
-    pub fn on(self, node: u64) -> Vec<String> {
-        ["ip", "netns", "exec", &space(node)].map(str::to_owned).to_vec()
+    pub fn on(&self, node: u64) -> Vec<String> {
+        self.switch.on(machine(node))
     }
 
     /// Cuts the link between two nodes. The test reaches both.
-    pub fn cut(self, one: u64, other: u64) {
-        for (from, to) in [(one, other), (other, one)] {
-            let (from, to) = (self.address(from), self.address(to));
-            run("nft", &format!("add rule bridge cuts forward ip saddr {from} ip daddr {to} drop"));
-        }
+    ///
+    /// # Panics
+    /// When that is refused.
+    pub fn cut(&self, one: u64, other: u64) {
+        let mut cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
+        cuts.extend(Cut::between(self.address(one), self.address(other)));
+        self.rules.set(0, cuts.clone()).expect("a cut");
     }
 
     /// Mends all links.
-    pub fn mend(self) {
-        run("nft", "flush chain bridge cuts forward");
+    ///
+    /// # Panics
+    /// When that is refused.
+    pub fn mend(&self) {
+        self.cuts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.rules.clear().expect("no cuts");
     }
 }
 
-fn space(node: u64) -> String {
-    format!("node-{node}")
-}
-
-/// Programs for networks are not in every user's path.
-fn find(program: &str) -> String {
-    let places = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
-    let found = places.map(|place| format!("{place}/{program}"));
-    found.into_iter().find(|path| Path::new(path).exists()).unwrap_or_else(|| program.to_owned())
-}
-
-fn run(program: &str, arguments: &str) {
-    let output = Command::new(find(program)).args(arguments.split(' ')).output();
-    let output = output.unwrap_or_else(|error| {
-        panic!("{program} {arguments}: {error} (packages iproute2, nftables, mount)")
-    });
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments}: {errors}");
+/// The number of a node's machine is the node's id.
+fn machine(node: u64) -> u8 {
+    u8::try_from(node).ok().filter(|n| (1..100).contains(n)).expect("few nodes")
 }

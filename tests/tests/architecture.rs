@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use tests::binaries::repository;
 
-/// Which of our crates each crate may use. `jepsen` judges from outside, so it uses none.
+/// Which of our crates each crate may use. `jepsen` judges from outside: it drives the programs and
+/// uses nothing of them but the wire.
 const ARROWS: [(&str, &[&str]); 10] = [
     ("proto", &[]),
     ("commitlog", &[]),
@@ -18,7 +19,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("namesrv", &["gateway", "proto"]),
     ("client", &["proto"]),
     ("cli", &["client", "proto"]),
-    ("jepsen", &[]),
+    ("jepsen", &["proto"]),
     (
         "tests",
         &["broker", "namesrv", "gateway", "raft", "commitlog", "client", "cli", "proto", "jepsen"],

@@ -32,8 +32,8 @@ async fn longest_gap(producer: &Producer, until: Instant) -> Duration {
 }
 
 /// Three nodes that agree, a topic, and a producer that talks to the leader itself.
-async fn three(network: Network) -> (Cluster, Producer, Status) {
-    let cluster = Cluster::of(3).apart(network).alone().start().await;
+async fn three(network: &Network) -> (Cluster, Producer, Status) {
+    let cluster = Cluster::of(3).apart(network.clone()).alone().start().await;
     cluster.topic("orders", 2).await;
     cluster.replicas_agree().await;
     let (leader, status) = cluster.leader().await;
@@ -57,7 +57,7 @@ fn one_cut_link_between_the_leader_and_a_follower_deposes_nobody() {
     in_own_network(
         "one_cut_link_between_the_leader_and_a_follower_deposes_nobody",
         async |network| {
-            let (cluster, producer, before) = three(network).await;
+            let (cluster, producer, before) = three(&network).await;
             let follower = cluster.followers().await[0].clone();
             network.cut(before.node_id, follower.id);
             let gap = longest_gap(&producer, Instant::now() + LONG).await;
@@ -80,7 +80,7 @@ fn one_cut_link_between_the_leader_and_a_follower_deposes_nobody() {
 #[test]
 fn a_cut_link_between_two_followers_is_not_noticed() {
     in_own_network("a_cut_link_between_two_followers_is_not_noticed", async |network| {
-        let (cluster, producer, before) = three(network).await;
+        let (cluster, producer, before) = three(&network).await;
         let followers = cluster.followers().await;
         network.cut(followers[0].id, followers[1].id);
         let gap = longest_gap(&producer, Instant::now() + LONG).await;
@@ -97,7 +97,7 @@ fn a_leader_that_is_cut_off_is_replaced_and_follows_when_it_is_back() {
     in_own_network(
         "a_leader_that_is_cut_off_is_replaced_and_follows_when_it_is_back",
         async |network| {
-            let (cluster, _, before) = three(network).await;
+            let (cluster, _, before) = three(&network).await;
             let followers = cluster.followers().await;
             let others: Vec<_> = followers.iter().map(|node| node.addresses.client).collect();
             let producer = Producer::new(&others, "orders", &cluster.ledger);

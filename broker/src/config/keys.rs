@@ -103,6 +103,10 @@ pub(super) const KEYS: &[Key] = &[
     key("limits.send_bytes", "Bytes of sends in progress; more get TOO_MANY_REQUESTS."),
     key("limits.receive_bytes", "Bytes of deliveries in progress; more get TOO_MANY_REQUESTS."),
     key("limits.timers_per_second", "Delayed messages delivered in a second; the others are late."),
+    key(
+        "limits.invisible_min",
+        "The shortest invisible duration that a receive may ask for; at most 1 minute.",
+    ),
     key("limits.clients", "Clients that the leader keeps a registration of."),
     key(
         "transaction.timeout",

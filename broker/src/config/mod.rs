@@ -142,6 +142,8 @@ pub struct Limits {
     pub send_bytes: Size,
     pub receive_bytes: Size,
     pub timers_per_second: u32,
+    #[serde(with = "humantime_serde")]
+    pub invisible_min: Duration,
     pub clients: usize,
 }
 
@@ -244,6 +246,7 @@ impl Default for Config {
                 send_bytes: Size::mib(64),
                 receive_bytes: Size::mib(256),
                 timers_per_second: 20_000,
+                invisible_min: proto::limits::INVISIBLE_MIN,
                 clients: 100_000,
             },
             // RocketMQ's, but for the last, which it does not have.

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use proto::BrokerName;
+use proto::{BrokerName, limits::AUTO_RENEW_INVISIBLE};
 
 use super::{Config, ConfigError, Size, units::check_address};
 
@@ -193,6 +193,12 @@ impl Config {
             return Err(invalid("raft.snapshot_rate", &found, why));
         }
         self.check_retention()?;
+        // Zero would be no lease at all, and more than the server's own renewal gives is odd.
+        let shortest = self.limits.invisible_min;
+        if shortest.is_zero() || AUTO_RENEW_INVISIBLE < shortest {
+            let why = format!("must be more than 0 and at most {AUTO_RENEW_INVISIBLE:?}");
+            return Err(invalid("limits.invisible_min", &format!("{shortest:?}"), why));
+        }
         let limits = [
             ("limits.connections", self.limits.connections),
             ("limits.long_polls", self.limits.long_polls),

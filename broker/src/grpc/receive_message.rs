@@ -23,7 +23,6 @@ use tonic::Status;
 use super::{local::Edge, status};
 use crate::{
     Error,
-    filter::Compiled,
     metrics::Rpc,
     ops::{Broker, Delivery, Poll, invisible_duration, polling_time},
     sessions::{End, Outgoing, Parcel},
@@ -39,7 +38,7 @@ impl Edge {
             return Err(super::local::miss(&error));
         }
         let start = Instant::now();
-        let poll = match parse(&self.broker.filters, caller, request, start) {
+        let poll = match parse(&self.broker, caller, request, start) {
             Ok(poll) => poll,
             Err(error) => {
                 let status = status::of(&error);
@@ -54,7 +53,7 @@ impl Edge {
 }
 
 fn parse(
-    filters: &Compiled,
+    broker: &Broker,
     caller: &Caller,
     request: ReceiveMessageRequest,
     now: Instant,
@@ -63,9 +62,9 @@ fn parse(
     let group = ConsumerGroup::from_resource(request.group.as_ref())?;
     let queue = request.message_queue.unwrap_or_default();
     let topic = Topic::from_resource(queue.topic.as_ref())?;
-    let filter = filters.filter(request.filter_expression.as_ref())?;
+    let filter = broker.filters.filter(request.filter_expression.as_ref())?;
     let asked = request.invisible_duration.as_ref().map(|d| clock::duration(d).unwrap_or_default());
-    let invisible = invisible_duration(request.auto_renew, asked)?;
+    let invisible = invisible_duration(request.auto_renew, asked, broker.settings.invisible_min)?;
     let asked =
         request.long_polling_timeout.as_ref().map(|d| clock::duration(d).unwrap_or_default());
     let wait = polling_time(asked, caller.remaining(now))?;

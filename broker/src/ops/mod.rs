@@ -109,6 +109,8 @@ pub struct Settings {
     pub disk: DiskSettings,
     /// Delayed messages that are delivered in a second at most. Not 0.
     pub timers_per_second: u32,
+    /// The shortest invisible duration that a receive may ask for.
+    pub invisible_min: Duration,
     /// Receive calls that wait at a time.
     pub long_polls: usize,
     /// Bytes of sends in progress.

@@ -426,13 +426,17 @@ fn handle_of(granted: &Granted) -> Handle {
 
 /// How long a delivery of this call is invisible: renewed ones by the server's own rule, others as
 /// asked for.
-pub fn invisible_duration(auto_renew: bool, asked: Option<Duration>) -> Result<Duration, Error> {
+pub fn invisible_duration(
+    auto_renew: bool,
+    asked: Option<Duration>,
+    min: Duration,
+) -> Result<Duration, Error> {
     if auto_renew {
         return Ok(limits::AUTO_RENEW_INVISIBLE);
     }
     let asked = asked.unwrap_or(Duration::ZERO);
-    if asked < limits::INVISIBLE_MIN {
-        return Err(Error::InvisibleTooSmall { asked, min: limits::INVISIBLE_MIN });
+    if asked < min {
+        return Err(Error::InvisibleTooSmall { asked, min });
     }
     if asked > limits::INVISIBLE_MAX {
         return Err(Error::InvisibleTooLarge { asked, max: limits::INVISIBLE_MAX });
@@ -482,18 +486,14 @@ mod tests {
 
     #[test]
     fn an_invisible_duration_has_limits_unless_the_server_renews() {
-        assert_eq!(invisible_duration(true, None), Ok(S(60)));
-        assert_eq!(invisible_duration(true, Some(S(1))), Ok(S(60)));
-        assert_eq!(invisible_duration(false, Some(S(10))), Ok(S(10)));
-        assert!(matches!(
-            invisible_duration(false, Some(S(9))),
-            Err(Error::InvisibleTooSmall { .. })
-        ));
-        assert!(matches!(invisible_duration(false, None), Err(Error::InvisibleTooSmall { .. })));
+        let invisible = |renewed, asked| invisible_duration(renewed, asked, S(10));
+        assert_eq!(invisible(true, None), Ok(S(60)));
+        assert_eq!(invisible(true, Some(S(1))), Ok(S(60)));
+        assert_eq!(invisible(false, Some(S(10))), Ok(S(10)));
+        assert!(matches!(invisible(false, Some(S(9))), Err(Error::InvisibleTooSmall { .. })));
+        assert!(matches!(invisible(false, None), Err(Error::InvisibleTooSmall { .. })));
+        assert_eq!(invisible_duration(false, Some(S(1)), S(1)), Ok(S(1)));
         let long = S(12 * 3600 + 1);
-        assert!(matches!(
-            invisible_duration(false, Some(long)),
-            Err(Error::InvisibleTooLarge { .. })
-        ));
+        assert!(matches!(invisible(false, Some(long)), Err(Error::InvisibleTooLarge { .. })));
     }
 }

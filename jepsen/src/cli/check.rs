@@ -39,7 +39,7 @@ pub(super) fn run(dirs: &[PathBuf], only: &[String], json: bool, dry_run: bool) 
     Ok(worst(&codes))
 }
 
-fn code(valid: Validity) -> u8 {
+pub(super) fn code(valid: Validity) -> u8 {
     match valid {
         Validity::Valid => 0,
         Validity::Invalid => 1,
@@ -48,11 +48,11 @@ fn code(valid: Validity) -> u8 {
 }
 
 /// An anomaly is worse than a broken record, and that is worse than a doubt.
-fn worst(codes: &[u8]) -> u8 {
+pub(super) fn worst(codes: &[u8]) -> u8 {
     [1, HARNESS, 2].into_iter().find(|code| codes.contains(code)).unwrap_or(0)
 }
 
-fn check(dir: &Path, only: &[String], dry_run: bool) -> Result<Judgement> {
+pub(super) fn check(dir: &Path, only: &[String], dry_run: bool) -> Result<Judgement> {
     let run = RunDir::open(dir)?;
     let judgement = judge_with(&run.plan, &run.record, only);
     if dry_run {

@@ -46,7 +46,7 @@ const TRIALS: &[Trial] = &[
     Trial {
         name: "virtual cables",
         faults: "an address per node",
-        script: "unshare -n sh -ec 'ip link add a type veth peer name b; ip link set a up'",
+        script: "unshare -n sh -ec 'ip link add one type veth peer name two; ip link set one up'",
     },
     Trial {
         name: "nftables",
@@ -151,6 +151,21 @@ fn machine() -> Machine {
         kernel: kernel.trim().to_owned(),
         shared_memory: shared,
     }
+}
+
+/// Where runs make disks unless told otherwise.
+const DISKS: &str = "/dev/shm";
+
+/// Removes the directories of runs whose process is gone. Their processes, networks and mounts went
+/// with it.
+pub(super) fn clean() -> Result<u8> {
+    let stale = crate::run::stale(Path::new(DISKS))?;
+    for path in &stale {
+        fs::remove_dir_all(path)?;
+        println!("removed {}", path.display());
+    }
+    println!("{} removed", stale.len());
+    Ok(0)
 }
 
 pub(super) fn run(json: bool) -> Result<u8> {

@@ -6,12 +6,12 @@
 //! not.
 
 pub mod broker;
-pub mod clients;
 pub mod runs;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use jepsen::generator::Client;
 use jepsen::history::{
     Answer, Body, Call, Event, Failure, Fault, Observation, Outcome, Phase, Plan, Process,
 };
@@ -19,7 +19,6 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use broker::Broker;
-use clients::Client;
 
 pub const MS: u64 = 1_000_000;
 pub const SECOND: u64 = 1_000 * MS;

@@ -1,14 +1,14 @@
 //! One run per workload.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 
+use jepsen::generator::{
+    Administrator, Client, Committer, Consumer, Keys, Ledger, Member, Producer, Questions, Reader,
+    Teller,
+};
 use jepsen::history::{Group, Limits, Plan, Queue, Wants, Workload};
 
-use super::clients::{
-    Administrator, Client, Committer, Consumer, Ledger, Member, Producer, Questions, Reader, Teller,
-};
-use super::{History, run};
+use super::{History, SECOND, run};
 
 /// All workloads with a run of their own.
 pub const ALL: [Workload; 10] = [
@@ -73,6 +73,7 @@ fn boxed(clients: impl IntoIterator<Item = impl Client + 'static>) -> Vec<Box<dy
 pub fn history(workload: Workload, seed: u64) -> History {
     let keys = if workload == Workload::Queue { 1 } else { 2 };
     let plan = plan(workload, keys, seed);
+    let keys = Keys::first(keys);
     let producers = |make: fn(Producer) -> Producer| {
         boxed((1..=2).map(move |sender| make(Producer::new(sender, keys))))
     };
@@ -80,7 +81,8 @@ pub fn history(workload: Workload, seed: u64) -> History {
         let of = |group: &'static str| {
             (0..3).map(move |_| {
                 let poisoned = workload == Workload::Queue && group == "audit";
-                Consumer { poisoned, ..Consumer::new(group, keys) }
+                let dead_letters_at = Some(43 * SECOND);
+                Consumer { poisoned, dead_letters_at, ..Consumer::new(group, keys) }
             })
         };
         boxed(of("audit").chain(of("billing")))
@@ -97,12 +99,7 @@ pub fn history(workload: Workload, seed: u64) -> History {
             clients.extend(readers(3));
         }
         Workload::Offset => {
-            let next = Rc::new(RefCell::new(0));
-            clients.extend(boxed((0..4).map(|_| Committer {
-                group: "billing".into(),
-                keys,
-                next: Rc::clone(&next),
-            })));
+            clients.extend(boxed((0..4).map(|nth| Committer::new("billing", keys, nth, 4))));
             clients.extend(producers(|p| p));
         }
         Workload::Fifo => {
@@ -110,16 +107,9 @@ pub fn history(workload: Workload, seed: u64) -> History {
             clients.extend(consumers());
         }
         Workload::Txn => {
-            let ledger = Rc::new(RefCell::new(Ledger::default()));
-            clients.extend(boxed((1..=3).map(|sender| Teller {
-                sender,
-                keys,
-                next: 0,
-                ledger: Rc::clone(&ledger),
-                then: None,
-                now: 0,
-            })));
-            clients.extend(boxed([Questions { ledger }]));
+            let ledger = Arc::new(Mutex::new(Ledger::default()));
+            clients.extend(boxed((1..=3).map(|sender| Teller::new(sender, keys, &ledger))));
+            clients.extend(boxed([Questions { ledger, after: super::broker::TIMEOUT }]));
             clients.extend(consumers());
         }
         Workload::Delay => {
@@ -135,12 +125,8 @@ pub fn history(workload: Workload, seed: u64) -> History {
                 resume: true,
                 ..Reader::new(keys)
             }]));
-            clients.extend(boxed((0..3).map(|n| Member {
-                group: "billing".into(),
-                member: format!("m{n}"),
-                inside: false,
-                stays: n == 0,
-            })));
+            let member = |n| Member::new("billing", &format!("m{n}"), 12 * SECOND);
+            clients.extend(boxed((0..3).map(|n| Member { stays: n == 0, ..member(n) })));
         }
         Workload::Idem => {
             clients.extend(producers(|p| Producer { again: true, ..p }));
@@ -152,11 +138,7 @@ pub fn history(workload: Workload, seed: u64) -> History {
             clients.extend(boxed((0..4).map(|_| Reader { seeks: false, ..Reader::new(keys) })));
         }
         Workload::Meta => {
-            clients.extend(boxed((1..=3).map(|number| Administrator {
-                number,
-                next: 0,
-                mine: Vec::new(),
-            })));
+            clients.extend(boxed((1..=3).map(|number| Administrator::new(number, "orders"))));
             clients.extend(producers(|p| p));
         }
         Workload::Mix => unreachable!("a mix is made of the others"),

@@ -5,6 +5,8 @@ use std::fmt;
 use proto::v2;
 use tonic::Status;
 
+use crate::class::{Class, Failed, classify_change};
+
 /// The metadata in which a server names the fate of a call that it answers with a gRPC error.
 const FATE: &str = "x-raftmq-fate";
 
@@ -36,42 +38,46 @@ impl Failure {
         let Some(status) = status else {
             return Self::Unknown { code: 0, message: "an answer without a status".into() };
         };
-        let (code, message) = (status.code, status.message.clone());
-        match v2::Code::try_from(code) {
-            Ok(v2::Code::HaNotAvailable | v2::Code::TooManyRequests) => {
-                Self::NotDone { code, message }
-            }
-            Ok(
-                v2::Code::InternalError
-                | v2::Code::InternalServerError
-                | v2::Code::ProxyTimeout
-                | v2::Code::MasterPersistenceTimeout
-                | v2::Code::SlavePersistenceTimeout
-                | v2::Code::RequestTimeout
-                | v2::Code::MultipleResults
-                | v2::Code::Unspecified,
-            )
-            | Err(_) => Self::Unknown { code, message },
-            Ok(_) => Self::Rejected { code, message },
-        }
+        Self::classed(Failed::Status(status.code), status.code, status.message.clone())
     }
 
     /// What a gRPC error means. Without a word from the server, only a connection that was never
     /// made is certain not to have carried the call.
     #[must_use]
     pub fn of_error(error: &Status) -> Self {
-        let code = -(error.code() as i32);
-        let message = format!("{error:?}");
+        let code = error.code() as i32;
         let fate = error.metadata().get(FATE).and_then(|f| f.to_str().ok());
-        if fate == Some("not-done") || never_connected(error) {
-            return Self::NotDone { code, message };
+        let failed = match fate {
+            None if never_connected(error) => Failed::NeverConnected,
+            fate => Failed::Grpc { code, fate },
+        };
+        Self::classed(failed, -code, format!("{error:?}"))
+    }
+
+    fn classed(failed: Failed<'_>, code: i32, message: String) -> Self {
+        let again = match failed {
+            Failed::Status(code) => {
+                code == i32::from(v2::Code::HaNotAvailable)
+                    || code == i32::from(v2::Code::TooManyRequests)
+            }
+            Failed::Grpc { fate, .. } => fate == Some("not-done"),
+            Failed::NeverConnected => true,
+            Failed::Interrupted => false,
+        };
+        match classify_change(failed) {
+            Class::Info => Self::Unknown { code, message },
+            Class::Fail if again => Self::NotDone { code, message },
+            Class::Fail => Self::Rejected { code, message },
         }
-        match error.code() {
-            tonic::Code::InvalidArgument
-            | tonic::Code::Unimplemented
-            | tonic::Code::OutOfRange
-            | tonic::Code::ResourceExhausted => Self::Rejected { code, message },
-            _ => Self::Unknown { code, message },
+    }
+
+    /// What the caller can read.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Rejected { message, .. }
+            | Self::NotDone { message, .. }
+            | Self::Unknown { message, .. } => message,
         }
     }
 }

@@ -9,7 +9,7 @@ use proto::{admin, v2};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Streaming};
 
-use crate::outcome::Failure;
+use crate::client::outcome::Failure;
 
 /// How long a call may take, long polls aside: what the official clients use.
 pub const DEADLINE: Duration = Duration::from_secs(3);
@@ -140,6 +140,27 @@ impl Rpc {
             topic: Some(resource(topic)),
             transaction_id: transaction.to_owned(),
             resolution: resolution.into(),
+            ..Default::default()
+        };
+        let mut client = self.messaging.clone();
+        let answer = client.end_transaction(self.request(request, DEADLINE)).await;
+        ok(answer.map_err(|e| Failure::of_error(&e))?.into_inner().status.as_ref())
+    }
+
+    /// Says how a transaction ended, because the server asked.
+    pub async fn answer_check(
+        &self,
+        topic: &str,
+        message_id: &str,
+        transaction: &str,
+        resolution: v2::TransactionResolution,
+    ) -> Result<(), Failure> {
+        let request = v2::EndTransactionRequest {
+            topic: Some(resource(topic)),
+            message_id: message_id.to_owned(),
+            transaction_id: transaction.to_owned(),
+            resolution: resolution.into(),
+            source: v2::TransactionSource::SourceServerCheck.into(),
             ..Default::default()
         };
         let mut client = self.messaging.clone();
@@ -335,6 +356,24 @@ impl Rpc {
         let request = v2::GetOffsetRequest { group, message_queue };
         let mut client = self.messaging.clone();
         let answer = client.get_offset(self.request(request, DEADLINE)).await;
+        let answer = answer.map_err(|e| Failure::of_error(&e))?.into_inner();
+        ok(answer.status.as_ref())?;
+        Ok(answer.offset)
+    }
+
+    /// The offset at one end of a queue.
+    pub async fn query_offset(
+        &self,
+        queue: &v2::MessageQueue,
+        policy: v2::QueryOffsetPolicy,
+    ) -> Result<i64, Failure> {
+        let request = v2::QueryOffsetRequest {
+            message_queue: Some(queue.clone()),
+            query_offset_policy: policy.into(),
+            timestamp: None,
+        };
+        let mut client = self.messaging.clone();
+        let answer = client.query_offset(self.request(request, DEADLINE)).await;
         let answer = answer.map_err(|e| Failure::of_error(&e))?.into_inner();
         ok(answer.status.as_ref())?;
         Ok(answer.offset)

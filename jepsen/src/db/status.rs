@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::http;
+use crate::db::http;
 
 /// The role of a replica in its group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -1,7 +1,7 @@
 //! Bodies that name their message and show whether a single byte was changed.
 
+use crate::Message;
 use bytes::Bytes;
-use jepsen::Message;
 
 /// What every body of the tests begins with.
 const MAGIC: [u8; 4] = *b"RMQT";

@@ -1,0 +1,176 @@
+//! A broker group and its NameServers, each on a machine of its own.
+
+use std::ffi::OsString;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use super::disk::Disk;
+use super::member::Member;
+use crate::client::Rpc;
+use crate::net::Switch;
+
+const CLIENT: u16 = 8081;
+const RAFT: u16 = 40911;
+const NAMESRV: u16 = 9876;
+/// The first NameServer's machine.
+const NAMESERVERS: u8 = 101;
+/// The broker group.
+const BROKER: &str = "broker-a";
+/// Size of a node's disk where it has one of its own.
+const DISK_MIB: u64 = 768;
+
+/// What to build.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    pub nodes: u8,
+    pub nameservers: u8,
+    /// Where `broker` and `namesrv` are.
+    pub programs: PathBuf,
+    /// Everything that is not an artefact: disks, the secret.
+    pub scratch: PathBuf,
+    /// Where logs go.
+    pub logs: PathBuf,
+    /// Whether nodes have file systems of their own.
+    pub own_disks: bool,
+    /// Keys of the configuration of brokers.
+    pub settings: Vec<(String, String)>,
+    /// Put before each broker, behind what brings it to its machine.
+    pub environment: Vec<Vec<String>>,
+}
+
+/// The cluster under test.
+#[derive(Debug)]
+pub struct Cluster {
+    pub switch: Switch,
+    pub nodes: Vec<Member>,
+    pub nameservers: Vec<Member>,
+    prefixes: Vec<Vec<String>>,
+}
+
+impl Cluster {
+    /// Gives every process its machine and its disk. Nothing runs yet.
+    pub fn build(layout: &Layout, switch: Switch) -> Result<Self> {
+        fs::create_dir_all(&layout.logs)?;
+        let secret = layout.scratch.join("secret");
+        fs::write(&secret, "replicas that are not on one machine need one\n")?;
+        let nameservers: Vec<Member> = (0..layout.nameservers)
+            .map(|nth| {
+                let machine = NAMESERVERS + nth;
+                switch.add(machine)?;
+                nameserver(layout, switch, machine, nth + 1)
+            })
+            .collect::<Result<_>>()?;
+        let mut nodes = Vec::new();
+        let mut prefixes = Vec::new();
+        for id in 1..=layout.nodes {
+            switch.add(id)?;
+            let node = broker(layout, switch, id, &secret, &nameservers)?;
+            let mut prefix = switch.on(id);
+            prefix.extend(layout.environment.get(usize::from(id) - 1).cloned().unwrap_or_default());
+            node.set_prefix(prefix.clone());
+            nodes.push(node);
+            prefixes.push(prefix);
+        }
+        Ok(Self { switch, nodes, nameservers, prefixes })
+    }
+
+    /// What is put before the program of a node.
+    #[must_use]
+    pub fn prefix(&self, node: usize) -> &[String] {
+        &self.prefixes[node]
+    }
+
+    /// Starts everything.
+    pub fn start(&self) {
+        self.nameservers.iter().chain(&self.nodes).for_each(Member::start);
+    }
+
+    /// Everything that runs.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.nodes.iter().chain(&self.nameservers)
+    }
+
+    /// Where clients may connect, as the client `id`: brokers first.
+    #[must_use]
+    pub fn points(&self, id: &str) -> Vec<(String, Rpc)> {
+        self.members().map(|m| (m.name.clone(), Rpc::with_id(m.client, id))).collect()
+    }
+
+    /// The name of the broker group.
+    #[must_use]
+    pub fn broker_name(&self) -> &'static str {
+        BROKER
+    }
+
+    /// The place of the node with this id.
+    #[must_use]
+    pub fn place(&self, id: u64) -> Option<usize> {
+        self.nodes.iter().position(|node| node.id == id)
+    }
+}
+
+fn program(layout: &Layout, name: &str) -> Result<PathBuf> {
+    let path = layout.programs.join(name);
+    ensure!(path.exists(), "{} does not exist; name its directory with --bin", path.display());
+    Ok(path)
+}
+
+fn nameserver(layout: &Layout, switch: Switch, machine: u8, nth: u8) -> Result<Member> {
+    let address = switch.address(machine);
+    let client = SocketAddr::from((address, NAMESRV));
+    let name = format!("ns{nth}");
+    let arguments: Vec<OsString> = vec![
+        "--listen".into(),
+        client.to_string().into(),
+        "--metrics".into(),
+        format!("{address}:5557").into(),
+    ];
+    let log = layout.logs.join(format!("{name}.log"));
+    let program = program(layout, "namesrv")?;
+    let member = Member::new((name, 0), client, None, &program, arguments, log);
+    member.set_prefix(switch.on(machine));
+    Ok(member)
+}
+
+fn broker(
+    layout: &Layout,
+    switch: Switch,
+    id: u8,
+    secret: &Path,
+    nameservers: &[Member],
+) -> Result<Member> {
+    let address = switch.address(id);
+    let client = SocketAddr::from((address, CLIENT));
+    let name = format!("n{id}");
+    let disk = match layout.own_disks {
+        true => Disk::image(&layout.scratch, &name, DISK_MIB),
+        false => Disk::directory(layout.scratch.join(&name)),
+    };
+    let disk = disk.with_context(|| format!("the disk of {name}"))?;
+    let peers: Vec<String> =
+        (1..=layout.nodes).map(|id| format!("{id}={}:{RAFT}", switch.address(id))).collect();
+    let access: Vec<String> = nameservers.iter().map(|n| n.client.to_string()).collect();
+    let mut arguments: Vec<OsString> = Vec::new();
+    let mut add = |flag: &str, value: OsString| arguments.extend([flag.into(), value]);
+    add("--broker-name", BROKER.into());
+    add("--node-id", id.to_string().into());
+    add("--raft-peers", peers.join(",").into());
+    add("--listen", client.to_string().into());
+    add("--advertise", client.to_string().into());
+    add("--metrics", format!("{address}:5557").into());
+    add("--data-dir", disk.data().into());
+    add("--raft-secret-file", secret.into());
+    if !access.is_empty() {
+        add("--namesrv", access.join(",").into());
+    }
+    for (key, value) in &layout.settings {
+        add("--set", format!("{key}={value}").into());
+    }
+    let log = layout.logs.join(format!("{name}.log"));
+    let program = program(layout, "broker")?;
+    let identity = (name, u64::from(id));
+    Ok(Member::new(identity, client, Some(disk), &program, arguments, log))
+}

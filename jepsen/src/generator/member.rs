@@ -1,0 +1,46 @@
+//! Joins and leaves a consumer group, and asks what it has to read.
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use super::Client;
+use crate::history::{Call, Change};
+
+/// A member of a group that shares its queues out.
+#[derive(Debug)]
+pub struct Member {
+    pub group: String,
+    pub member: String,
+    /// Never leaves once it is in.
+    pub stays: bool,
+    /// Goes without a word at times.
+    pub crashes: bool,
+    /// When it stops to come and go, in ns since the start.
+    pub settles_at: u64,
+    pub inside: bool,
+}
+
+impl Member {
+    #[must_use]
+    pub fn new(group: &str, member: &str, settles_at: u64) -> Self {
+        let (group, member) = (group.into(), member.into());
+        Self { group, member, stays: false, crashes: true, settles_at, inside: false }
+    }
+}
+
+impl Client for Member {
+    fn call(&mut self, now: u64, _: bool, random: &mut StdRng) -> Option<Call> {
+        let (group, member) = (self.group.clone(), self.member.clone());
+        let moves = !self.stays && now < self.settles_at && random.random_bool(0.01);
+        if self.inside && !moves {
+            return random.random_bool(0.2).then_some(Call::Assignment { group, member });
+        }
+        let change = match (self.inside, random.random_bool(0.5)) {
+            (false, _) => Change::Join,
+            (true, false) if self.crashes => Change::Crash,
+            (true, _) => Change::Leave,
+        };
+        self.inside = !self.inside;
+        Some(Call::Member { group, member, change })
+    }
+}
