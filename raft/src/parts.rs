@@ -43,7 +43,7 @@ pub(crate) struct Parts {
     pub mender: Arc<OnceLock<Arc<Mender>>>,
     pub upkeep: Arc<Counters>,
     /// The members that the state knew when it was opened.
-    known: Arc<Mutex<BTreeMap<NodeId, String>>>,
+    pub known: Arc<Mutex<BTreeMap<NodeId, String>>>,
     pub waiting_for: Arc<WaitingFor>,
     pub reception: Arc<Reception>,
     pub failure: Failure,

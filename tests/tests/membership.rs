@@ -20,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const FAREWELL: Duration = Duration::from_secs(30);
 const SENDERS: [Language; 2] = [Language::Python, Language::Node];
 const GROUP: &str = "audit";
+/// Messages that make the log drop its oldest files, and their bodies' bytes.
+const NOISE: usize = 800;
+const NOISE_BODY: usize = 64 << 10;
 
 /// Official producers and a consumer at work.
 struct Load {
@@ -241,6 +244,44 @@ async fn kills_in_the_middle_of_a_change_lose_nothing() {
         says_farewell(&mut cluster, gone).await;
         load.goes_on(30).await;
     }
+    load.ends(cluster).await;
+}
+
+/// What a replica that was away needs first has gone from everybody's log, and so has what a new one
+/// needs: both come by a snapshot, and count.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_come_back_and_new_ones_come_after_the_log_has_been_cut() {
+    let mut cluster = Cluster::of(3)
+        .set("log.segment_size", "9MiB")
+        .set("log.retention_bytes", "27MiB")
+        .start()
+        .await;
+    cluster.topic("noise", 1).await;
+    let producer = cluster.producer("noise").with_bodies_of(NOISE_BODY);
+    producer.send(20, 8).await;
+    let away = cluster.followers().await.remove(0);
+    let left_at = away.status().await.expect("it runs").last;
+    away.kill();
+    assert_eq!(producer.send(NOISE, 8).await, NOISE);
+    eventually("what it needs is gone from the log", CATCH_UP, async || {
+        let (_, leader) = cluster.leader().await;
+        if leader.purged > left_at { Ok(()) } else { Err(leader.to_string()) }
+    })
+    .await;
+    away.start();
+    eventually("it is back", CATCH_UP, async || {
+        let (_, leader) = cluster.leader().await;
+        let status = away.status().await.map_err(|error| format!("{error:#}"))?;
+        if status.applied >= leader.committed { Ok(()) } else { Err(status.to_string()) }
+    })
+    .await;
+    cluster.topic(TOPIC, 2).await;
+    let mut load = Load::on(&cluster).await;
+    grow(&mut cluster, 4).await;
+    let gone = voters(&cluster).await[0];
+    admin(&cluster, &format!("removePeer -b broker-a -i {gone} --yes")).await;
+    says_farewell(&mut cluster, gone).await;
+    load.goes_on(30).await;
     load.ends(cluster).await;
 }
 
