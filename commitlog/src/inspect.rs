@@ -36,12 +36,12 @@ pub struct Found {
     /// The entry before its first one.
     pub prev: Option<LogId>,
     pub first: LogIndex,
-    /// The last entry that was found sound, and where it ends.
+    /// The last entry that was found, and where it ends.
     pub last: Option<LogId>,
     pub end: LogOffset,
     pub entries: u64,
-    /// What is wrong behind `end`.
-    pub problem: Option<Error>,
+    /// The first damage, and where it is. Behind a damaged header nothing can be read.
+    pub problem: Option<(LogOffset, Error)>,
 }
 
 /// An entry without its body.
@@ -114,7 +114,7 @@ pub fn segment(
     let limit = (base + header.segment_size).min(base + file.size().map_err(io("read"))?);
     let mut cursor = Cursor::reading(file, base, first_frame(base), limit);
     let mut tail = Tail::at_start_of(&header);
-    let (mut entries, mut problem) = (0, None);
+    let (mut entries, mut problem) = (0, None::<(LogOffset, Error)>);
     loop {
         let at = cursor.at();
         let entry = match cursor.next_sound() {
@@ -122,7 +122,7 @@ pub fn segment(
             // Of another time, when the file was another segment's.
             Ok(Some(_)) | Ok(None) => break,
             Err(error) => {
-                problem = Some(error);
+                problem.get_or_insert((at, error));
                 break;
             }
         };
@@ -138,8 +138,7 @@ pub fn segment(
         };
         let go_on = visit(listed);
         if let Err(mismatch) = checked {
-            problem = Some(crate::cursor::corrupt(base, at, mismatch));
-            break;
+            problem.get_or_insert_with(|| (at, crate::cursor::corrupt(base, at, mismatch)));
         }
         entries += 1;
         tail = tail.behind(&entry.header, entry.chain);

@@ -24,6 +24,9 @@ use crate::writer::Writer;
 /// Bytes copied at once.
 const CHUNK: u64 = 1 << 20;
 
+/// Places at which a copy may be damaged itself, each of which costs another look at all of it.
+const PATCHES: usize = 8;
+
 /// A copy that arrives piece by piece.
 #[derive(Debug)]
 pub struct Mending {
@@ -95,7 +98,7 @@ impl Mending {
             let name = &self.name;
             move |source| Error::io(action, name, source)
         };
-        let mut from = None;
+        let (mut from, mut patches) = (None, 0);
         loop {
             let found =
                 look_through(&self.disk, &self.name, self.group, self.segment_size, self.extent);
@@ -103,9 +106,11 @@ impl Mending {
                 Ok(_) => break,
                 // Each round has to get further than the one before.
                 Err(Error::Corrupt { offset, .. })
-                    if from.is_none_or(|before| offset > before)
+                    if patches < PATCHES
+                        && from.is_none_or(|before| offset > before)
                         && self.patch(offset).unwrap_or(false) =>
                 {
+                    patches += 1;
                     from = Some(offset);
                 }
                 Err(error) => return Err(error),

@@ -174,6 +174,8 @@ fn a_copy_that_is_damaged_or_another_groups_changes_nothing() {
     let node = cold(&disk);
     let extent = extent_of(&whole, LogOffset(SEGMENT));
     let before = disk.contents(&segment_name(extent.base)).unwrap();
+    // In the same place as the original.
+    disk.flip(&segment_name(extent.base), HEADERS + 9, 2);
     let mending = node.log.mending(extent).unwrap();
     let mut bytes = whole.log.reader().raw(extent.base, 0, extent.len).unwrap().to_vec();
     bytes[HEADERS + 9] ^= 1;
@@ -182,6 +184,7 @@ fn a_copy_that_is_damaged_or_another_groups_changes_nothing() {
     let mending = node.log.mending(extent).unwrap();
     assert!(mending.write(extent.len, b"x").is_err(), "nothing stands there");
     assert!(mending.finish().is_err(), "empty");
+    disk.flip(&segment_name(extent.base), HEADERS + 9, 2);
     assert_eq!(disk.contents(&segment_name(extent.base)).unwrap(), before);
 }
 

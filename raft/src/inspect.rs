@@ -156,6 +156,7 @@ fn segments(disk: &Arc<dyn Disk>, check: bool) -> Result<Vec<Part>, commitlog::E
             .fact("end", found.end);
         let is_last = number + 1 == bases.len();
         if let Some(before) = &before
+            && before.problem.is_none()
             && found.prev.is_some()
             && before.last.is_some()
             && found.prev != before.last
@@ -163,8 +164,8 @@ fn segments(disk: &Arc<dyn Disk>, check: bool) -> Result<Vec<Part>, commitlog::E
             part = part.wrong(format!("follows {}, not {}", shown(found.prev), shown(before.last)));
         }
         // Behind what was synced a torn end is no damage.
-        if let Some(problem) = &found.problem
-            && (!is_last || found.end < synced)
+        if let Some((at, problem)) = &found.problem
+            && (!is_last || *at < synced)
         {
             part = part.wrong(Chain(problem));
         }

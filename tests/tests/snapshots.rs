@@ -13,11 +13,11 @@ use tests::{Cluster, Producer, eventually};
 const SEGMENT: u64 = 9 << 20;
 const BODY: usize = 64 << 10;
 /// Messages that fill the retention more than once.
-const MUCH: usize = 600;
+const MUCH: usize = 800;
 
 /// A group that keeps little of its log.
 fn forgetful() -> Plan {
-    Cluster::of(3).set("log.segment_size", "9MiB").set("log.retention_bytes", "18MiB")
+    Cluster::of(3).set("log.segment_size", "9MiB").set("log.retention_bytes", "27MiB")
 }
 
 /// Base of the oldest segment of a node.
