@@ -1,6 +1,7 @@
 //! A replica's directory as it lies there: whose it is, its log and its snapshots. Nothing is
 //! written or repaired.
 
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -31,13 +32,13 @@ impl Part {
     }
 
     #[must_use]
-    pub fn fact(mut self, name: &'static str, value: impl ToString) -> Part {
+    pub fn fact(mut self, name: &'static str, value: impl Display) -> Part {
         self.facts.push((name, value.to_string()));
         self
     }
 
     #[must_use]
-    pub fn wrong(mut self, problem: impl ToString) -> Part {
+    pub fn wrong(mut self, problem: impl Display) -> Part {
         self.problem = Some(problem.to_string());
         self
     }

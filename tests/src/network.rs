@@ -88,7 +88,7 @@ impl Network {
     /// # Panics
     /// When that is refused.
     pub fn add(&self, node: u64) {
-        self.switch.add(machine(node)).expect("one more machine");
+        self.switch.plug_in(machine(node)).expect("one more machine");
     }
 
     /// What has to be put before a program and its arguments to run it on a node's machine.

@@ -59,14 +59,14 @@ impl Cluster {
         let nameservers: Vec<Member> = (0..layout.nameservers)
             .map(|nth| {
                 let machine = NAMESERVERS + nth;
-                switch.add(machine)?;
+                switch.plug_in(machine)?;
                 nameserver(layout, switch, machine, nth + 1)
             })
             .collect::<Result<_>>()?;
         let mut nodes = Vec::new();
         let mut prefixes = Vec::new();
         for id in 1..=layout.nodes {
-            switch.add(id)?;
+            switch.plug_in(id)?;
             let node = broker(layout, switch, id, &secret, &nameservers)?;
             let mut prefix = switch.on(id);
             prefix.extend(layout.environment.get(usize::from(id) - 1).cloned().unwrap_or_default());

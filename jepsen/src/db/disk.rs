@@ -140,11 +140,8 @@ fn collect(path: &Path, into: &mut BTreeMap<PathBuf, Vec<(u64, usize)>>) -> Resu
         }
         return Ok(());
     }
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        // A socket, or gone meanwhile.
-        Err(_) => return Ok(()),
-    };
+    // Else a socket, or gone meanwhile.
+    let Ok(bytes) = fs::read(path) else { return Ok(()) };
     let blocks = bytes.chunks(BLOCK).map(|block| {
         let mut hasher = DefaultHasher::new();
         hasher.write(block);

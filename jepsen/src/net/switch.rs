@@ -52,7 +52,7 @@ impl Switch {
     }
 
     /// Adds a machine.
-    pub fn add(self, machine: u8) -> Result<()> {
+    pub fn plug_in(self, machine: u8) -> Result<()> {
         let (space, address) = (space(machine), self.address(machine));
         run("ip", &format!("netns add {space}"))?;
         let port = format!("port{machine}");
