@@ -111,7 +111,7 @@ async fn floor_reaches(cluster: &Cluster, least: u64) -> u64 {
 /// Where the files of each replica's log begin, lowest first.
 fn files(cluster: &Cluster) -> Vec<Vec<u64>> {
     let of_node = |node: &Arc<Node>| {
-        let log = std::fs::read_dir(node.directory().join("log")).expect("its log");
+        let log = std::fs::read_dir(node.directory().join("raft/log")).expect("its log");
         let name = |entry: std::io::Result<std::fs::DirEntry>| entry.expect("a file").file_name();
         let base = |name: std::ffi::OsString| {
             name.to_str().and_then(|name| name.strip_suffix(".seg")?.parse::<u64>().ok())
