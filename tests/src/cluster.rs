@@ -290,6 +290,10 @@ impl Cluster {
             let all: Vec<String> = self.nameservers.iter().map(|n| n.address.to_string()).collect();
             arguments.extend(["--namesrv".into(), all.join(",").into()]);
         }
+        // What else is on the disk of the machine that tests is not what is tested.
+        for bound in ["log.disk_high=100", "log.disk_full=100"] {
+            arguments.extend(["--set".into(), bound.into()]);
+        }
         for (key, value) in &self.settings {
             arguments.extend(["--set".into(), format!("{key}={value}").into()]);
         }
