@@ -45,7 +45,7 @@ async fn a_run_breaks_a_cluster_records_it_and_judges_it() {
     let schedule: Schedule = serde_json::from_str(&schedule).expect("a schedule");
     assert!(!schedule.steps.is_empty());
     let faults = run.record.faults.iter().map(|seen| seen.what.fault).max().unwrap_or(0);
-    assert_eq!(faults as usize, schedule.steps.len(), "each step is in the record");
+    assert_eq!(faults, schedule.steps.len() as u64, "each step is in the record");
     for key in 0..4 {
         assert!(run.record.drained_key(key), "queue {key} was read from every replica");
     }
