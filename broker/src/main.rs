@@ -4,7 +4,7 @@ use std::{os::unix::process::CommandExt, time::Duration};
 
 use anyhow::Context;
 use broker::{
-    config::{self, Args, Config, TracingFormat},
+    config::{self, Args, Command, Config, TracingFormat},
     server::{Server, ServerError},
 };
 use clap::Parser;
@@ -20,7 +20,11 @@ const START_OVER_MOST: u32 = 16;
 const LAST_TASKS_WAIT: Duration = Duration::from_millis(200);
 
 fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+    let mut args = Args::parse();
+    match args.command.take() {
+        Some(Command::Restore(restore)) => return restore.run(),
+        None => {}
+    }
     let config = config::load(&args, std::env::vars()).context("settings")?;
     if args.print_config {
         use std::io::Write;

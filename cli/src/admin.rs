@@ -13,6 +13,7 @@ use crate::{connect, failure::Failure, output::Report};
 
 mod attributes;
 mod backoff;
+mod backup;
 mod change;
 mod cluster;
 mod connections;
@@ -139,6 +140,8 @@ pub enum Command {
     /// Asks the leader of a broker to hand over to another replica.
     #[command(name = "transferLeader")]
     TransferLeader(cluster::Transfer),
+    /// Copies a broker group into a directory while it runs.
+    Backup(backup::Backup),
     /// Changes how much the nodes that are named with -n write to their logs, while they run.
     #[command(name = "changeLogLevel")]
     ChangeLogLevel(log_level::Change),
@@ -177,6 +180,7 @@ pub async fn run(args: Args) -> Result<Report> {
         Command::TxList(command) => command.run(&session).await,
         Command::TxResolve(command) => command.run(&session).await,
         Command::TransferLeader(command) => command.run(&session).await,
+        Command::Backup(command) => command.run(&session, args.json).await,
         Command::ChangeLogLevel(command) => command.run(&args.namesrv).await,
     }
 }

@@ -10,7 +10,7 @@ use commitlog::{BootId, DiskFault};
 use crate::{Error, NodeId};
 
 /// Slower than this, a snapshot would hardly ever arrive.
-const SNAPSHOT_RATE_MIN: u64 = 64 << 10;
+pub(crate) const SNAPSHOT_RATE_MIN: u64 = 64 << 10;
 
 /// Settings of one replica.
 #[derive(Debug, Clone)]
@@ -45,6 +45,9 @@ pub struct Config {
     pub scrub_interval: Duration,
     /// A fault of the log's disk, for tests.
     pub disk_fault: Option<DiskFault>,
+    /// The newest commands that this node's state machine understands; see
+    /// [`Group::feature_level`](crate::Group::feature_level). Default 1.
+    pub feature_level: u32,
     pub timing: Timing,
     pub limits: Limits,
 }
@@ -73,6 +76,7 @@ impl Config {
             scrub_rate: 8 << 20,
             scrub_interval: Duration::from_hours(24),
             disk_fault: None,
+            feature_level: 1,
             timing: Timing::default(),
             limits: Limits::default(),
         }

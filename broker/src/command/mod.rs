@@ -9,6 +9,7 @@ mod codec;
 #[cfg(test)]
 mod codec_test;
 mod give_back;
+pub mod level;
 mod offsets;
 mod ordered;
 mod ordered_codec;
@@ -31,6 +32,7 @@ pub(crate) use codec::{
     encode_topic_config, tag_named, verdict_byte, verdict_of,
 };
 pub use give_back::{GiveBack, Returned};
+pub use level::RaiseLevel;
 pub use offsets::{CommitOffset, FollowReset, ResetOffsets, ResetTo};
 pub(crate) use ordered::dead_letter_placement;
 pub use ordered::{
@@ -84,6 +86,7 @@ pub enum Command {
     ExpireTransactions(ExpireTransactions),
     PutSetting(PutSetting),
     RetireTopic(RetireTopic),
+    RaiseLevel(RaiseLevel),
 }
 
 /// Creates a topic, or replaces its settings. Answered by [`Outcome::TopicPut`].

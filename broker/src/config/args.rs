@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
+
+use crate::restore::Restore;
 
 /// A RocketMQ-compatible broker whose replicated log is its store.
 #[derive(Debug, Clone, Default, Parser)]
@@ -53,6 +55,15 @@ pub struct Args {
     /// Print every setting with its value and its meaning, and exit.
     #[arg(long)]
     pub print_config: bool,
+    /// Without one the broker runs.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What is done instead of running, on a directory that no broker uses.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    Restore(Restore),
 }
 
 impl Args {

@@ -17,9 +17,9 @@ use tonic::Code;
 
 use super::auth::{self, Method};
 use super::links::Link;
-use crate::NodeId;
 use crate::bootstrap::decision::Heard;
 use crate::local::{self, Local};
+use crate::{DiskSpace, NodeId};
 
 /// How long a peer may take to answer who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
@@ -47,9 +47,22 @@ struct Peer {
     process: Process,
     heard: Option<Heard>,
     client_addr: Option<String>,
+    /// Of the process that introduced itself last.
+    feature_level: Option<u32>,
+    /// Of its disk, and when it said so.
+    disk: Option<(DiskSpace, Instant)>,
+    /// Why it cannot be talked to, as it was last logged.
+    mismatch: Option<String>,
 }
 
-const UNKNOWN: Peer = Peer { process: Process::Unknown, heard: None, client_addr: None };
+const UNKNOWN: Peer = Peer {
+    process: Process::Unknown,
+    heard: None,
+    client_addr: None,
+    feature_level: None,
+    disk: None,
+    mismatch: None,
+};
 
 /// The latest about every peer.
 #[derive(Debug)]
@@ -104,7 +117,37 @@ impl Presence {
         self.update(peer, |state| {
             state.heard = heard.or(state.heard.take());
             state.client_addr = client_addr.or(state.client_addr.take());
+            state.feature_level = Some(from.feature_level.max(1));
         });
+    }
+
+    /// The newest commands that a peer understands, if it said so.
+    pub(crate) fn feature_level(&self, node: NodeId) -> Option<u32> {
+        self.peers.lock().expect("no holder panics").get(&node)?.feature_level
+    }
+
+    /// What a peer said of its disk, if that is no older than `age`.
+    pub(crate) fn disk(&self, node: NodeId, age: Duration) -> Option<DiskSpace> {
+        let (space, at) = self.peers.lock().expect("no holder panics").get(&node)?.disk?;
+        (at.elapsed() <= age).then_some(space)
+    }
+
+    /// Says once that a peer cannot be talked to.
+    fn mismatched(&self, node: NodeId, mismatch: &str) {
+        let mut peers = self.peers.lock().expect("no holder panics");
+        let state = peers.entry(node).or_insert(UNKNOWN);
+        if state.mismatch.as_deref() != Some(mismatch) {
+            tracing::warn!(%mismatch, "a peer cannot be talked to");
+            state.mismatch = Some(mismatch.to_owned());
+        }
+    }
+
+    fn told_disk(&self, peer: NodeId, space: DiskSpace) {
+        if space == DiskSpace::default() {
+            return;
+        }
+        let mut peers = self.peers.lock().expect("no holder panics");
+        peers.entry(peer).or_insert(UNKNOWN).disk = Some((space, Instant::now()));
     }
 
     /// A peer's process said something. It was not there when it was dialled last, but it is now.
@@ -210,6 +253,10 @@ impl Watcher {
         let request = self.link.request(Method::Hello, message);
         let response = self.link.control().hello(request).await?.into_inner();
         let from = response.from.ok_or_else(|| tonic::Status::internal("no introduction"))?;
+        local::check_wire(&from).map_err(|mismatch| {
+            self.presence.mismatched(self.link.node, &mismatch);
+            tonic::Status::failed_precondition(mismatch)
+        })?;
         if !self.credentials.is_proof(NodeId(from.node_id), &nonce, &response.proof) {
             return Err(tonic::Status::unauthenticated("no proof of the secret"));
         }
@@ -223,6 +270,8 @@ impl Watcher {
         let mut stream = self.link.control().watch(request).await?.into_inner();
         while let Ok(Some(response)) = stream.message().await {
             let boot_id = response.boot_id;
+            let space = DiskSpace { total: response.disk_total, free: response.disk_free };
+            self.presence.told_disk(self.link.node, space);
             self.presence.process(self.link.node, Process::Alive { boot_id });
         }
         Ok(())

@@ -25,7 +25,7 @@ use super::{
 use crate::bootstrap::adoption::Adoption;
 use crate::bootstrap::stopped;
 use crate::detector::Detector;
-use crate::local::{Local, group_id};
+use crate::local::{self, Local, group_id};
 use crate::machine::Machine;
 use crate::repair::fetch;
 use crate::repair::refill::Giver;
@@ -34,7 +34,7 @@ use crate::space::{Claim, Full, Space};
 use crate::suspect::Suspicion;
 use crate::types::TypeConfig;
 use crate::upkeep::Counters;
-use crate::{Config, NodeId};
+use crate::{Config, DiskSpace, NodeId};
 
 /// Answers about a snapshot that wait to be sent: there are few, and signs of life.
 const SNAPSHOT_ANSWERS: usize = 4;
@@ -97,6 +97,7 @@ impl Server {
         if from.node_id != caller.0 {
             return Err(Status::invalid_argument("introduced as another node than it signed as"));
         }
+        local::check_wire(from).map_err(Status::failed_precondition)?;
         // A node's own id can come from an address that is on the list twice.
         if self.local.peers.contains_key(&caller) && caller != self.local.node {
             self.presence.introduced(caller, from);
@@ -158,9 +159,12 @@ impl Raft for Server {
         self.credentials.admit(&request, Method::Watch)?;
         let boot_id = self.local.boot_id;
         let ticks = tokio::time::interval(WATCH_INTERVAL);
-        let signs = stream::unfold(ticks, move |mut ticks| async move {
+        let local = self.local.clone();
+        let signs = stream::unfold((ticks, local), move |(mut ticks, local)| async move {
             ticks.tick().await;
-            Some((Ok(rpc::WatchResponse { boot_id }), ticks))
+            let DiskSpace { total: disk_total, free: disk_free } = local.disk();
+            let sign = rpc::WatchResponse { boot_id, disk_total, disk_free };
+            Some((Ok(sign), (ticks, local)))
         });
         Ok(Response::new(signs.take_until(stopped(self.stop.clone())).boxed()))
     }
