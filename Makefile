@@ -12,7 +12,7 @@ TARGET = $$($(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_di
 export RUST_BACKTRACE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-clients lint fix check bench jepsen doc build packages packages-clients packages-faults
+.PHONY: help demo test test-clients lint fix check bench bench-long jepsen doc build packages packages-clients packages-faults
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -44,6 +44,9 @@ check: lint test ## what CI runs
 
 bench: build ## figures of a cluster on this machine, with the echo ceiling of the same run
 	@MQTEST_BIN_DIR="$(TARGET)/debug" "$(TARGET)/debug/bench"
+
+bench-long: build ## long logs, backlogs, many queues, snapshots; needs 40 GiB of disk and half an hour
+	@MQTEST_BIN_DIR="$(TARGET)/debug" "$(TARGET)/debug/bench_long" $(SCENARIO)
 
 jepsen: build packages-faults ## five fault runs in five minutes, judged
 	@"$(TARGET)/debug/jepsen" ci --store "$(TARGET)/jepsen"

@@ -12,13 +12,14 @@ const V2: [&str; 3] = [
     "apache/rocketmq/v2/admin.proto",
 ];
 /// What our own processes say to each other.
-const OURS: [&str; 6] = [
+const OURS: [&str; 7] = [
     "raftmq/raft.proto",
     "raftmq/registry.proto",
     "raftmq/session.proto",
     "raftmq/admin.proto",
     "raftmq/produce.proto",
     "raftmq/replicas.proto",
+    "raftmq/backup.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

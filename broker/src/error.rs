@@ -82,6 +82,17 @@ pub enum Error {
     /// another queue or group does.
     #[error("closed for messages in this broker group")]
     ClosedHere,
+    /// A command that not all replicas understand yet.
+    #[error(
+        "this needs feature level {needed}, and the group stays at {level} until all its replicas \
+         run the newer release"
+    )]
+    Level {
+        /// The command's.
+        needed: u32,
+        /// The group's.
+        level: u32,
+    },
     /// Something that this version does not do.
     #[error("{0} is not available in this version")]
     Unsupported(&'static str),
@@ -235,6 +246,7 @@ impl Error {
             Error::Overloaded(_)
             | Error::PlacedElsewhere(_)
             | Error::ClosedHere
+            | Error::Level { .. }
             | Error::QuotaExceeded(_)
             | Error::NotLeader { .. }
             | Error::Stopped

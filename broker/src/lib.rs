@@ -11,6 +11,7 @@
 //! | [`sessions`], [`tasks`], [`leadership`] | who is connected, and what only the leader does |
 //! | [`registration`], [`directory`] | what NameServers and this node's access point know of it |
 //! | [`http`], [`pages`], [`metrics`] | what operators see |
+//! | [`restore`] | a replica from a backup, while nothing runs |
 //!
 //! What always holds:
 //! - nothing is answered as done before it is applied here, and durable on a quorum;
@@ -38,6 +39,7 @@ pub mod metrics;
 pub mod ops;
 pub mod pages;
 pub mod registration;
+pub mod restore;
 pub mod server;
 pub mod sessions;
 pub mod state;

@@ -4,7 +4,7 @@ use std::{os::unix::process::CommandExt, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use broker::{
-    config::{self, Args, Config, TracingFormat},
+    config::{self, Args, Command, Config, TracingFormat},
     server::{Server, ServerError},
 };
 use clap::Parser;
@@ -20,11 +20,12 @@ const START_OVER_MOST: u32 = 16;
 const LAST_TASKS_WAIT: Duration = Duration::from_millis(200);
 
 fn main() -> anyhow::Result<ExitCode> {
-    let args = Args::parse();
-    if let Some(config::Command::Inspect(inspect)) = &args.command {
-        return inspect.run();
+    let mut args = Args::parse();
+    match args.command.take() {
+        Some(Command::Inspect(inspect)) => inspect.run(),
+        Some(Command::Restore(restore)) => restore.run().map(|()| ExitCode::SUCCESS),
+        None => serve(&args).map(|()| ExitCode::SUCCESS),
     }
-    serve(&args).map(|()| ExitCode::SUCCESS)
 }
 
 fn serve(args: &Args) -> anyhow::Result<()> {

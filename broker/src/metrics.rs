@@ -138,6 +138,12 @@ pub struct Sample {
     pub disk_percent: u64,
     /// What the node did to stay whole.
     pub upkeep: Upkeep,
+    /// Of the fullest disk of all replicas, in use.
+    pub fullest_disk_percent: u64,
+    /// Replicas whose disk is above the bound from which on old messages go.
+    pub short_replicas: u64,
+    /// The group's feature level.
+    pub feature_level: u64,
 }
 
 /// The node's metrics. Cheap to update from many threads.
@@ -179,7 +185,7 @@ fn count(value: usize) -> u64 {
 }
 
 /// Name, help and source of each plain gauge.
-const GAUGES: [(&str, &str, Source); 21] = [
+const GAUGES: [(&str, &str, Source); 24] = [
     ("raft_term", "Raft term", |s| s.term),
     ("raft_purged_index", "Last index purged from the log", |s| s.purged),
     ("raft_applied_index", "Last index applied to the state", |s| s.applied),
@@ -212,6 +218,11 @@ const GAUGES: [(&str, &str, Source); 21] = [
     ("snapshot_installed_milliseconds", "What installing the last one took", |s| {
         s.upkeep.snapshot_installed_ms
     }),
+    ("replica_disk_used_percent", "Of the fullest disk of all replicas", |s| {
+        s.fullest_disk_percent
+    }),
+    ("replicas_short_of_disk", "Replicas whose disk is above log.disk_high", |s| s.short_replicas),
+    ("feature_level", "Commands that the group may use", |s| s.feature_level),
     ("send_bytes_in_progress", "Bytes of sends in progress", |s| count(s.send_bytes)),
 ];
 

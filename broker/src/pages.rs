@@ -12,7 +12,7 @@ use proto::clock::{millis, wall_now};
 use raft::LogIndex;
 use serde_json::json;
 
-use crate::{http::Pages, metrics::Sample, ops::Broker};
+use crate::{command, http::Pages, metrics::Sample, ops::Broker};
 
 /// This node's pages.
 #[derive(Debug)]
@@ -69,6 +69,9 @@ impl Pages for NodePages {
             oldest_ms,
             disk_percent: self.broker.disk.space().used_percent(),
             upkeep: self.broker.group.upkeep(),
+            fullest_disk_percent: self.broker.disk.fullest_percent(),
+            short_replicas: self.broker.disk.short_replicas(),
+            feature_level: self.broker.view.level().into(),
         };
         self.broker.metrics.text(&sample, standing.as_ref())
     }
@@ -128,6 +131,8 @@ impl Pages for NodePages {
             "waits_to_be_added": status.waits_to_be_added,
             "drained": status.drained,
             "suspect": status.suspect,
+            "feature_level": self.broker.view.level(),
+            "understands_level": command::level::understood(),
         })
         .to_string()
     }

@@ -12,6 +12,7 @@ use std::{
 use proto::registry::{
     self, RegisterRequest, RegisterResponse, UnregisterRequest, registry_client::RegistryClient,
 };
+use proto::wire;
 use raft::{Role, RoleKind};
 use tokio::{
     sync::watch,
@@ -118,6 +119,8 @@ impl Registration {
             has_topics: with_topics,
             topics,
             boot_id: self.boot_id,
+            wire_oldest: wire::OURS.oldest(),
+            wire_newest: wire::OURS.newest(),
         }
     }
 

@@ -20,7 +20,8 @@ use gateway::{
     listener,
 };
 use proto::{
-    admin::admin_server::AdminServer, message::Rules, session::sessions_server::SessionsServer,
+    admin::admin_server::AdminServer, backup_rpc::backup_server::BackupServer, message::Rules,
+    session::sessions_server::SessionsServer,
 };
 use raft::{Group, NodeId, Secret};
 use tokio::{
@@ -32,16 +33,20 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    config::{Config, Flush, RouteMode},
+    command::level,
+    config::{Config, Flush, ReadMode, RouteMode},
     connections::bounded,
     data_dir::{DataDir, DataDirError},
     delivery::{Readers, Waiting},
     directory,
     fault::Fault,
-    grpc::{Edge, LocalAdmin, ReplicaService, SessionService},
+    grpc::{BackupService, Edge, LocalAdmin, ReplicaService, SessionService},
     http, kv, leadership,
     metrics::{Base, Metrics},
-    ops::{Broker, DiskSettings, RetentionSettings, Settings, Signals, TransactionSettings, View},
+    ops::{
+        Broker, DiskSettings, ReplicaDisk, RetentionSettings, Settings, Signals, Space,
+        TransactionSettings, View,
+    },
     pages::NodePages,
     registration::Registration,
     state::Machine,
@@ -161,6 +166,9 @@ impl Server {
     /// See [`ServerError`].
     pub async fn start_logging(config: Config, log: LogLevel) -> Result<Server, ServerError> {
         let started = Instant::now();
+        if config.fault.level > 0 {
+            level::pretend(config.fault.level);
+        }
         let data_dir = DataDir::lock(&config.data_dir)?;
         let listener = bind("listen", &config.listen).await?;
         let client_addr = local_addr("listen", &config.listen, &listener)?;
@@ -458,6 +466,7 @@ fn raft_config(
     raft.scrub_interval = config.raft.scrub_interval;
     raft.disk_fault = config.disk_fault().expect("validated");
     raft.preferred_leader = config.raft.preferred_leader;
+    raft.feature_level = level::understood();
     raft.timing.heartbeat = config.raft.heartbeat_interval;
     raft.timing.election_min = config.raft.election_timeout_min;
     raft.timing.election_max = config.raft.election_timeout_max;
@@ -480,6 +489,7 @@ fn settings(config: &Config, advertised: String) -> Settings {
         advertised,
         auto_create_topics: config.auto_create_topics,
         auto_create_queues: config.auto_create_queues,
+        follower_reads: config.read.mode == ReadMode::Follower,
         rules: Rules { max_delay: config.max_delay, ..Rules::default() },
         timers_per_second: config.limits.timers_per_second,
         invisible_min: config.limits.invisible_min,
@@ -510,7 +520,19 @@ fn settings(config: &Config, advertised: String) -> Settings {
 /// The log and the state may be on file systems of their own.
 fn watch_disk(broker: Arc<Broker>, data_dir: &DataDir) -> impl Future<Output = ()> + use<> {
     let paths = vec![data_dir.raft().join(LOG_DIR), data_dir.state()];
-    async move { broker.disk.watch(paths).await }
+    async move {
+        let replicas = |own: Space| {
+            broker.group.set_disk(raft::DiskSpace { total: own.total, free: own.free });
+            let told = broker.group.disks().into_iter();
+            told.map(|(member, space)| ReplicaDisk {
+                node: member.node_id,
+                voter: member.voter,
+                space: space.map(|space| Space { total: space.total, free: space.free }),
+            })
+            .collect()
+        };
+        broker.disk.watch(paths, replicas).await;
+    }
 }
 
 /// No time is for ever.
@@ -543,6 +565,7 @@ fn serve(
     };
     let directory = Arc::clone(gateway.directory());
     let admin = LocalAdmin::new(Arc::clone(broker), config.cluster.clone(), flush);
+    let backups = BackupService::new(Arc::clone(broker), config.cluster.clone());
     let incoming = bounded(listener::incoming(listener, tls), config.limits.connections);
     let router = gateway::server::builder()
         .add_service(gateway.service())
@@ -550,6 +573,7 @@ fn serve(
         .add_service(log.into_service())
         .add_service(SessionsServer::new(SessionService::new(Arc::clone(broker))))
         .add_service(ReplicaService::new(Arc::clone(broker)))
+        .add_service(BackupServer::new(backups))
         .add_service(AdminServer::new(AdminSwitch::new(admin, directory)));
     tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
         // Dropped means the same.

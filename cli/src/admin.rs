@@ -13,6 +13,7 @@ use crate::{connect, failure::Failure, output::Report};
 
 mod attributes;
 mod backoff;
+mod backup;
 mod balance;
 mod catch_up;
 mod change;
@@ -174,6 +175,8 @@ pub enum Command {
     /// the segments on their disks.
     #[command(name = "verifyReplicas")]
     VerifyReplicas(replicas::Verify),
+    /// Copies a broker group into a directory while it runs.
+    Backup(backup::Backup),
     /// Changes how much the nodes that are named with -n write to their logs, while they run.
     #[command(name = "changeLogLevel")]
     ChangeLogLevel(log_level::Change),
@@ -222,6 +225,7 @@ pub async fn run(args: Args) -> Result<Report> {
         Command::UpdatePeer(command) => command.run(&session).await,
         Command::Drain(command) => command.run(&session).await,
         Command::VerifyReplicas(command) => command.run(&session).await,
+        Command::Backup(command) => command.run(&session, args.json).await,
         Command::ChangeLogLevel(command) => command.run(&args.namesrv).await,
     }
 }

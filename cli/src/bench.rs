@@ -28,7 +28,7 @@ mod round_trip;
 mod scenario;
 mod streamed;
 mod template;
-mod units;
+pub(crate) mod units;
 
 pub use load::LoadArgs;
 

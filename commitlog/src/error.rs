@@ -62,7 +62,10 @@ pub enum Error {
     #[error("log belongs to node {found}, not to node {expected}")]
     ForeignNode { expected: u64, found: u64 },
     /// Written by a newer release.
-    #[error("{file} has format version {found}, this release reads up to {supported}")]
+    #[error(
+        "{file} has format version {found}, this release reads up to {supported}: start the release \
+         that wrote it, or a newer one; nothing was changed"
+    )]
     NewerVersion { file: String, found: u32, supported: u32 },
     /// The segment size of a group never changes.
     #[error("log has segments of {found} bytes, configured are {expected}")]

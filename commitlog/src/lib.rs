@@ -20,6 +20,7 @@
 //! - a torn tail is cut; damage in what was synced is an error, never an end of the log.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
+mod adopt;
 mod cache;
 mod config;
 mod cursor;
@@ -52,6 +53,7 @@ mod spares;
 mod tail;
 mod writer;
 
+pub use adopt::adopt_segment;
 pub use config::{
     BootId, Config, Flush, GroupId, Identity, Invalid, SEGMENT_SIZE_MAX, SEGMENT_UNIT,
 };

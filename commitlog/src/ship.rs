@@ -6,18 +6,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::config::GroupId;
-use crate::cursor::corrupt;
+use crate::cursor::{Cursor, corrupt, size};
 use crate::cut::{Found, find};
 use crate::disk::Disk;
 use crate::error::{Check, Error};
 use crate::frame::Mismatch;
-use crate::header::{SegmentHeader, segment_name};
+use crate::header::{SEGMENT_HEADER, SegmentHeader, segment_name};
 use crate::open::segment_header;
 use crate::position::{LogId, LogOffset};
 use crate::reader::Reader;
 use crate::recovery::{Known, scan};
 use crate::segment::Segment;
 use crate::tail::Tail;
+
+/// Bytes read at once for a checksum.
+const CHUNK: u64 = 1 << 20;
 
 /// The part of a segment that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +81,53 @@ impl Reader {
             let segment = found.ok_or_else(|| Error::Missing { file: segment_name(base) })?;
             segment.raw(base + at, len)
         })
+    }
+}
+
+impl Reader {
+    /// Checks every frame and body of `extent`, and returns the CRC-32 of its bytes from the file's
+    /// beginning on. Reads the file twice; the caller keeps it from being removed by a
+    /// [`Pin`](crate::Pin).
+    ///
+    /// # Errors
+    /// `Missing` if there is no such segment, `Corrupt` or `Io` if it cannot be read.
+    pub fn checksum(&self, extent: Extent) -> Result<u32, Error> {
+        let (base, name) = (extent.base, segment_name(extent.base));
+        let found = self.shared.inner().segments.get(&base.0).cloned();
+        let segment = found.ok_or_else(|| Error::Missing { file: name.clone() })?;
+        let io = |action| {
+            let name = name.clone();
+            move |source| Error::io(action, &name, source)
+        };
+        let file = self.shared.disk.open(&name).map_err(io("open"))?;
+        let first = base + SEGMENT_HEADER;
+        let mut cursor = Cursor::reading(file.clone(), base, first, base + extent.len);
+        let mut before = (segment.header.prev, segment.header.chain);
+        loop {
+            let at = cursor.at();
+            let Some(entry) = cursor.next_sound()? else { break };
+            entry.check().map_err(|mismatch| corrupt(base, at, mismatch))?;
+            if entry.header.prev != before.1 {
+                let mismatch = Mismatch::new(Check::Chain, before.1, entry.header.prev);
+                return Err(corrupt(base, at, mismatch));
+            }
+            before = (Some(entry.header.log_id), entry.chain);
+        }
+        if before.0 != Some(extent.last) {
+            let found = before.0.map_or(0, |last| last.index.0);
+            let mismatch = Mismatch::new(Check::Index, extent.last.index.0, found);
+            return Err(corrupt(base, cursor.at(), mismatch));
+        }
+        let mut hasher = crc32fast::Hasher::new();
+        let mut buf = vec![0; size(extent.len.min(CHUNK))];
+        let mut at = 0;
+        while at < extent.len {
+            let part = &mut buf[..size((extent.len - at).min(CHUNK))];
+            file.read_at(part, at).map_err(io("read"))?;
+            hasher.update(part);
+            at += part.len() as u64;
+        }
+        Ok(hasher.finalize())
     }
 }
 

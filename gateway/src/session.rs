@@ -14,6 +14,7 @@ use proto::{
         sessions_client::SessionsClient, up,
     },
     v2::Settings,
+    wire,
 };
 use tokio::{
     sync::mpsc,
@@ -213,7 +214,12 @@ impl<L: Local, D: Directory> Link<'_, L, D> {
         outgoing: mpsc::Receiver<Up>,
     ) -> Result<Streaming<Down>, End> {
         let config = &self.inner.config;
-        let hello = Hello { access_point: config.access_point.clone(), boot_id: config.boot_id };
+        let hello = Hello {
+            access_point: config.access_point.clone(),
+            boot_id: config.boot_id,
+            wire_oldest: wire::OURS.oldest(),
+            wire_newest: wire::OURS.newest(),
+        };
         say(up, up::Event::Hello(hello)).await?;
         let channels = &self.inner.forwarder.channels;
         let channel = channels

@@ -19,6 +19,7 @@ use gateway::{
 use proto::{
     BrokerName, Topic,
     registry::{RegisterRequest, RegisterResponse, Role, UnregisterRequest},
+    wire,
 };
 
 /// A node that says nothing for this long is dead. Three heartbeats.
@@ -44,6 +45,8 @@ pub enum Refused {
     Left { node_id: u64 },
     #[error("{max} nodes are registered, which is the bound")]
     TooManyNodes { max: usize },
+    #[error("node {node_id} cannot be talked to: {mismatch}")]
+    Wire { node_id: u64, mismatch: wire::Mismatch },
 }
 
 /// Everything a NameServer knows.
@@ -96,6 +99,10 @@ impl Registry {
     }
 
     fn try_register(&mut self, now: Instant, report: &RegisterRequest) -> Result<bool, Refused> {
+        let theirs = wire::Versions::told(report.wire_oldest, report.wire_newest);
+        wire::OURS
+            .meet(theirs)
+            .map_err(|mismatch| Refused::Wire { node_id: report.node_id, mismatch })?;
         let name: BrokerName = report
             .broker_name
             .parse()

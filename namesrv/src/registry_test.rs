@@ -57,6 +57,16 @@ fn refused(registry: &mut Registry, now: Instant, report: &RegisterRequest) -> S
     response.refused
 }
 
+#[test]
+fn a_broker_that_speaks_only_newer_versions_is_told_so() {
+    let (mut registry, now) = (Registry::default(), Instant::now());
+    let newer = RegisterRequest { wire_oldest: 2, wire_newest: 3, ..report(1, 1, 1) };
+    let text = refused(&mut registry, now, &newer);
+    assert!(text.contains("2 to 3") && text.contains("this release 1"), "{text}");
+    let both = RegisterRequest { wire_oldest: 1, wire_newest: 3, ..report(1, 1, 1) };
+    taken(&mut registry, now, &both);
+}
+
 fn group(registry: &mut Registry) -> GroupView {
     let view = registry.view();
     let group = view.groups.values().next().expect("a group is known");

@@ -107,6 +107,7 @@ fn leader(term: u64) -> RegisterRequest {
             version: 1,
         }],
         boot_id: 5,
+        ..RegisterRequest::default()
     }
 }
 

@@ -4,8 +4,10 @@
 //! and are trusted from then on.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
+pub mod backup;
 pub mod clock;
 pub mod filter;
+pub mod framed;
 pub mod header;
 pub mod hop;
 pub mod limits;
@@ -17,6 +19,7 @@ pub mod receipt_handle;
 mod send_message;
 pub mod text;
 pub mod transaction_id;
+pub mod wire;
 
 pub use clock::Timestamp;
 pub use filter::{Filter, InvalidFilter, TagFilter, tag_hash};
@@ -86,6 +89,11 @@ ours! {
 ours! {
     /// `raftmq.produce.v1`: sends in a stream.
     produce, "raftmq.produce.v1"
+}
+
+ours! {
+    /// `raftmq.backup.v1`: copies of a broker group for safe-keeping.
+    backup_rpc, "raftmq.backup.v1"
 }
 
 /// Every message and service above as a serialized `google.protobuf.FileDescriptorSet`.

@@ -10,7 +10,7 @@ use commitlog::{BootId, DiskFault};
 use crate::{Error, NodeId};
 
 /// Slower than this, a snapshot would hardly ever arrive.
-const SNAPSHOT_RATE_MIN: u64 = 64 << 10;
+pub(crate) const SNAPSHOT_RATE_MIN: u64 = 64 << 10;
 
 /// Settings of one replica.
 #[derive(Debug, Clone)]
@@ -53,6 +53,9 @@ pub struct Config {
     pub disk_fault: Option<DiskFault>,
     /// Whether the others are to hand leadership to this node once it has caught up. Default no.
     pub preferred_leader: bool,
+    /// The newest commands that this node's state machine understands; see
+    /// [`Group::feature_level`](crate::Group::feature_level). Default 1.
+    pub feature_level: u32,
     pub timing: Timing,
     pub limits: Limits,
 }
@@ -84,6 +87,7 @@ impl Config {
             scrub_interval: Duration::from_hours(24),
             disk_fault: None,
             preferred_leader: false,
+            feature_level: 1,
             timing: Timing::default(),
             limits: Limits::default(),
         }

@@ -261,7 +261,7 @@ fn note_log(config: &Config, group: GroupId, synced: Synced) -> Result<(), Error
     }
 }
 
-fn log_config(config: &Config) -> Result<commitlog::Config, Error> {
+pub(crate) fn log_config(config: &Config) -> Result<commitlog::Config, Error> {
     let limits = &config.limits;
     let body =
         limits.command_bytes.max(limits.entry_bytes) + batch::table_len(limits.unacked_commands);

@@ -135,6 +135,11 @@ pub enum Refusal {
          it join under a new id with an empty data directory"
     )]
     DamagedIdentity { path: PathBuf, reason: &'static str },
+    #[error(
+        "{path} has format version {found}, this release reads up to {supported}: start the release \
+         that wrote it, or a newer one; nothing was changed"
+    )]
+    NewerIdentity { path: PathBuf, found: u32, supported: u32 },
     #[error("{path} holds a log without the identity of its group; the directory is incomplete")]
     LogWithoutIdentity { path: PathBuf },
     #[error(

@@ -11,25 +11,33 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::backup::{Backup, BackupError, Wish};
 use crate::bootstrap::adoption::Adoption;
 use crate::bootstrap::arrival::Arrival;
 use crate::bootstrap::decision::Holding;
 use crate::bootstrap::identity::Identity;
+use crate::config::SNAPSHOT_RATE_MIN;
 use crate::consensus::{Opened, Services, open};
 use crate::network::server::Server;
 use crate::network::watchers::Watchers;
 use crate::parts::Parts;
 use crate::proposals::Proposals;
+use crate::purge::make;
 use crate::read_barrier::Failed;
+use crate::snapshot::send::Goods;
 use crate::transfer::TransferError;
 use crate::upkeep::Upkeep;
 use crate::{
-    Change, ChangeError, Changed, Config, DrainError, Error, Member, NodeId, ProposeError, Reader,
-    Replication, Role, StateMachine, Status, membership,
+    Change, ChangeError, Changed, Config, DiskSpace, DrainError, Error, Member, NodeId,
+    ProposeError, Reader, Replication, Role, StateMachine, Status, membership,
 };
 
 /// Bytes of a segment that are read in one go.
 const SEGMENT_PIECE: u64 = 1 << 20;
+/// How often a backup looks whether this node has come far enough.
+const APPLIED_POLL: Duration = Duration::from_millis(20);
+/// What a node said of its disk longer ago does not count: it says so every second.
+const DISK_WORD_AGE: Duration = Duration::from_secs(10);
 /// How long connections to peers may take to end.
 const GOOD_BYE: Duration = Duration::from_millis(500);
 
@@ -179,6 +187,45 @@ impl<S: StateMachine> Group<S> {
     /// What this node did to stay whole.
     pub fn upkeep(&self) -> Upkeep {
         self.inner.parts.upkeep.read()
+    }
+
+    /// The newest commands that all members understand: what may be proposed without stopping any
+    /// of them. `None` while a member has not said, in this process's time, what it understands.
+    pub fn feature_level(&self) -> Option<u32> {
+        let parts = &self.inner.parts;
+        let of = |member: &Member| match member.node_id == parts.local.node {
+            true => Some(parts.local.feature_level),
+            false => parts.presence.feature_level(member.node_id),
+        };
+        let levels = self.inner.members().iter().map(of).collect::<Option<Vec<u32>>>()?;
+        levels.into_iter().min()
+    }
+
+    /// What is left of the disk under this node's log; the other replicas are told.
+    pub fn set_disk(&self, space: DiskSpace) {
+        self.inner.parts.local.set_disk(space);
+    }
+
+    /// What each member said of its disk in the last 10 s; this node is one of them.
+    pub fn disks(&self) -> Vec<(Member, Option<DiskSpace>)> {
+        let parts = &self.inner.parts;
+        let of = |member: Member| {
+            let space = match member.node_id == parts.local.node {
+                true => Some(parts.local.disk()).filter(|space| *space != DiskSpace::default()),
+                false => parts.presence.disk(member.node_id, DISK_WORD_AGE),
+            };
+            (member, space)
+        };
+        self.inner.members().into_iter().map(of).collect()
+    }
+
+    /// A copy of this replica that reaches up to what was applied here when this was called, or
+    /// further. One at a time; entries are applied meanwhile.
+    ///
+    /// # Errors
+    /// See [`BackupError`].
+    pub async fn backup(&self, wish: Wish) -> Result<Backup, BackupError> {
+        self.inner.backup(wish).await
     }
 
     /// Hands leadership to `to`, or to the voter that lags least. Returns who leads then.
@@ -339,6 +386,26 @@ impl<O: Send + 'static> Inner<O> {
             drained: self.parts.local.drain.is_on(),
             suspect: consensus.is_some_and(|consensus| consensus.suspicion.is_suspect()),
         }
+    }
+
+    async fn backup(&self, wish: Wish) -> Result<Backup, BackupError> {
+        let consensus = self.parts.consensus.get().ok_or(BackupError::NoGroup)?;
+        let one = self.parts.backups.clone().try_lock_owned();
+        let one = one.map_err(|_taken| BackupError::Busy)?;
+        while let Some(wanted) = wish.at_least
+            && self.parts.local.marks().applied < Some(wanted)
+        {
+            if Instant::now() >= wish.deadline {
+                let applied = self.parts.local.marks().applied;
+                return Err(BackupError::Behind { wanted, applied });
+            }
+            tokio::time::sleep(APPLIED_POLL).await;
+        }
+        let receiver = &consensus.receiver;
+        let stored = make(&consensus.raft, &receiver.store, &self.parts.upkeep, None).await?;
+        let goods = Goods::collect(stored, receiver.log.clone()).await?;
+        let rate = wish.rate.unwrap_or(self.parts.config.snapshot_rate).max(SNAPSHOT_RATE_MIN);
+        Ok(Backup::new(goods, receiver.segment_size, rate, one))
     }
 
     async fn transfer(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {

@@ -19,6 +19,7 @@
 //! - Every queue, buffer and wait has a bound ([`Limits`], [`Timing`]).
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
+mod backup;
 mod batch;
 mod batcher;
 mod bootstrap;
@@ -47,6 +48,7 @@ mod purge;
 mod read_barrier;
 mod reader;
 mod repair;
+mod restore;
 mod role;
 mod roster;
 mod snapshot;
@@ -63,6 +65,7 @@ mod watermarks;
 pub use commitlog::position::{LogId, LogIndex, LogOffset, Term};
 pub use commitlog::{BootId, DiskFault, GroupId};
 
+pub use backup::{Backup, BackupError, Contents, Wish};
 pub use change::{
     Change, ChangeError, ChangeRefusal, Changed, Lag, MemberProgress, Replication, Waiting,
 };
@@ -70,8 +73,9 @@ pub use config::{Config, Flush, Limits, Secret, Timing};
 pub use drain::DrainError;
 pub use error::{ApplyError, CheckpointError, Error, ProposeError, Refusal};
 pub use group::Group;
-pub use node::{Member, NodeId, Role, RoleKind};
+pub use node::{DiskSpace, Member, NodeId, Role, RoleKind};
 pub use reader::{ReadError, Reader};
+pub use restore::{RestoreError, RestoreStep, Restored, restore};
 pub use snapshot::Error as SnapshotError;
 pub use state_machine::{Applied, Checkpoint, Command, Entry, Payload, Scrub, StateMachine};
 pub use status::Status;

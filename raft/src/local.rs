@@ -1,9 +1,10 @@
 //! What this node tells others about itself.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use proto::raft_rpc as rpc;
+use proto::wire;
 use tokio::sync::watch;
 
 use crate::bootstrap::decision::{Answer, Holding};
@@ -11,7 +12,7 @@ use crate::drain::Drain;
 use crate::log_view::LogView;
 use crate::roster::Roster;
 use crate::watermarks::Marks;
-use crate::{Config, GroupId, NodeId};
+use crate::{Config, DiskSpace, GroupId, NodeId};
 
 #[derive(Debug)]
 pub(crate) struct Local {
@@ -23,6 +24,9 @@ pub(crate) struct Local {
     /// Drawn when the process started: tells it from its successors.
     pub(crate) boot_id: u64,
     pub(crate) group: Arc<OnceLock<GroupId>>,
+    pub(crate) feature_level: u32,
+    /// Of the disk under the log, as last told by the layer above.
+    disk: Mutex<DiskSpace>,
     /// Once the log is open.
     log: OnceLock<Arc<LogView>>,
     /// Where this node's peers reach it; empty if it does not know.
@@ -51,6 +55,8 @@ impl Local {
             peers: config.peers.clone(),
             boot_id: rand::random(),
             group: Arc::new(cell),
+            feature_level: config.feature_level,
+            disk: Mutex::default(),
             log: OnceLock::new(),
             raft_addr: config.raft_addr().to_owned(),
             joins: !config.join.is_empty(),
@@ -63,6 +69,14 @@ impl Local {
 
     pub(crate) fn log_opened(&self, log: Arc<LogView>) {
         self.log.set(log).expect("a log is opened once");
+    }
+
+    pub(crate) fn set_disk(&self, space: DiskSpace) {
+        *self.disk.lock().expect("no holder panics") = space;
+    }
+
+    pub(crate) fn disk(&self) -> DiskSpace {
+        *self.disk.lock().expect("no holder panics")
     }
 
     pub(crate) fn set_members(&self, members: BTreeMap<NodeId, String>) {
@@ -119,7 +133,19 @@ impl Local {
             formed: matches!(holding, Holding::Formed(_)),
             members: members.keys().map(|node| node.0).collect(),
             raft_addr: self.raft_addr.clone(),
+            wire_oldest: wire::OURS.oldest(),
+            wire_newest: wire::OURS.newest(),
+            feature_level: self.feature_level,
         }
+    }
+}
+
+/// Refuses a peer that speaks no version of ours.
+pub(crate) fn check_wire(from: &rpc::Introduction) -> Result<(), String> {
+    let theirs = wire::Versions::told(from.wire_oldest, from.wire_newest);
+    match wire::OURS.meet(theirs) {
+        Ok(_) => Ok(()),
+        Err(mismatch) => Err(format!("node {}: {mismatch}", from.node_id)),
     }
 }
 
@@ -145,4 +171,21 @@ pub(crate) fn answer(from: &rpc::Introduction) -> Option<Answer> {
 
 pub(crate) fn group_id(bytes: &[u8]) -> Option<GroupId> {
     Some(GroupId(u128::from_be_bytes(bytes.try_into().ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_speaks_only_newer_versions_is_refused() {
+        let says = |wire_oldest, wire_newest| {
+            let from =
+                rpc::Introduction { node_id: 3, wire_oldest, wire_newest, ..Default::default() };
+            check_wire(&from)
+        };
+        assert_eq!((says(0, 0), says(1, 2)), (Ok(()), Ok(())));
+        let text = says(2, 2).unwrap_err();
+        assert!(text.contains("node 3") && text.contains("versions 2"), "{text}");
+    }
 }

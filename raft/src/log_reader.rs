@@ -194,7 +194,16 @@ impl RaftLogReader<TypeConfig> for LogReader {
         start: u64,
         end: u64,
     ) -> Result<Vec<LogEntry>, io::Error> {
-        self.sound_chunk(start, end).await
+        match self.sound_chunk(start, end).await {
+            // Asked by replication alone. Consensus may let go of what a replica lacks that refuses
+            // entries for a while, for want of space perhaps. Without entries it finds out where the
+            // replica stands, and sends a snapshot; an error would end this node, which leads.
+            Err(error) if start < self.start() => {
+                tracing::debug!(%error, start, "a replica lacks what was purged");
+                Ok(Vec::new())
+            }
+            read => read,
+        }
     }
 
     async fn read_vote(&mut self) -> Result<Option<RaftVote>, io::Error> {

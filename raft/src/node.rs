@@ -79,3 +79,12 @@ impl Role {
         self.kind == RoleKind::Leader
     }
 }
+
+/// Space of the file system under a node's log, in bytes; all 0 while nobody has looked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// What is in use, and what the node can still use.
+    pub total: u64,
+    /// What the node can still use.
+    pub free: u64,
+}

@@ -46,6 +46,8 @@ pub(crate) struct Parts {
     pub known: Arc<Mutex<BTreeMap<NodeId, String>>>,
     pub waiting_for: Arc<WaitingFor>,
     pub reception: Arc<Reception>,
+    /// Held while a backup is taken.
+    pub backups: Arc<tokio::sync::Mutex<()>>,
     pub failure: Failure,
     pub role: watch::Sender<Role>,
     pub stop: watch::Sender<bool>,
@@ -79,6 +81,7 @@ impl Parts {
             known: Arc::default(),
             waiting_for: Arc::default(),
             reception: Arc::new(reception),
+            backups: Arc::default(),
             failure: Failure::default(),
             role,
             stop: watch::Sender::new(false),

@@ -65,8 +65,9 @@ pub(crate) async fn rehabilitate(raft: &RaftNode, suspect: Suspect, patience: Du
         Suspect::Unsynced => {
             tracing::warn!(
                 ?patience,
-                "unclean stop and a new run of the operating system with asynchronous flush: \
-                 entries may be lost, not voting until a leader has brought this node up to date"
+                "restored from a backup, or an unclean stop and a new run of the operating system \
+                 with asynchronous flush: this node may lack entries that it had acknowledged, and \
+                 does not vote until a leader has brought it up to date"
             );
             timeout(patience, raft.wait_for_recovery(None)).await
         }
@@ -83,7 +84,7 @@ pub(crate) async fn rehabilitate(raft: &RaftNode, suspect: Suspect, patience: Du
         Ok(Err(error)) => tracing::warn!(%error, "stopped before this node had caught up"),
         Err(_) => tracing::error!(
             after = ?started.elapsed(),
-            "no leader: voting again, although acknowledged entries may be lost"
+            "no leader: voting again; what only this node had acknowledged may be lost"
         ),
     }
 }

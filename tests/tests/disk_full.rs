@@ -173,7 +173,7 @@ async fn a_full_follower_stays_behind_and_catches_up() {
     cluster.topic("orders", 1).await;
     let follower = Arc::clone(&cluster.followers().await[0]);
     follower.stop().await;
-    let mount = small_log(&follower);
+    let mount = small_log(&follower, 100 * MIB);
     follower.start();
     let producer = cluster.producer("orders").with_bodies_of(BODY);
     // 200 MiB: a follower with 100 MiB cannot keep up.
@@ -193,11 +193,112 @@ async fn a_full_follower_stays_behind_and_catches_up() {
     drop(mount);
 }
 
+/// Followers with file systems of this size, of which the bounds count half; the others' disks are
+/// far from any bound.
+async fn with_small_followers(plan: Plan, count: usize, mib: u64) -> (Cluster, Vec<Mount>) {
+    let plan = plan.set("log.segment_size", "32MiB").set("log.disk_reserve", "1GiB");
+    let cluster = plan.start().await;
+    let mut mounts = Vec::new();
+    for follower in cluster.followers().await.into_iter().take(count) {
+        follower.stop().await;
+        mounts.push(small_disk(&follower, mib * MIB));
+        follower.start();
+        eventually("the follower is back", CATCH_UP, async || match follower.is_ready().await {
+            true => Ok(()),
+            false => Err("not ready".to_owned()),
+        })
+        .await;
+    }
+    (cluster, mounts)
+}
+
+/// What one replica lacks, all of them free, because their logs are the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_is_short_of_space_is_seen_and_given_some() {
+    if !may_mount() {
+        return;
+    }
+    let plan = Cluster::of(3).set("log.disk_high", "50").set("log.disk_full", "100");
+    let (cluster, mounts) = with_small_followers(plan, 1, 500).await;
+    cluster.topic("orders", 1).await;
+    let (leader, before) = cluster.leader().await;
+    let producer = cluster.producer("orders").with_bodies_of(BODY);
+    let mut seen = false;
+    // More than the small disk holds; the sender waits for nobody but a quorum.
+    for _ in 0..24 {
+        assert_eq!(producer.send(100, 8).await, 100, "nobody is held up");
+        let short = leader.metric("raftmq_replicas_short_of_disk").await.expect("a metric");
+        seen |= short >= 1.0;
+    }
+    assert!(seen, "the leader never saw that a follower is short of space");
+    let own = leader.metric("raftmq_disk_used_percent").await.expect("a metric");
+    let fullest = leader.metric("raftmq_replica_disk_used_percent").await.expect("a metric");
+    assert!(fullest >= own, "{fullest} {own}");
+    eventually("old messages went", CATCH_UP, async || {
+        let start = leader.metric("raftmq_log_start_offset").await.map_err(|e| e.to_string())?;
+        let short = leader.metric("raftmq_replicas_short_of_disk").await;
+        match (start > 0.0, short.map_err(|e| e.to_string())?) {
+            (true, 0.0) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let log = leader.process().log();
+    assert!(log.contains("the disk of a replica fills up"), "nothing was said");
+    let (_, after) = cluster.leader().await;
+    assert_eq!(before.term, after.term, "nobody was elected");
+    // The follower is one of those that agree.
+    cluster.finish().await;
+    drop(mounts);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sends_are_refused_before_the_disks_of_a_majority_are_full() {
+    if !may_mount() {
+        return;
+    }
+    let plan = Cluster::of(3).set("log.disk_high", "100").set("log.disk_full", "50");
+    let (cluster, mounts) = with_small_followers(plan, 2, 300).await;
+    cluster.topic("orders", 1).await;
+    let producer = cluster.producer("orders").with_bodies_of(BODY / 4);
+    match fill(&producer).await {
+        Failure::NotDone { code, message } => {
+            assert_eq!(code, TOO_MANY_REQUESTS, "{message}");
+            assert!(message.contains("disk"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    for follower in cluster.followers().await {
+        let used = follower.metric("raftmq_disk_used_percent").await.expect("a metric");
+        assert!(used < 100.0, "{follower:?} has {used} percent in use");
+    }
+    // One of them is enough.
+    mounts[0].resize(2048 * MIB);
+    eventually("sends go through again", CATCH_UP, async || match producer.send_one().await {
+        Fate::Done => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    mounts[1].resize(2048 * MIB);
+    cluster.finish_with_everything_received("orders", &["billing"]).await;
+    drop(mounts);
+}
+
+/// Moves log and snapshots of a stopped node onto a file system of their own.
+fn small_disk(node: &Node, bytes: u64) -> Mount {
+    let (raft, aside) = (node.directory().join("raft"), node.directory().with_extension("aside"));
+    std::fs::rename(&raft, &aside).expect("the directory moves");
+    let mount = Mount::new(bytes);
+    std::os::unix::fs::symlink(mount.0.path(), &raft).expect("a link");
+    run(&["cp", "-a", &format!("{}/.", aside.display())], mount.0.path());
+    mount
+}
+
 /// Moves the log of a stopped node onto a file system that is nearly full.
-fn small_log(node: &Node) -> Mount {
+fn small_log(node: &Node, bytes: u64) -> Mount {
     let aside = node.directory().with_extension("aside");
     std::fs::rename(log_of(node), &aside).expect("the log moves");
-    let mount = Mount::new(100 * MIB);
+    let mount = Mount::new(bytes);
     mount.serve(node);
     let copy = format!("cp -a {}/. {}", aside.display(), log_of(node).display());
     let copied = Command::new("sh").args(["-c", &copy]).status();

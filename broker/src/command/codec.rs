@@ -19,7 +19,7 @@ pub(crate) use transactions::{verdict_byte, verdict_of};
 
 use super::{
     Ack, Again, Append, Backoff, ChangeInvisible, Command, GroupConfig, Handle, Mark, NewMessage,
-    Pick, Pop, PutGroup, PutTopic, Release, Renew, TopicConfig, ordered_codec,
+    Pick, Pop, PutGroup, PutTopic, RaiseLevel, Release, Renew, TopicConfig, level, ordered_codec,
 };
 
 /// The first byte of a command. Persisted: never reuse one.
@@ -58,6 +58,9 @@ pub(super) mod tag {
     pub(super) const EXPIRE_TRANSACTIONS: u8 = 76;
     pub(super) const GIVE_BACK: u8 = 80;
     pub(super) const MARK: u8 = 90;
+    pub(in super::super) const RAISE_LEVEL: u8 = 95;
+    /// In no release: stands for a command of the next one where that matters.
+    pub(in super::super) const NEXT: u8 = 99;
 }
 
 /// The tag of a command that the leader can be held at, see `fault`.
@@ -89,8 +92,13 @@ pub enum DecodeError {
     Short,
     #[error("{bytes} bytes after the end of the command")]
     Trailing { bytes: usize },
-    #[error("unknown command tag {tag}")]
+    #[error("unknown command tag {tag}: a newer release wrote it, start that one")]
     UnknownTag { tag: u8 },
+    #[error(
+        "the group was raised to feature level {found}, this release understands up to \
+         {supported}: start the release that this node ran before, or a newer one"
+    )]
+    NewerLevel { found: u32, supported: u32 },
     #[error("{field} is not valid UTF-8")]
     NotText { field: &'static str },
     #[error(transparent)]
@@ -152,6 +160,10 @@ impl Command {
             Self::Carry(c) => return retention::carry(out, c),
             Self::ExpireTransactions(c) => retention::expire_transactions(&mut out, c),
             Self::Mark(Mark) => out.put_u8(tag::MARK),
+            Self::RaiseLevel(c) => {
+                out.put_u8(tag::RAISE_LEVEL);
+                out.put_u32(c.level);
+            }
         }
         vec![out.freeze()]
     }
@@ -197,9 +209,20 @@ impl Command {
             tag::CARRY => Self::Carry(input.carry()?),
             tag::EXPIRE_TRANSACTIONS => Self::ExpireTransactions(input.expire_transactions()?),
             tag::MARK => Self::Mark(Mark),
+            tag::RAISE_LEVEL => Self::RaiseLevel(input.raise_level()?),
             tag => return Err(DecodeError::UnknownTag { tag }),
         };
         input.end(command)
+    }
+}
+
+impl Input {
+    fn raise_level(&mut self) -> Result<RaiseLevel, DecodeError> {
+        let (found, supported) = (self.u32()?, level::understood());
+        match found <= supported {
+            true => Ok(RaiseLevel { level: found }),
+            false => Err(DecodeError::NewerLevel { found, supported }),
+        }
     }
 }
 

@@ -433,6 +433,7 @@ fn golden() {
         "50 0001 67 0001 74 0001 00000002 0000000000000003 0000000000000004 \
          0000000000000006 00000001",
     );
+    check(&Command::RaiseLevel(RaiseLevel { level: 1 }), "5f 00000001");
     check(
         &Command::Release(Release { client, group, after_ms: 5 }),
         "08 0001 63 0001 67 0000000000000005",

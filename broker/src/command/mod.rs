@@ -9,6 +9,7 @@ mod codec;
 #[cfg(test)]
 mod codec_test;
 mod give_back;
+pub mod level;
 mod mark;
 mod offsets;
 mod ordered;
@@ -32,6 +33,7 @@ pub(crate) use codec::{
     encode_topic_config, tag_named, verdict_byte, verdict_of,
 };
 pub use give_back::{GiveBack, Returned};
+pub use level::RaiseLevel;
 pub use mark::Mark;
 pub use offsets::{CommitOffset, FollowReset, ResetOffsets, ResetTo};
 pub(crate) use ordered::dead_letter_placement;
@@ -87,6 +89,7 @@ pub enum Command {
     PutSetting(PutSetting),
     RetireTopic(RetireTopic),
     Mark(Mark),
+    RaiseLevel(RaiseLevel),
 }
 
 /// Creates a topic, or replaces its settings. Answered by [`Outcome::TopicPut`].

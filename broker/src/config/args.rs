@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::inspect::Inspect;
+use crate::restore::Restore;
 
 /// A RocketMQ-compatible broker whose replicated log is its store.
 #[derive(Debug, Clone, Default, Parser)]
@@ -66,14 +67,16 @@ pub struct Args {
     /// Print every setting with its value and its meaning, and exit.
     #[arg(long)]
     pub print_config: bool,
+    /// Without one the broker runs.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// What the program does instead of being a broker.
+/// What is done instead of running, on a directory that no broker uses.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     Inspect(Inspect),
+    Restore(Restore),
 }
 
 impl Args {

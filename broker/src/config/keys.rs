@@ -58,6 +58,10 @@ pub(super) const KEYS: &[Key] = &[
         "route.mode",
         "What routes name. access-point: the address that the client dialled; split: producers\nspread over the replicas; direct: the leader.",
     ),
+    key(
+        "read.mode",
+        "Who answers pulls. leader: what was stored before is found; follower: the replica that is\nasked, as far as it has come.",
+    ),
     key("raft.heartbeat_interval", "Between two heartbeats of the leader."),
     key(
         "raft.election_timeout_min",
@@ -89,11 +93,11 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key(
         "log.disk_high",
-        "Percent of the leader's disk in use above which the oldest messages end early.\n100: never.",
+        "Percent of any replica's disk in use above which the oldest messages end early.\n100: never.",
     ),
     key(
         "log.disk_full",
-        "Percent of the leader's disk in use from which on sends get TOO_MANY_REQUESTS.\n100: only when nothing can be written.",
+        "Percent of the leader's disk, or of those of a majority, in use from which on sends get\nTOO_MANY_REQUESTS. 100: only when nothing can be written.",
     ),
     key("log.disk_reserve", "Free space of a disk that is plenty: with it neither bound counts."),
     key("tls.certificate_file", "PEM certificate chain to show. Empty: a new self-signed one."),
@@ -127,10 +131,14 @@ pub(super) const KEYS: &[Key] = &[
         "For tests of the broker itself, refused by release builds: a moment to hold still at.",
     ),
     key("fault.disk", "The same: a call to the log's disk that fails: read N, write N or sync N."),
+    key(
+        "fault.level",
+        "For tests of upgrades, refused by release builds: the feature level that this build\npretends to understand. 0: its own.",
+    ),
 ];
 
 /// Settings that operators are not shown while they have their defaults.
-pub(super) const HIDDEN: &[&str] = &["fault.hold", "fault.disk"];
+pub(super) const HIDDEN: &[&str] = &["fault.hold", "fault.disk", "fault.level"];
 
 /// Farther than this, a suggestion would only confuse.
 const LARGEST_DISTANCE: usize = 6;

@@ -54,6 +54,7 @@ pub struct Config {
     #[serde(with = "humantime_serde")]
     pub max_delay: Duration,
     pub route: RouteConfig,
+    pub read: ReadConfig,
     pub raft: RaftConfig,
     pub log: LogConfig,
     pub tls: TlsFiles,
@@ -84,6 +85,23 @@ pub enum RouteMode {
     Split,
     /// The leader's advertised address.
     Direct,
+}
+
+/// Who answers what takes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadMode {
+    /// The leader: what was stored before is found.
+    Leader,
+    /// The replica that is asked, as far as it has come.
+    Follower,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the documentation users read is in keys.rs, one line a key")]
+pub struct ReadConfig {
+    pub mode: ReadMode,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -184,6 +202,7 @@ pub struct TracingConfig {
 pub struct FaultConfig {
     pub hold: String,
     pub disk: String,
+    pub level: u32,
 }
 
 /// How log lines look on stderr.
@@ -219,6 +238,7 @@ impl Default for Config {
             auto_create_queues: AUTO_CREATED_QUEUES,
             max_delay: proto::limits::DELAY,
             route: RouteConfig { mode: RouteMode::AccessPoint },
+            read: ReadConfig { mode: ReadMode::Leader },
             raft: RaftConfig {
                 heartbeat_interval: Duration::from_millis(200),
                 election_timeout_min: Duration::from_millis(600),

@@ -27,6 +27,10 @@ impl Config {
         self.check_timing()?;
         self.check_bounds()?;
         self.disk_fault().map_err(|why| invalid("fault.disk", &self.fault.disk, why))?;
+        if self.fault.level > 0 && !cfg!(debug_assertions) {
+            let why = "it is for tests of the broker itself; this is a release build".to_owned();
+            return Err(invalid("fault.level", &self.fault.level.to_string(), why));
+        }
         self.hold().map(drop).map_err(|why| invalid("fault.hold", &self.fault.hold, why))
     }
 

@@ -4,6 +4,7 @@ mod ack_message;
 mod admin;
 mod admin_queries;
 mod administration;
+mod backup;
 mod change_invisible_duration;
 mod end_transaction;
 mod forward_to_dead_letter_queue;
@@ -19,6 +20,7 @@ mod sessions;
 pub mod status;
 
 pub use admin::LocalAdmin;
+pub use backup::BackupService;
 pub use local::Edge;
 pub use replicas::ReplicaService;
 pub use sessions::SessionService;

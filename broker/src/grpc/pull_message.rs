@@ -25,7 +25,7 @@ impl Edge {
         caller: &Caller,
         request: &PullMessageRequest,
     ) -> Result<PullStream, Miss> {
-        self.broker.leading().map_err(|error| super::local::miss(&error))?;
+        self.broker.reading().map_err(|error| super::local::miss(&error))?;
         let start = Instant::now();
         let broker = Arc::clone(&self.broker);
         let pull = parse(&broker.filters, caller, request, start);

@@ -10,6 +10,7 @@ use proto::{
         GroupSettings, ListMembersRequest, ListMembersResponse, Placement, Up, down,
         sessions_server::Sessions, up,
     },
+    wire,
 };
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -159,7 +160,16 @@ async fn follow(
     loop {
         tokio::select! {
             said = incoming.message() => match said {
-                Ok(Some(up)) => hear(broker, session, up),
+                Ok(Some(up)) => {
+                    if let Err(mismatch) = understood(&up) {
+                        warn!(%mismatch, "an access point cannot be talked to");
+                        let end = Status::failed_precondition(mismatch.to_string());
+                        // It may have gone itself.
+                        let _ = down.try_send(Err(end));
+                        return;
+                    }
+                    hear(broker, session, up);
+                }
                 Ok(None) => return,
                 Err(error) => {
                     debug!(%error, "session with an access point broke");
@@ -194,6 +204,13 @@ async fn follow(
             () = down.closed() => return,
         }
     }
+}
+
+/// Whether an access point that introduces itself speaks a version of ours.
+fn understood(up: &Up) -> Result<(), wire::Mismatch> {
+    let Some(up::Event::Hello(hello)) = &up.event else { return Ok(()) };
+    let theirs = wire::Versions::told(hello.wire_oldest, hello.wire_newest);
+    wire::OURS.meet(theirs).map(drop)
 }
 
 fn hear(broker: &Arc<Broker>, session: &mut Session, up: Up) {
@@ -251,5 +268,23 @@ fn depart(broker: &Arc<Broker>, gone: &Gone, now: Instant) {
     let said = gone.terminated.then(|| gone.group.parse().ok()).flatten();
     if let Some(group) = known.or(said) {
         broker.release(id, group);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::session::Hello;
+
+    use super::*;
+
+    #[test]
+    fn an_access_point_that_speaks_only_newer_versions_is_told_so() {
+        let says = |wire_oldest, wire_newest| {
+            let hello = Hello { wire_oldest, wire_newest, ..Hello::default() };
+            understood(&Up { event: Some(up::Event::Hello(hello)) })
+        };
+        assert_eq!((says(0, 0), says(1, 2)), (Ok(()), Ok(())));
+        let text = says(2, 2).expect_err("too new").to_string();
+        assert!(text.contains("versions 2") && text.contains("this release 1"), "{text}");
     }
 }

@@ -85,6 +85,7 @@ fn code(error: &Error) -> Code {
         Error::NotLeader { .. }
         | Error::Stopped
         | Error::PlacedElsewhere(_)
+        | Error::Level { .. }
         | Error::ClosedHere => Code::HaNotAvailable,
         Error::Unknown | Error::Unreadable { .. } | Error::Store { .. } => {
             Code::InternalServerError

@@ -7,7 +7,7 @@
 //!
 //! | family | records |
 //! |---|---|
-//! | [`Family::State`] | [`frontier`], [`membership`], [`topic`], [`consumer_group`], [`queue_head`], [`progress`], [`in_flight`], [`dead_letter`], [`redrive`], [`timer`], [`timer_counts`], [`recalled`], [`reset`], [`half`], [`resolution`], [`retained`], [`setting`] |
+//! | [`Family::State`] | [`frontier`], [`membership`], [`topic`], [`consumer_group`], [`queue_head`], [`progress`], [`in_flight`], [`dead_letter`], [`redrive`], [`timer`], [`timer_counts`], [`recalled`], [`reset`], [`half`], [`resolution`], [`retained`], [`setting`], [`level`] |
 //! | [`Family::Queue`] | [`consume_queue`] |
 //! | [`Family::Dedupe`] | [`dedupe`] |
 //! | [`Family::KeyLog`] | [`key_log`] |
@@ -27,6 +27,7 @@ pub mod half;
 mod ids;
 pub mod in_flight;
 pub mod key_log;
+pub mod level;
 pub mod membership;
 mod memory;
 pub mod message_key;
@@ -202,6 +203,7 @@ mod prefix {
     pub(super) const SEGMENT_START: u8 = 0x3d;
     pub(super) const RETAINED_MARK: u8 = 0x3e;
     pub(super) const SETTING: u8 = 0x44;
+    pub(super) const LEVEL: u8 = 0x5f;
 }
 
 /// What kind of record a key is of, in words.
@@ -250,8 +252,17 @@ pub enum Error {
     Corrupt { record: &'static str, problem: &'static str, key: Hex },
     #[error("{path} is no copy of a store: {problem}")]
     Copy { path: PathBuf, problem: &'static str },
-    #[error("schema version {found} is not the supported {supported}")]
+    #[error(
+        "the state has schema version {found}, this release reads {supported}: start the release \
+         that wrote it, or a newer one that reads both; nothing was changed"
+    )]
     Schema { found: u8, supported: u8 },
+    #[error(
+        "the group was raised to feature level {found}, this release understands up to \
+         {supported}: start the release that this node ran before, or a newer one; nothing was \
+         changed"
+    )]
+    Level { found: u32, supported: u32 },
 }
 
 impl Error {
@@ -268,7 +279,9 @@ impl Error {
                         && ["Input/output error", "No such file"].iter().any(|why| text.contains(why)))
             }
             Error::Corrupt { .. } => true,
-            Error::Io { .. } | Error::Copy { .. } | Error::Schema { .. } => false,
+            Error::Io { .. } | Error::Copy { .. } | Error::Schema { .. } | Error::Level { .. } => {
+                false
+            }
         }
     }
 }

@@ -43,13 +43,13 @@ use std::{
 
 use bytes::Bytes;
 use proto::{BrokerName, message::Rules};
-use raft::{Group, Role};
+use raft::{Group, LogOffset, Role};
 use tokio::sync::watch;
 
 pub use ack::Acknowledged;
 pub use admin::{GroupSpec, QueueRange, TopicSpec};
 pub use alarm::Alarm;
-pub use disk::{Disk, DiskSettings, Space};
+pub use disk::{Disk, DiskSettings, ReplicaDisk, Space};
 pub use offsets::Spot;
 pub use orphans::{Asked, Unheard};
 pub use pull::{Misplaced, Pull, Pulled, pulling_time};
@@ -62,7 +62,7 @@ pub use view::{Head, Signals, View};
 
 use crate::{
     Error,
-    command::{Command, Outcome},
+    command::{Command, Outcome, level},
     delivery::{Budget, Lanes, Readers, Waiting},
     fault::Fault,
     filter::Compiled,
@@ -79,6 +79,8 @@ pub const LONGEST_LOOK_UP: Duration = Duration::from_secs(3);
 const ANSWER_BYTES: u64 = 4 << 20;
 /// More bytes than this are read and digested away from the threads that serve requests.
 const INLINE_BYTES: u64 = 1 << 20;
+/// The end of the log that was written so recently that it is in memory.
+const WARM_BYTES: u64 = 64 << 20;
 /// Half of the request timeout that clients add to the time they want to wait.
 const CLIENT_RESERVE: Duration = Duration::from_millis(1500);
 /// The empty answer must arrive before the deadline.
@@ -99,6 +101,8 @@ pub struct Settings {
     pub auto_create_topics: bool,
     /// With so many queues.
     pub auto_create_queues: u32,
+    /// Pulls are answered by the replica that is asked.
+    pub follower_reads: bool,
     /// Rules for messages.
     pub rules: Rules,
     /// When producers are asked about transactions that they have not ended.
@@ -121,6 +125,15 @@ pub struct Settings {
     pub clients: usize,
     /// For tests.
     pub fault: Fault,
+}
+
+/// What a read sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// Everything that was stored before it began.
+    Latest,
+    /// What this replica has applied.
+    Applied,
 }
 
 /// How much is kept where topics do not say.
@@ -236,6 +249,26 @@ impl Broker {
         if self.role.borrow().is_leader() { Ok(()) } else { Err(self.elsewhere()) }
     }
 
+    /// `Ok` while this node may answer what takes nothing: it leads, or follows a leader and may
+    /// answer as far as it has come.
+    pub fn reading(&self) -> Result<Reading, Error> {
+        let role = *self.role.borrow();
+        if role.is_leader() {
+            Ok(Reading::Latest)
+        } else if self.settings.follower_reads && role.leader.is_some() {
+            Ok(Reading::Applied)
+        } else {
+            Err(self.elsewhere())
+        }
+    }
+
+    /// Whether what lies there may have to be read from the disk: a thread that serves others must
+    /// not wait for that.
+    fn is_cold(&self, position: LogOffset) -> bool {
+        let end = self.group.log_span().map_or(LogOffset(0), |span| span.end);
+        end.0.saturating_sub(position.0) > WARM_BYTES
+    }
+
     /// From now on no receive call waits: those that do are answered as empty. Sessions with
     /// access points end.
     pub fn end_waits(&self) {
@@ -280,6 +313,10 @@ impl Broker {
         parts: Vec<Bytes>,
         deadline: Instant,
     ) -> Result<Outcome, Error> {
+        let (needed, level) = (level::since(parts[0][0]), self.view.level());
+        if needed > level {
+            return Err(Error::Level { needed, level });
+        }
         propose(&self.group, &self.settings.fault, parts, deadline).await
     }
 

@@ -10,7 +10,9 @@ use proto::{
     v2::{self, Permission},
 };
 
-use super::{ANSWER_BYTES, ANSWER_RESERVE, Broker, CLIENT_RESERVE, INLINE_BYTES, quota::limited};
+use super::{
+    ANSWER_BYTES, ANSWER_RESERVE, Broker, CLIENT_RESERVE, INLINE_BYTES, Reading, quota::limited,
+};
 use crate::{
     Error,
     command::{Command, FollowReset, Rejection},
@@ -86,7 +88,7 @@ pub enum Misplaced {
     },
 }
 
-/// Part of a queue as the leader sees it.
+/// Part of a queue as this replica sees it.
 struct Look {
     /// With tags that may match.
     entries: Vec<QueueEntry>,
@@ -95,23 +97,31 @@ struct Look {
 }
 
 impl Broker {
-    /// Waits for messages at or after an offset, and reads them. Linearizable: what was stored
-    /// before the call is found. Changes nothing, but that it follows a reset.
+    /// Waits for messages at or after an offset, and reads them. On the leader linearizable: what
+    /// was stored before the call is found. On a follower that may answer, what it has applied is;
+    /// what it cannot know is left to the leader. Changes nothing, but that it follows a reset.
     pub async fn pull(self: &Arc<Self>, mut pull: Pull) -> Result<Pulled, Error> {
-        self.leading()?;
-        if let Some(client) = &pull.client {
-            self.clients().seen(client, Instant::now());
-        }
-        let config = self.topic(&pull.topic, pull.deadline).await?;
+        let reading = self.reading()?;
+        let config = match reading {
+            Reading::Latest => {
+                if let Some(client) = &pull.client {
+                    self.clients().seen(client, Instant::now());
+                }
+                self.topic(&pull.topic, pull.deadline).await?
+            }
+            Reading::Applied => self.view.topic(&pull.topic).ok_or_else(|| self.elsewhere())?,
+        };
         if !matches!(config.permission, Permission::Read | Permission::ReadWrite) {
             return Err(Error::NotReadable(pull.topic.clone()));
         }
-        self.catch_up(pull.deadline).await?;
+        if reading == Reading::Latest {
+            self.catch_up(pull.deadline).await?;
+        }
         if !self.view.may_consume(&pull.group) {
             return Err(Error::Rejected(Rejection::GroupDisabled));
         }
         self.must_not_owe(limited(&pull.group, pull.client.as_ref()))?;
-        if let Some(misplaced) = self.follow_reset(&pull).await? {
+        if let Some(misplaced) = self.follow_reset(&pull, reading).await? {
             return Ok(Pulled::misplaced(misplaced));
         }
         let began = pull.offset;
@@ -122,6 +132,10 @@ impl Broker {
             // What lies below was found in its place, and nothing goes away but by retention.
             let look = match self.look_from(&pull)? {
                 Ok(look) => look,
+                // It may be that only this replica has not come so far.
+                Err(Misplaced::BeyondEnd { .. }) if reading == Reading::Applied => {
+                    return Err(self.elsewhere());
+                }
                 Err(misplaced) => return Ok(Pulled::misplaced(misplaced)),
             };
             let found = self.read(&pull, look).await?;
@@ -144,9 +158,11 @@ impl Broker {
                 if tokio::time::timeout_at(until, place.called()).await.is_err() {
                     return Ok(Pulled::nothing(pull.offset));
                 }
-                self.leading()?;
+                if self.reading()? != reading {
+                    return Err(self.elsewhere());
+                }
                 let asked = Pull { offset: began, ..pull.clone() };
-                if let Some(misplaced) = self.follow_reset(&asked).await? {
+                if let Some(misplaced) = self.follow_reset(&asked, reading).await? {
                     return Ok(Pulled::misplaced(misplaced));
                 }
             }
@@ -155,11 +171,19 @@ impl Broker {
 
     /// A group that was reset hears of it with its next pull, and again until it pulls from where
     /// it was put; that counts as having followed.
-    async fn follow_reset(&self, pull: &Pull) -> Result<Option<Misplaced>, Error> {
+    async fn follow_reset(
+        &self,
+        pull: &Pull,
+        reading: Reading,
+    ) -> Result<Option<Misplaced>, Error> {
         let Pull { group, topic, queue, .. } = pull;
         let Some((reset, committed)) = self.view.pending_reset(group, topic, *queue) else {
             return Ok(None);
         };
+        if reading == Reading::Applied {
+            // Following is a change, and so is what may have come after it.
+            return Err(self.elsewhere());
+        }
         if !(reset.to..=committed).contains(&pull.offset) {
             return Ok(Some(Misplaced::Reset { to: committed }));
         }
@@ -208,7 +232,8 @@ impl Broker {
         let bytes = entries.iter().map(|entry| u64::from(entry.len)).sum::<u64>();
         let lease = self.receive_budget.take(usize::try_from(bytes).unwrap_or(usize::MAX));
         let lease = lease.ok_or(Error::Overloaded(Bound::ReceiveBytes))?;
-        let (messages, full_at) = if bytes <= INLINE_BYTES {
+        let cold = entries.first().is_some_and(|entry| self.is_cold(entry.position));
+        let (messages, full_at) = if bytes <= INLINE_BYTES && !cold {
             self.read_entries(pull, &entries)?
         } else {
             let (broker, pull) = (Arc::clone(self), pull.clone());

@@ -330,7 +330,8 @@ impl Broker {
             self.give_back(poll, handles);
             return Err(Error::Overloaded(Bound::ReceiveBytes));
         };
-        let read = if bytes <= INLINE_BYTES {
+        let cold = granted.first().is_some_and(|granted| self.is_cold(granted.position));
+        let read = if bytes <= INLINE_BYTES && !cold {
             self.read_all(poll, &granted, &plan)
         } else {
             let (broker, poll) = (Arc::clone(self), poll.clone());

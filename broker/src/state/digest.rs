@@ -55,6 +55,7 @@ impl State {
             fold = fold.word(of.kind as u64).bytes(of.name.as_bytes()).word(version);
         }
         fold = fold.word(self.topics.next_id().0.into()).word(self.groups.next_id().0.into());
+        fold = fold.word(self.level.into());
         fold = self.timers.fold(fold);
         fold = self.retained.fold(fold);
         let (sends, sends_digest) = self.dedupe.counters();

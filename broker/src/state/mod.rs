@@ -47,6 +47,7 @@ mod put_group;
 mod put_setting;
 mod put_topic;
 mod quotas;
+mod raise_level;
 mod recall;
 mod redrive;
 mod release;
@@ -73,7 +74,7 @@ use commitlog::position::{LogId, LogIndex, LogOffset};
 use proto::{QueueId, QueueOffset, Timestamp};
 use raft::{Entry, Payload};
 
-use crate::command::{Command, DecodeError, Effect, Outcome};
+use crate::command::{Command, DecodeError, Effect, Outcome, level};
 use crate::kv::{self, Batch, Durable, Frontier, Kv, TopicId};
 
 pub use digest::Digest;
@@ -130,6 +131,8 @@ pub struct State {
     transactions: Transactions,
     quotas: Quotas,
     settings: SettingVersions,
+    /// The feature level, see `command::level`.
+    level: u32,
     timers: Timers,
     retained: Retained,
     /// What the current call of `apply` has changed so far.
@@ -208,6 +211,7 @@ impl State {
     /// `segment` is 0.
     pub fn open(kv: Arc<dyn Kv>, segment: u64) -> Result<Self, kv::Error> {
         let frontier = Frontier::load(&*kv)?;
+        let level = kv::level::load(&*kv, level::understood())?;
         let next = kv::next_ids::load(&*kv)?;
         let topics = Topics::load(&*kv, next.topic)?;
         let retained = Retained::load(&*kv, &topics, segment)?;
@@ -226,6 +230,7 @@ impl State {
             transactions: Transactions::load(&*kv)?,
             quotas: Quotas::load(&*kv)?,
             settings: SettingVersions::load(&*kv)?,
+            level,
             timers: Timers::load(&*kv)?,
             retained,
             change: Change::default(),
@@ -379,6 +384,7 @@ impl State {
             Command::CheckTransactions(c) => self.check_transactions(at, &c),
             Command::ParkTransactions(c) => self.park_transactions(at, &c),
             Command::Mark(_) => self.mark(at.index),
+            Command::RaiseLevel(c) => self.raise_level(c),
         })
     }
 
@@ -487,6 +493,7 @@ fn work(command: &Command) -> usize {
         | Command::PutSetting(_)
         | Command::RetireTopic(_)
         | Command::Mark(_)
+        | Command::RaiseLevel(_)
         | Command::Recall(_)
         | Command::CommitOffset(_)
         | Command::FollowReset(_)

@@ -3,6 +3,7 @@
 mod answers;
 mod auto_renew;
 mod clients;
+mod level;
 mod orphans;
 mod retention;
 mod shrink;
@@ -20,6 +21,7 @@ pub fn start(broker: &Arc<Broker>, duties: &mut JoinSet<()>) {
     duties.spawn(answers::take_back(Arc::clone(broker)));
     duties.spawn(auto_renew::run(Arc::clone(broker)));
     duties.spawn(clients::expire(Arc::clone(broker)));
+    duties.spawn(level::run(Arc::clone(broker)));
     duties.spawn(orphans::run(Arc::clone(broker)));
     duties.spawn(timers::run(Arc::clone(broker)));
     duties.spawn(retention::run(Arc::clone(broker)));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// `1024`, `64KiB`, `4MiB`.
-pub(super) fn size(text: &str) -> Result<usize, String> {
+pub(crate) fn size(text: &str) -> Result<usize, String> {
     let (number, unit) = split(text);
     let factor = match unit {
         "" | "B" => 1,

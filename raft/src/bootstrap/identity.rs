@@ -24,6 +24,7 @@ const FILE: &str = "identity";
 /// Both copies, so that one can be lost.
 const FILES: [&str; 2] = [FILE, "identity.copy"];
 const HEADING: &str = "raftmq identity 1";
+const VERSION: u32 = 1;
 /// Where the replicated log lives within the data directory.
 pub(crate) const LOG_DIR: &str = "log";
 /// What the log's directory may hold before it holds a log.
@@ -174,6 +175,10 @@ fn read(path: &Path) -> Result<Copied, Error> {
     match fs::read(path) {
         Ok(bytes) => {
             let text = std::str::from_utf8(&bytes).map_err(|_| "not text");
+            if let Some(found) = text.ok().and_then(version_of).filter(|found| *found > VERSION) {
+                let (path, supported) = (path.to_owned(), VERSION);
+                return Err(Refusal::NewerIdentity { path, found, supported }.into());
+            }
             Ok(text.and_then(Identity::parse).map_or_else(Copied::Damaged, Copied::Sound))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Copied::Missing),
@@ -223,6 +228,11 @@ pub(crate) fn read_either(data_dir: &Path) -> Result<Option<Identity>, Error> {
         }
         (None, _) => Ok(None),
     }
+}
+
+/// The version in a heading that looks like ours.
+fn version_of(text: &str) -> Option<u32> {
+    text.lines().next()?.strip_prefix("raftmq identity ")?.parse().ok()
 }
 
 /// Whether the log's directory holds more than the lock, which is created first.
@@ -324,6 +334,19 @@ mod tests {
             assert_eq!(Identity::load(&config(dir.path())).unwrap(), Some(identity()));
             assert_eq!(fs::read_to_string(&path).unwrap(), good);
         }
+    }
+
+    #[test]
+    fn a_newer_identity_is_refused_by_name_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let newer = identity().text().replace("identity 1", "identity 7");
+        identity().store(dir.path()).unwrap();
+        fs::write(dir.path().join(FILE), &newer).unwrap();
+        let refusal = refusal(Identity::load(&config(dir.path())));
+        assert!(matches!(refusal, Refusal::NewerIdentity { found: 7, supported: 1, .. }));
+        let text = refusal.to_string();
+        assert!(text.contains("version 7") && text.contains("up to 1"), "{text}");
+        assert_eq!(fs::read_to_string(dir.path().join(FILE)).unwrap(), newer);
     }
 
     #[test]

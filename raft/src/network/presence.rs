@@ -21,7 +21,7 @@ use super::links::Link;
 use crate::bootstrap::decision::Heard;
 use crate::failure::Failure;
 use crate::local::{self, Local};
-use crate::{NodeId, Refusal};
+use crate::{DiskSpace, NodeId, Refusal};
 
 /// How long a peer may take to answer who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
@@ -53,6 +53,12 @@ struct Peer {
     drained: bool,
     /// It is to lead whenever it can.
     preferred: bool,
+    /// Of the process that introduced itself last.
+    feature_level: Option<u32>,
+    /// Of its disk, and when it said so.
+    disk: Option<(DiskSpace, Instant)>,
+    /// Why it cannot be talked to, as it was last logged.
+    mismatch: Option<String>,
 }
 
 const UNKNOWN: Peer = Peer {
@@ -61,6 +67,9 @@ const UNKNOWN: Peer = Peer {
     client_addr: None,
     drained: false,
     preferred: false,
+    feature_level: None,
+    disk: None,
+    mismatch: None,
 };
 
 /// The latest about every peer.
@@ -133,7 +142,37 @@ impl Presence {
         self.update(peer, |state| {
             state.heard = heard.or(state.heard.take());
             state.client_addr = client_addr.or(state.client_addr.take());
+            state.feature_level = Some(from.feature_level.max(1));
         });
+    }
+
+    /// The newest commands that a peer understands, if it said so.
+    pub(crate) fn feature_level(&self, node: NodeId) -> Option<u32> {
+        self.peers.lock().expect("no holder panics").get(&node)?.feature_level
+    }
+
+    /// What a peer said of its disk, if that is no older than `age`.
+    pub(crate) fn disk(&self, node: NodeId, age: Duration) -> Option<DiskSpace> {
+        let (space, at) = self.peers.lock().expect("no holder panics").get(&node)?.disk?;
+        (at.elapsed() <= age).then_some(space)
+    }
+
+    /// Says once that a peer cannot be talked to.
+    fn mismatched(&self, node: NodeId, mismatch: &str) {
+        let mut peers = self.peers.lock().expect("no holder panics");
+        let state = peers.entry(node).or_insert(UNKNOWN);
+        if state.mismatch.as_deref() != Some(mismatch) {
+            tracing::warn!(%mismatch, "a peer cannot be talked to");
+            state.mismatch = Some(mismatch.to_owned());
+        }
+    }
+
+    fn told_disk(&self, peer: NodeId, space: DiskSpace) {
+        if space == DiskSpace::default() {
+            return;
+        }
+        let mut peers = self.peers.lock().expect("no holder panics");
+        peers.entry(peer).or_insert(UNKNOWN).disk = Some((space, Instant::now()));
     }
 
     /// A peer's process said something. It was not there when it was dialled last, but it is now.
@@ -239,6 +278,10 @@ impl Watcher {
 
     async fn hello(&self) -> Result<u64, tonic::Status> {
         let greeting = hello(&self.link, &self.local, &self.credentials).await?;
+        local::check_wire(&greeting.from).map_err(|mismatch| {
+            self.presence.mismatched(self.link.node, &mismatch);
+            tonic::Status::failed_precondition(mismatch)
+        })?;
         self.presence.introduced(self.link.node, &greeting.from);
         self.note_removed(greeting.removed);
         Ok(greeting.from.boot_id)
@@ -252,6 +295,8 @@ impl Watcher {
             self.note_removed(response.removed);
             self.presence.set_wishes(self.link.node, response.drained, response.preferred);
             let boot_id = response.boot_id;
+            let space = DiskSpace { total: response.disk_total, free: response.disk_free };
+            self.presence.told_disk(self.link.node, space);
             self.presence.process(self.link.node, Process::Alive { boot_id });
         }
         Ok(())

@@ -27,7 +27,7 @@ use crate::bootstrap::stopped;
 use crate::change::changer::Changer;
 use crate::change::reception::Reception;
 use crate::detector::Detector;
-use crate::local::{Local, group_id};
+use crate::local::{self, Local, group_id};
 use crate::machine::Machine;
 use crate::repair::fetch;
 use crate::repair::refill::Giver;
@@ -36,7 +36,7 @@ use crate::space::{Claim, Full, Space};
 use crate::suspect::Suspicion;
 use crate::types::TypeConfig;
 use crate::upkeep::Counters;
-use crate::{Config, NodeId};
+use crate::{Config, DiskSpace, NodeId};
 
 /// Answers about a snapshot that wait to be sent: there are few, and signs of life.
 const SNAPSHOT_ANSWERS: usize = 4;
@@ -117,6 +117,7 @@ impl Server {
         if from.node_id != caller.0 {
             return Err(Status::invalid_argument("introduced as another node than it signed as"));
         }
+        local::check_wire(from).map_err(Status::failed_precondition)?;
         // A node's own id can come from an address that is on the list twice.
         if self.local.knows(caller) && caller != self.local.node {
             self.presence.introduced(caller, from);
@@ -194,10 +195,15 @@ impl Raft for Server {
         let ticks = tokio::time::interval(WATCH_INTERVAL);
         let signs = stream::unfold((ticks, local), move |(mut ticks, local)| async move {
             ticks.tick().await;
-            let removed = local.roster.has_removed(caller);
-            let drained = local.drain.is_on();
-            let preferred = local.preferred;
-            let sign = rpc::WatchResponse { boot_id: local.boot_id, removed, drained, preferred };
+            let DiskSpace { total: disk_total, free: disk_free } = local.disk();
+            let sign = rpc::WatchResponse {
+                boot_id: local.boot_id,
+                removed: local.roster.has_removed(caller),
+                drained: local.drain.is_on(),
+                preferred: local.preferred,
+                disk_total,
+                disk_free,
+            };
             Some((Ok(sign), (ticks, local)))
         });
         Ok(Response::new(signs.take_until(stopped(self.stop.clone())).boxed()))

@@ -1,9 +1,5 @@
 //! The file that says what a snapshot's directory holds. `docs/protocol/snapshot-format.md` has the
 //! picture.
-//!
-//! ```text
-//! magic 4 | crc32 of what follows 4 | version 4 | length 4 | SnapshotManifest
-//! ```
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -13,7 +9,7 @@ use bytes::Bytes;
 use commitlog::GroupId;
 use commitlog::position::{LogId, LogIndex, LogOffset, Term};
 use openraft::alias::{SnapshotMetaOf, StoredMembershipOf};
-use prost::Message;
+use proto::framed::Kind;
 use proto::raft_rpc as rpc;
 
 use super::{Error, failed};
@@ -22,10 +18,7 @@ use crate::membership;
 use crate::types::{TypeConfig, to_raft};
 
 pub(crate) const FILE: &str = "MANIFEST";
-const VERSION: u32 = 1;
-/// `RMQM` in file order.
-const MAGIC: u32 = u32::from_le_bytes(*b"RMQM");
-const HEADER: usize = 16;
+const KIND: Kind = Kind { magic: *b"RMQM", version: 1 };
 
 /// What a snapshot is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,40 +97,11 @@ impl Manifest {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let body = self.message().encode_to_vec();
-        let len = u32::try_from(body.len()).expect("a manifest is small");
-        let mut out = vec![0; HEADER];
-        out[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        out[12..16].copy_from_slice(&len.to_le_bytes());
-        out.extend(body);
-        let crc = crc32fast::hash(&out[8..]);
-        out[0..4].copy_from_slice(&MAGIC.to_le_bytes());
-        out[4..8].copy_from_slice(&crc.to_le_bytes());
-        out
+        KIND.encode(&self.message())
     }
 
     fn decode(bytes: &[u8]) -> Result<Manifest, Error> {
-        let word = |at: usize| {
-            let word = bytes.get(at..at + 4).ok_or(Error::Malformed("manifest ends early"))?;
-            Ok::<u32, Error>(u32::from_le_bytes(word.try_into().expect("four bytes")))
-        };
-        if word(0)? != MAGIC {
-            return Err(Error::Malformed("not a manifest"));
-        }
-        let (version, len) = (word(8)?, word(12)?);
-        if word(4)? != crc32fast::hash(&bytes[8..]) {
-            return Err(Error::Malformed("the manifest's checksum does not match"));
-        }
-        if version > VERSION {
-            return Err(Error::NewerVersion { found: version, supported: VERSION });
-        }
-        let body = &bytes[HEADER..];
-        if body.len() as u64 != u64::from(len) {
-            return Err(Error::Malformed("manifest of another length"));
-        }
-        let message = rpc::SnapshotManifest::decode(body)
-            .map_err(|_undecodable| Error::Malformed("manifest"))?;
-        Manifest::from_message(message)
+        Manifest::from_message(KIND.decode(bytes)?)
     }
 
     /// Durable when it returns, the name in `dir` included.

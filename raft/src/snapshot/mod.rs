@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use commitlog::position::LogId;
+use proto::framed::Unreadable;
 
 use crate::CheckpointError;
 
@@ -37,7 +38,10 @@ pub enum Error {
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("malformed snapshot: {0}")]
     Malformed(&'static str),
-    #[error("snapshot has format version {found}, this release reads up to {supported}")]
+    #[error(
+        "snapshot has format version {found}, this release reads up to {supported}: start the \
+         release that wrote it, or a newer one; nothing was changed"
+    )]
     NewerVersion { found: u32, supported: u32 },
     #[error("{file} arrived with checksum {found:08x}, not {expected:08x}")]
     Checksum { file: String, expected: u32, found: u32 },
@@ -60,6 +64,15 @@ pub enum Error {
 pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_owned();
     move |source| Error::Io { action, path, source }
+}
+
+impl From<Unreadable> for Error {
+    fn from(unreadable: Unreadable) -> Error {
+        match unreadable {
+            Unreadable::Damaged(what) => Error::Malformed(what),
+            Unreadable::Newer { found, supported } => Error::NewerVersion { found, supported },
+        }
+    }
 }
 
 impl Error {

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
+use super::manifest::Manifest;
 use super::pace::Pace;
 use super::store::Stored;
 use super::{Error, failed};
@@ -153,14 +154,7 @@ impl Feed {
 
 impl Source {
     pub(crate) async fn goods(&self) -> Result<Goods, Error> {
-        let (stored, log) = (self.stored.clone(), self.log.clone());
-        blocking(move || {
-            // Pinned first: what the extents name must still be there when its turn comes.
-            let pin = log.pin();
-            let segments = log.reader().extents(stored.manifest.last)?;
-            Ok(Goods { stored, log, segments, _pin: pin })
-        })
-        .await
+        Goods::collect(self.stored.clone(), self.log.clone()).await
     }
 
     pub(crate) fn offer(&self, goods: &Goods) -> rpc::SnapshotRequest {
@@ -261,6 +255,30 @@ impl Item {
 }
 
 impl Goods {
+    /// The snapshot `stored`, and the log up to it.
+    pub(crate) async fn collect(stored: Arc<Stored>, log: Arc<CommitLog>) -> Result<Goods, Error> {
+        blocking(move || {
+            // Pinned first: what the extents name must still be there when its turn comes.
+            let pin = log.pin();
+            let segments = log.reader().extents(stored.manifest.last)?;
+            Ok(Goods { stored, log, segments, _pin: pin })
+        })
+        .await
+    }
+
+    pub(crate) fn manifest(&self) -> &Manifest {
+        &self.stored.manifest
+    }
+
+    pub(crate) fn segments(&self) -> &[Extent] {
+        &self.segments
+    }
+
+    /// Blocks for as long as it takes to read the segment twice.
+    pub(crate) fn checksum(&self, extent: Extent) -> Result<u32, commitlog::Error> {
+        self.log.reader().checksum(extent)
+    }
+
     fn item(&self, file: u32) -> Option<Item> {
         let file = usize::try_from(file).ok()?;
         let files = &self.stored.manifest.files;
@@ -278,7 +296,12 @@ impl Goods {
         files.chain(self.segments.iter().map(|extent| extent.len)).sum()
     }
 
-    async fn read(self: &Arc<Self>, file: u32, at: u64, len: u64) -> Result<Bytes, Error> {
+    pub(crate) async fn read(
+        self: &Arc<Self>,
+        file: u32,
+        at: u64,
+        len: u64,
+    ) -> Result<Bytes, Error> {
         let this = self.clone();
         blocking(move || match this.item(file).ok_or(Error::Malformed("no such file"))? {
             Item::Segment(extent) => Ok(this.log.reader().raw(extent.base, at, len)?),

@@ -23,6 +23,11 @@ impl View {
         self.state.read().topic(topic).map(TopicState::retention).unwrap_or_default()
     }
 
+    /// The feature level of the group.
+    pub fn level(&self) -> u32 {
+        self.state.read().level()
+    }
+
     /// All topics, how much of each is kept, and how many queues it has.
     pub fn topics_kept(&self) -> Vec<(Topic, Retention, u32)> {
         let state = self.state.read();
