@@ -265,6 +265,52 @@ fn a_leader_killed_at_any_moment_of_a_change_loses_nothing() {
     assert_eq!(state.commands.len(), proposed);
 }
 
+/// The leader dies when a majority has stored that there are two sets of voters, and before it could
+/// go on to the second.
+#[test]
+fn a_change_that_a_leader_left_between_two_sets_of_voters_is_finished_by_the_next() {
+    support::logging();
+    let mut cluster = Cluster::running(3);
+    cluster.propose("x");
+    cluster.add_learner(4);
+    cluster.promote(4);
+    cluster.change(&demote(4)).unwrap();
+    cluster.converged();
+    let leader = cluster.leader();
+    let gone = cluster.follower_but(4);
+    let voters = |id: u64, cluster: &Cluster| {
+        cluster.nodes[&id].status().members.iter().filter(|member| member.voter).count()
+    };
+    // It goes on only when it has applied the first half.
+    let gate = cluster.nodes[&leader].toy.gate.clone();
+    gate.close();
+    std::thread::scope(|scope| {
+        let node = &cluster.nodes[&leader];
+        scope.spawn(|| node.change(&replace(gone, 4)));
+        let others = [1, 2, 3, 4].into_iter().filter(|id| *id != leader);
+        eventually("the others know both sets", || {
+            others.clone().all(|id| voters(id, &cluster) == 4).then_some(())
+        });
+    });
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Whatever still waits at the gate is let go once its runtime is ending.
+            std::thread::park_timeout(Duration::from_millis(300));
+            gate.open();
+        });
+        cluster.node(leader).kill();
+    });
+    let next = cluster.leader();
+    eventually("there is one set of voters", || (voters(next, &cluster) == 3).then_some(()));
+    cluster.propose("y");
+    cluster.node(leader).start();
+    eventually("the change is made", || cluster.change(&replace(gone, 4)).ok());
+    ends_as_removed(&mut cluster, gone);
+    let (now, learners) = cluster.membership();
+    assert!(now.contains(&4) && !now.contains(&gone) && learners.is_empty(), "{now:?}");
+    assert_eq!(cluster.converged().commands.len(), 2);
+}
+
 #[test]
 fn leadership_goes_only_to_who_can_take_it_and_a_drained_node_gives_it_away() {
     support::logging();
