@@ -54,6 +54,7 @@ impl<L: Local, D: Directory> Forwarder<L, D> {
         let own = self.local.broker_name() == Some(passage.group);
         let Passage { group, repeat, hold, elsewhere, caller, .. } = *passage;
         let now = Instant::now();
+        let whole = caller.remaining(now);
         let mut attempts =
             Attempts::new(group.clone(), repeat, hold, now, caller.deadline, O::MARGIN)
                 .unless_tainted_go_elsewhere(elsewhere);
@@ -68,7 +69,7 @@ impl<L: Local, D: Directory> Forwarder<L, D> {
                 continue;
             };
             if attempts.has_failed()
-                && let Some(refusal) = O::too_late(caller.remaining(Instant::now()))
+                && let Some(refusal) = O::too_late(caller.remaining(Instant::now()), whole)
             {
                 return Err(refusal);
             }

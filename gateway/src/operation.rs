@@ -35,7 +35,7 @@ pub(crate) trait Operation: Send + Sync + 'static {
 
     /// What to answer instead of another attempt, when there is so little time left that the leader
     /// would take it for the client's fault.
-    fn too_late(_left: Duration) -> Option<Refusal> {
+    fn too_late(_left: Duration, _whole: Duration) -> Option<Refusal> {
         None
     }
 
@@ -171,8 +171,11 @@ impl Operation for ReceiveMessage {
     /// Leaders end an empty poll 100 ms before the deadline; that answer must get through.
     const MARGIN: Duration = Duration::from_millis(30);
 
-    fn too_late(left: Duration) -> Option<Refusal> {
-        (left + LONG_POLL_SLACK < LONG_POLL_MIN).then_some(Refusal::PollEnded)
+    fn too_late(left: Duration, whole: Duration) -> Option<Refusal> {
+        // Clients that are told not to wait leave less than a long poll takes from the beginning.
+        // For them what counts is how much of it has been used up.
+        let least = LONG_POLL_MIN.min(whole);
+        (left + LONG_POLL_SLACK < least).then_some(Refusal::PollEnded)
     }
 
     async fn local<L: Local>(
@@ -330,10 +333,20 @@ mod tests {
     #[test]
     fn only_a_poll_is_too_late_before_its_deadline() {
         let little = LONG_POLL_MIN - LONG_POLL_SLACK - Duration::from_millis(1);
-        assert_eq!(ReceiveMessage::too_late(LONG_POLL_MIN - LONG_POLL_SLACK), None);
-        assert_eq!(ReceiveMessage::too_late(little), Some(Refusal::PollEnded));
-        assert_eq!(ReceiveMessage::too_late(2 * LONG_POLL_MIN), None);
-        assert_eq!(SendMessage::too_late(little), None);
+        let whole = 2 * LONG_POLL_MIN;
+        assert_eq!(ReceiveMessage::too_late(LONG_POLL_MIN - LONG_POLL_SLACK, whole), None);
+        assert_eq!(ReceiveMessage::too_late(little, whole), Some(Refusal::PollEnded));
+        assert_eq!(ReceiveMessage::too_late(whole, whole), None);
+        assert_eq!(SendMessage::too_late(little, whole), None);
+    }
+
+    #[test]
+    fn a_poll_that_was_short_from_the_beginning_is_too_late_when_its_time_is_used_up() {
+        let whole = Duration::from_secs(3);
+        let at_once = whole - Duration::from_millis(1);
+        assert_eq!(ReceiveMessage::too_late(at_once, whole), None);
+        let used_up = whole - LONG_POLL_SLACK - Duration::from_millis(1);
+        assert_eq!(ReceiveMessage::too_late(used_up, whole), Some(Refusal::PollEnded));
     }
 
     #[tokio::test]

@@ -47,7 +47,6 @@ pub struct Cluster {
     pub switch: Switch,
     pub nodes: Vec<Member>,
     pub nameservers: Vec<Member>,
-    prefixes: Vec<Vec<String>>,
 }
 
 impl Cluster {
@@ -64,23 +63,21 @@ impl Cluster {
             })
             .collect::<Result<_>>()?;
         let mut nodes = Vec::new();
-        let mut prefixes = Vec::new();
         for id in 1..=layout.nodes {
             switch.plug_in(id)?;
             let node = broker(layout, switch, id, &secret, &nameservers)?;
             let mut prefix = switch.on(id);
             prefix.extend(layout.environment.get(usize::from(id) - 1).cloned().unwrap_or_default());
-            node.set_prefix(prefix.clone());
+            node.set_prefix(prefix);
             nodes.push(node);
-            prefixes.push(prefix);
         }
-        Ok(Self { switch, nodes, nameservers, prefixes })
+        Ok(Self { switch, nodes, nameservers })
     }
 
-    /// What is put before the program of a node.
+    /// The machine of a node.
     #[must_use]
-    pub fn prefix(&self, node: usize) -> &[String] {
-        &self.prefixes[node]
+    pub fn machine(&self, node: usize) -> u8 {
+        self.switch.machine(self.nodes[node].address)
     }
 
     /// Starts everything.

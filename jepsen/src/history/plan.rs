@@ -49,6 +49,9 @@ pub struct Group {
     pub name: String,
     /// The queues that it reads.
     pub keys: Vec<u32>,
+    /// Its members read by offset and commit; nobody receives and acknowledges.
+    #[serde(default)]
+    pub pulls: bool,
     /// Messages of one message group come one after the other.
     #[serde(default)]
     pub fifo: bool,

@@ -25,7 +25,10 @@ async fn with_disks<T: Send + 'static>(
 pub(super) async fn cut_power(tools: &Arc<Tools>, places: &BTreeSet<usize>) -> Result<Effect> {
     // All of them at one moment: who goes on would notice that the others are gone.
     for place in places {
-        tools.cluster.nodes[*place].pause()?;
+        let node = &tools.cluster.nodes[*place];
+        if node.is_running() {
+            node.pause()?;
+        }
     }
     let before = with_disks(tools, places, |tools, place| {
         let disk = tools.cluster.nodes[place].disk()?;

@@ -83,7 +83,7 @@ pub(super) async fn reset(
     lasts_ms: u64,
 ) -> Result<()> {
     let machines: Vec<Vec<String>> =
-        places.iter().map(|place| tools.cluster.prefix(*place)[..4].to_vec()).collect();
+        places.iter().map(|place| tools.cluster.switch.on(tools.cluster.machine(*place))).collect();
     let rules = |script: &'static str| {
         let machines = machines.clone();
         tokio::task::spawn_blocking(move || {

@@ -51,6 +51,12 @@ impl Switch {
         Ipv4Addr::new(a, b, c, machine)
     }
 
+    /// The machine with this address.
+    #[must_use]
+    pub fn machine(self, address: Ipv4Addr) -> u8 {
+        address.octets()[3]
+    }
+
     /// Adds a machine.
     pub fn plug_in(self, machine: u8) -> Result<()> {
         let (space, address) = (space(machine), self.address(machine));
@@ -66,7 +72,9 @@ impl Switch {
     /// What has to be put before a program and its arguments to run it on a machine.
     #[must_use]
     pub fn on(self, machine: u8) -> Vec<String> {
-        ["ip", "netns", "exec", &space(machine)].map(str::to_owned).to_vec()
+        // Not `ip netns exec`, which gives each program its own view of the mounts: a disk that is
+        // taken away here would stay there.
+        vec!["nsenter".to_owned(), format!("--net=/run/netns/{}", space(machine))]
     }
 }
 

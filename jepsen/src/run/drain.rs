@@ -77,6 +77,9 @@ impl End {
         while !self.progress.is_quiet() && self.has_time() {
             tokio::time::sleep(PAUSE).await;
         }
+        if keys.is_empty() {
+            return;
+        }
         // Each queue ends with a message that nobody else sent.
         let mut ends: Vec<(Key, u64)> = Vec::new();
         for key in keys {
@@ -140,7 +143,7 @@ impl End {
         let since = self.recorder.now();
         let least = u64::try_from(least.as_nanos()).unwrap_or(u64::MAX);
         let quiet = (INVISIBLE_MS + INVISIBLE_MS / 2 + QUIET_MS) * 1_000_000;
-        let mut left: Vec<&Group> = groups.iter().filter(|group| !group.exclusive).collect();
+        let mut left: Vec<&Group> = groups.iter().filter(|group| !group.pulls).collect();
         while !left.is_empty() && self.has_time() {
             let now = self.recorder.now();
             left.retain(|group| {

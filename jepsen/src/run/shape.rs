@@ -87,7 +87,7 @@ impl Shape {
             }
             Workload::Offset => {
                 let keys = self.topics_of("offset", 2, MessageType::Normal, frame);
-                self.group("offset-billing", keys, |_| {});
+                self.group("offset-billing", keys, |g| g.pulls = true);
                 self.producers(2, |sender| Producer {
                     batches: true,
                     ..Producer::new(sender, keys)
@@ -160,7 +160,10 @@ impl Shape {
         self.keys.extend((0..queues).map(queue));
         self.topics.push(Topic { name: name.clone(), queues, accepts: MessageType::Fifo });
         let keys = Keys { from, count: queues };
-        self.group("rebalance-billing", keys, |g| g.exclusive = true);
+        self.group("rebalance-billing", keys, |g| {
+            g.exclusive = true;
+            g.pulls = true;
+        });
         self.producers(2, |sender| Producer {
             group_of_key: frame.spread.to_vec(),
             ..Producer::new(sender, keys)

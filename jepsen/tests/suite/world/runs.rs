@@ -33,6 +33,7 @@ fn plan(workload: Workload, keys: u32, seed: u64) -> Plan {
         keys: (0..keys).collect(),
         fifo: workload == Workload::Fifo,
         exclusive: workload == Workload::Rebalance,
+        pulls: matches!(workload, Workload::Offset | Workload::Rebalance),
         max_attempts: (name == "audit" && workload == Workload::Queue).then_some(3),
     };
     let groups = match workload {
