@@ -178,6 +178,7 @@ async fn a_bit_that_flips_while_a_node_is_down_is_repaired_without_anybody() {
         node.kill();
         let before = node.process().log().len();
         let (path, at) = place.find(&node);
+        cluster.ledger.fault(format!("{place:?}: {} at {at}", path.display()));
         flip(&path, at);
         let sender = producer.clone();
         let load = tokio::spawn(async move { sender.send(30, 4).await });
