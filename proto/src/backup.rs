@@ -135,5 +135,5 @@ mod tests {
         assert_eq!(segment_name(&manifest().segments[1]), "00000000000000008192.seg");
     }
 
-    const GOLDEN: u32 = 0;
+    const GOLDEN: u32 = 0x4e22_44d1;
 }

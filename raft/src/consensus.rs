@@ -68,9 +68,11 @@ pub(crate) async fn open<S: StateMachine>(
     let config = &parts.config;
     parts.remember_members(state_machine.applied().membership);
     parts.meet_seeds().await;
+    // Before the log, whose opening is noted on the disk: a newer snapshot changes nothing.
+    let store = open_store(config, group)?;
     let LogFound { log, suspect, recovered } = open_log(parts, group).await?;
     let log = Arc::new(log);
-    let store = open_snapshots(parts, group, &log, &mut state_machine)?;
+    take_snapshot(parts, &store, &log, &mut state_machine)?;
     if let Some(lack) = Lack::of(&log, state_machine.applied().log_id) {
         let log_dir = config.data_dir.join(LOG_DIR);
         let mut state = Restored(&mut state_machine);
@@ -139,22 +141,29 @@ fn say_recovered(recovered: &Recovered, applied: Option<LogId>, view: &LogView, 
     );
 }
 
-/// This node's snapshots. An installation that was interrupted is finished first.
-fn open_snapshots<S: StateMachine>(
+/// This node's snapshots.
+fn open_store(config: &Config, group: GroupId) -> Result<Store, Error> {
+    let path = config.data_dir.join(snapshot::store::DIR);
+    let opened = Store::open(&config.data_dir, group);
+    opened.map_err(|source| Error::Snapshot { path, source: Box::new(source) })
+}
+
+/// Finishes an installation that was interrupted, and takes the state from the last snapshot if it
+/// was lost.
+fn take_snapshot<S: StateMachine>(
     parts: &Parts,
-    group: GroupId,
+    store: &Store,
     log: &CommitLog,
     state_machine: &mut S,
-) -> Result<Store, Error> {
+) -> Result<(), Error> {
     let config = &parts.config;
     let failed = |source| Error::Snapshot {
         path: config.data_dir.join(snapshot::store::DIR),
         source: Box::new(source),
     };
-    let store = Store::open(&config.data_dir, group).map_err(failed)?;
     let log_dir = config.data_dir.join(LOG_DIR);
     let mut state = Restored(state_machine);
-    let target = Target { store: &store, log, log_dir: &log_dir, state: &mut state };
+    let target = Target { store, log, log_dir: &log_dir, state: &mut state };
     install::finish(target).map_err(failed)?;
     // The state was lost, or is kept in memory only. The log has what is behind the snapshot.
     if let Some(stored) = store.current()
@@ -165,12 +174,12 @@ fn open_snapshots<S: StateMachine>(
             parts.upkeep.damage_found();
             tracing::error!(error = %Chain(&error), "this node's snapshot is damaged and removed");
             store.discard(&stored);
-            return Ok(store);
+            return Ok(());
         }
         tracing::info!(last = %stored.manifest.last, "taking the state from the last snapshot");
         state_machine.install(&stored.state())?;
     }
-    Ok(store)
+    Ok(())
 }
 
 struct Restored<'a, S>(&'a mut S);
