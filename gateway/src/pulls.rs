@@ -32,11 +32,20 @@ impl<L: Local, D: Directory> Gateway<L, D> {
         let hold = wait.max(self.inner.config.hold);
         let (repeat, elsewhere) = (Repeat::Safe, false);
         let passage = Passage { caller, metadata, group: &group, repeat, hold, elsewhere };
+        let at_once = PullMessageRequest {
+            long_polling_timeout: Some(prost_types::Duration::default()),
+            ..request.clone()
+        };
         let mut closing = self.inner.closing();
-        tokio::select! {
-            answer = self.inner.forwarder.call::<PullMessage>(&passage, request) => answer,
+        let answer = tokio::select! {
+            answer = self.inner.forwarder.call::<PullMessage>(&passage, request) => Some(answer),
             // A stopping node does not make its server wait for every pull to end.
-            _ = closing.wait_for(|closing| *closing) => Err(Refusal::Stopping),
+            _ = closing.wait_for(|closing| *closing) => None,
+        };
+        match answer {
+            Some(answer) => answer,
+            // But "nothing is there" has to be true: it asks once more, without waiting.
+            None => self.inner.forwarder.call::<PullMessage>(&passage, at_once).await,
         }
     }
 

@@ -3,7 +3,7 @@
 #![allow(clippy::tests_outside_test_module, reason = "an integration test is one")]
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -467,4 +467,40 @@ async fn messages_are_found_and_tracked() {
 
 fn message_track_state(track: &admin::MessageTrack) -> message_track::State {
     track.state()
+}
+
+/// What a node says while it stops is true: a pull that is told of nothing means that nothing is
+/// there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_at_a_node_that_stops_gets_what_is_there() {
+    let cluster = Cluster::of(3).start().await;
+    cluster.topic("orders", 1).await;
+    cluster.producer("orders").send(8, 1).await;
+    let queue = queue(&cluster, "orders", 0).await;
+    let follower = cluster.followers().await.remove(0);
+    let ended = Arc::new(AtomicBool::new(false));
+    let mut pulls = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (rpc, queue) = (Rpc::new(follower.addresses.client), queue.clone());
+        let ended = Arc::clone(&ended);
+        pulls.spawn(async move {
+            let mut answers = 0;
+            while !ended.load(Ordering::Relaxed) {
+                match rpc.pull("audit", &queue, 0, NO_WAIT).await {
+                    Ok((messages, _)) => {
+                        assert_eq!(messages.len(), 8, "after {answers} answers");
+                        answers += 1;
+                    }
+                    Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+                }
+            }
+            answers
+        });
+    }
+    follower.stop().await;
+    ended.store(true, Ordering::Relaxed);
+    let answers: usize = pulls.join_all().await.into_iter().sum();
+    assert!(0 < answers, "somebody asked");
+    follower.start();
+    cluster.finish().await;
 }

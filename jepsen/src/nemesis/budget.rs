@@ -32,10 +32,10 @@ impl Budget {
         let others = !self.impaired().is_empty() || self.held.values().any(|share| share.alone);
         let together: BTreeSet<usize> = self.impaired().union(nodes).copied().collect();
         let majority_lives = together.len() * 2 < self.nodes;
-        let safe = if alone {
-            !others
-        } else {
-            !self.held.values().any(|s| s.alone) && (nodes.is_empty() || majority_lives)
+        let safe = match (alone, nodes.is_empty()) {
+            (true, _) => !others,
+            (false, true) => true,
+            (false, false) => !self.held.values().any(|s| s.alone) && majority_lives,
         };
         if safe {
             self.held.insert(fault, Share { nodes: nodes.clone(), alone });
@@ -64,7 +64,8 @@ mod tests {
         assert!(!budget.take(4, &all, true), "something else is broken");
         budget.give_back(1);
         assert!(budget.take(4, &all, true));
-        assert!(!budget.take(5, &one, false) && !budget.take(6, &BTreeSet::new(), false));
+        assert!(!budget.take(5, &one, false));
+        assert!(budget.take(6, &BTreeSet::new(), false), "it impairs nobody");
         budget.give_back(4);
         assert!(budget.take(5, &one, false));
         let mut five = Budget::of(5);

@@ -18,7 +18,7 @@ use crate::history::{Body, Fault, Phase, Process};
 
 /// A fault without a safe target waits so long for one, so often.
 const AGAIN: Duration = Duration::from_millis(300);
-const ATTEMPTS: usize = 6;
+const ATTEMPTS: usize = 15;
 /// How long a leader is waited for, when one is to be hit.
 const LEADER: Duration = Duration::from_secs(2);
 

@@ -12,6 +12,14 @@ use rand::rngs::StdRng;
 use super::{Class, Tools};
 use crate::net::{Cut, run_input};
 
+/// Whatever a machine gets by TCP is answered with a reset.
+const RESETS: &str = "table inet resets {
+  chain answers {
+    type filter hook input priority 0
+    iifname eth0 meta l4proto tcp reject with tcp reset
+  }
+}
+";
 /// Packets that are lost, of a hundred.
 const LOSS: std::ops::Range<u8> = 5..31;
 
@@ -93,10 +101,7 @@ pub(super) async fn reset(
             })
         })
     };
-    rules(
-        "table inet resets { chain answers { type filter hook input priority 0; iifname eth0 meta l4proto tcp reject with tcp reset; } }\n",
-    )
-    .await??;
+    rules(RESETS).await??;
     tokio::time::sleep(Duration::from_millis(lasts_ms)).await;
     rules("delete table inet resets\n").await?
 }

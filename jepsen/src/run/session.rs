@@ -35,7 +35,7 @@ const START: Duration = Duration::from_secs(30);
 const TRANSACTION_TIMEOUT_MS: u64 = 1_000;
 const CHECK_INTERVAL_MS: u64 = 2_000;
 /// Successful operations of each kind that a run has to have.
-const OPERATIONS: u64 = 50;
+const OPERATIONS: u64 = 20;
 
 /// Runs, and returns the directory of the record. An error is one of the harness.
 pub async fn run(options: &Options, run: &str, command: &str) -> Result<PathBuf> {
