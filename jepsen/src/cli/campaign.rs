@@ -37,7 +37,7 @@ pub(super) struct Campaign {
     #[arg(long, default_value = "/dev/shm")]
     disks: PathBuf,
     /// Requests per second that clients aim at.
-    #[arg(long, default_value_t = 1_500)]
+    #[arg(long, default_value_t = 2_000)]
     rate: u64,
 }
 
@@ -81,7 +81,7 @@ struct Floors {
 const CI: Floors =
     Floors { operations: 150_000, faults: 50, classes: 12, leader_changes: 15, power_cycles: 8 };
 /// Faults of one leg of `ci`, in seconds.
-const CI_SECONDS: u64 = 22;
+const CI_SECONDS: u64 = 25;
 /// The hard end of `ci`.
 const CI_LIMIT: Duration = Duration::from_secs(330);
 /// Faults of one leg of `soak`, in seconds.
@@ -157,8 +157,7 @@ fn run(campaign: &Campaign, leg: Leg, until: Instant) -> Result<Done> {
     add("--time", leg.seconds.to_string());
     add("--rate", campaign.rate.to_string());
     add("--seed", leg.seed.to_string());
-    add("--nemesis-interval", "0.6".into());
-    add("--lanes", "2".into());
+    add("--nemesis-interval", "0.8".into());
     add("--time-limit", limit.to_string());
     add("--store", store.display().to_string());
     add("--disks", campaign.disks.display().to_string());
