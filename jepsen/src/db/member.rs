@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -35,8 +36,9 @@ struct State {
     process: Process,
     /// Whether it is meant to run.
     wanted: bool,
-    /// How it ended although it was meant to run, until somebody asks.
-    ended: Option<String>,
+    started: Instant,
+    /// How it ended although it was meant to run, and how long it had run, until somebody asks.
+    ended: Option<(String, Duration)>,
 }
 
 impl Member {
@@ -50,7 +52,8 @@ impl Member {
     ) -> Self {
         let std::net::IpAddr::V4(address) = client.ip() else { unreachable!("of our network") };
         let process = Process::new(name.clone(), program.to_owned(), arguments, log.clone());
-        let state = Mutex::new(State { process, wanted: false, ended: None });
+        let state =
+            Mutex::new(State { process, wanted: false, started: Instant::now(), ended: None });
         Self { name, id, address, client, disk, log, state }
     }
 
@@ -75,6 +78,7 @@ impl Member {
         state.wanted = true;
         if !state.process.is_running() {
             state.process.start();
+            state.started = Instant::now();
         }
     }
 
@@ -124,9 +128,9 @@ impl Member {
         state.wanted && state.process.is_running() && !state.process.is_paused()
     }
 
-    /// How it ended by itself since the last time that somebody asked.
+    /// How it ended by itself since the last time that somebody asked, and how long it had run.
     #[must_use]
-    pub fn ended(&self) -> Option<String> {
+    pub fn ended(&self) -> Option<(String, Duration)> {
         let mut state = self.state();
         state.notice();
         state.ended.take()
@@ -186,7 +190,7 @@ impl State {
         if self.wanted
             && let Ok(Some(status)) = self.process.exit_now()
         {
-            self.ended = Some(status.to_string());
+            self.ended = Some((status.to_string(), self.started.elapsed()));
             self.wanted = false;
         }
     }

@@ -54,6 +54,7 @@ pub(super) async fn restore_power(tools: &Arc<Tools>, places: &BTreeSet<usize>) 
 }
 
 pub(super) async fn fill(tools: &Arc<Tools>, places: &BTreeSet<usize>) -> Result<()> {
+    mark(tools, places, true);
     let filled =
         with_disks(tools, places, |tools, place| tools.cluster.nodes[place].disk()?.fill());
     filled.await.map(drop)
@@ -62,7 +63,15 @@ pub(super) async fn fill(tools: &Arc<Tools>, places: &BTreeSet<usize>) -> Result
 pub(super) async fn empty(tools: &Arc<Tools>, places: &BTreeSet<usize>) -> Result<()> {
     let emptied =
         with_disks(tools, places, |tools, place| tools.cluster.nodes[place].disk()?.empty());
-    emptied.await.map(drop)
+    let emptied = emptied.await.map(drop);
+    mark(tools, places, false);
+    emptied
+}
+
+fn mark(tools: &Tools, places: &BTreeSet<usize>, full: bool) {
+    for place in places {
+        tools.watch.disk_is_full(&tools.cluster.nodes[*place].name, full);
+    }
 }
 
 pub(super) async fn freeze(tools: &Arc<Tools>, places: &BTreeSet<usize>) -> Result<()> {

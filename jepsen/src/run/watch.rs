@@ -1,10 +1,10 @@
 //! Looks at the cluster all the time: who leads, whether it is ready, who ended by himself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::db::Cluster;
 use crate::db::status::{Role, Status};
@@ -14,6 +14,9 @@ use super::recorder::Recorder;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// A broker that is started on a full disk ends within this time, and says why.
+const STARTS: Duration = Duration::from_secs(2);
 
 /// What is known of the cluster now.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub struct Watch {
     /// A fault ended, and the cluster was not seen ready since.
     unready: AtomicBool,
     leader: Mutex<Option<(usize, u64)>>,
+    /// Nodes whose disk is full, or was until then.
+    full: Mutex<BTreeMap<String, Option<Instant>>>,
     over: AtomicBool,
 }
 
@@ -40,6 +45,7 @@ impl Watch {
             turn: AtomicU64::new(0),
             unready: AtomicBool::new(true),
             leader: Mutex::new(None),
+            full: Mutex::default(),
             over: AtomicBool::new(false),
         })
     }
@@ -55,6 +61,23 @@ impl Watch {
         self.unready.store(true, Ordering::SeqCst);
         self.turn.fetch_add(1, Ordering::SeqCst);
         self.broken.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// The disk of a node is full, or is not any more.
+    pub fn disk_is_full(&self, node: &str, full: bool) {
+        let until = (!full).then(Instant::now);
+        self.full.lock().expect("no holder panics").insert(node.to_owned(), until);
+    }
+
+    /// Whether the end of a node is what its documentation says: nothing starts on a full disk.
+    fn is_documented(&self, node: &str, ran: Duration) -> bool {
+        let full = self.full.lock().expect("no holder panics");
+        let on_full_disk = match full.get(node) {
+            None => false,
+            Some(None) => true,
+            Some(Some(until)) => until.elapsed() < STARTS,
+        };
+        on_full_disk && ran < STARTS
     }
 
     /// Nothing is broken, and the cluster was seen ready since the last fault.
@@ -144,9 +167,10 @@ impl Watch {
     /// Who ended by himself is written down and started again, so that the run goes on.
     fn ends(&self) {
         for member in self.cluster.members() {
-            if let Some(status) = member.ended() {
+            if let Some((status, ran)) = member.ended() {
                 let node = member.name.clone();
-                self.recorder.observe(Observation::Exit { node, expected: false, status });
+                let expected = self.is_documented(&node, ran);
+                self.recorder.observe(Observation::Exit { node, expected, status });
                 member.start();
             }
         }
