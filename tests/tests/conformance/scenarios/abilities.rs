@@ -31,6 +31,8 @@ pub(super) enum Ability {
     PollsWithoutWaiting,
     /// Starting a consumer with a filter that the server refuses comes back.
     SurvivesWrongFilters,
+    /// Starting a consumer of a group that the server refuses comes back.
+    SurvivesWrongGroups,
 }
 
 pub(super) fn has(language: Language, ability: Ability) -> bool {
@@ -47,7 +49,7 @@ pub(super) fn has(language: Language, ability: Ability) -> bool {
         Ability::FailsWithSomeTopics => &[Node],
         Ability::CountsOwnRetries => &[Python],
         Ability::PollsWithoutWaiting => &[Rust],
-        Ability::SurvivesWrongFilters => &[Node],
+        Ability::SurvivesWrongFilters | Ability::SurvivesWrongGroups => &[Node],
     };
     !lacking.contains(&language)
 }
@@ -80,8 +82,8 @@ pub(super) fn checks(language: Language, check: Check) -> bool {
         Check::MessageType => &[Python, Node, Java, Go],
         Check::ReceiveOfNothing => &[Python, Node, Java, Go],
         Check::Attempts => &[Java],
-        Check::TopicName => &[Java],
-        Check::GroupName => &[Java],
+        Check::TopicName => &[Python, Java],
+        Check::GroupName => &[Python, Java],
         Check::Never => &[],
     };
     checking.contains(&language)

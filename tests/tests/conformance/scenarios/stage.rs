@@ -179,6 +179,14 @@ pub(super) fn refused<T: std::fmt::Debug>(what: &str, result: Result<T, Refusal>
     }
 }
 
+/// Refused, by the library or with this code by the server; libraries differ in what they look at.
+pub(super) fn refused_by_either(what: &str, result: Result<(), Refusal>, expected: Code) {
+    match result {
+        Err(Refusal::Library { .. }) => {}
+        server => refused(what, server, expected),
+    }
+}
+
 /// The library refused, and the server was not asked.
 pub(super) fn refused_by_library<T: std::fmt::Debug>(what: &str, result: Result<T, Refusal>) {
     match result {
