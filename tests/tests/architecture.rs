@@ -257,6 +257,7 @@ fn codes_of_rocketmq_are_chosen_in_the_status_files() {
         // Those who read answers have to name codes too.
         "client/",
         "cli/",
+        "jepsen/",
         "tests/",
         "broker/tests/",
         "gateway/tests/",
