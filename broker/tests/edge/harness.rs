@@ -137,3 +137,14 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
         tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
+
+/// The value of a metric with all of these labels on a page; `None` if there is none.
+pub(crate) fn metric(page: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}=\"{v}\"")).collect();
+    let is_it = |line: &&str| {
+        let rest = line.strip_prefix(name);
+        rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+            && labels.iter().all(|label| line.contains(label))
+    };
+    page.lines().find(is_it)?.rsplit(' ').next()?.parse().ok()
+}

@@ -11,6 +11,7 @@ mod give_back;
 mod harness;
 mod limits;
 mod metrics;
+mod namespaces;
 mod ordered;
 mod pull;
 mod receive;

@@ -6,19 +6,12 @@ use proto::v2::{FilterExpression, FilterType, MessageType};
 
 use crate::{
     client::{Client, message, resource},
-    harness::{Node, eventually},
+    harness::{Node, eventually, metric},
 };
 
-/// The value of a metric with all of these labels; `None` if there is none.
+/// One of RocketMQ's metrics.
 fn value(page: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-    let labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}=\"{v}\"")).collect();
-    let of = |line: &&str| {
-        let rest = line.strip_prefix("rocketmq_").and_then(|line| line.strip_prefix(name));
-        rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
-            && labels.iter().all(|label| line.contains(label))
-    };
-    let line = page.lines().find(of)?;
-    line.rsplit(' ').next()?.parse().ok()
+    metric(page, &format!("rocketmq_{name}"), labels)
 }
 
 const PLACE: [(&str, &str); 2] = [("consumer_group", "g"), ("topic", "t")];

@@ -10,7 +10,7 @@ use proto::{clock::to_wire, v2};
 
 use crate::{
     client::{Client, MESSAGE_NOT_FOUND, OK, finish, message, poll, tagged},
-    harness::{Node, eventually, within},
+    harness::{Node, eventually, metric, within},
 };
 
 #[tokio::test]
@@ -77,10 +77,10 @@ async fn a_waiting_poll_wakes_when_a_message_arrives() {
     node.stop().await;
 }
 
-async fn wait_for_pollers(node: &Node, count: usize) {
+async fn wait_for_pollers(node: &Node, count: u32) {
     eventually("polls wait", || async {
         let page = node.page("/metrics").await;
-        page.contains(&format!("raftmq_long_polls {count}\n")).then_some(())
+        metric(&page, "raftmq_long_polls", &[]).filter(|polls| *polls == f64::from(count))
     })
     .await;
 }

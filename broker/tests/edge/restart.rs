@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     client::{MESSAGE_NOT_FOUND, OK, message, poll},
-    harness::Node,
+    harness::{Node, eventually, metric},
 };
 
 #[tokio::test]
@@ -42,8 +42,9 @@ async fn a_stop_ends_polls_with_an_empty_answer() {
     client.sent(&[message("other", "id", "body")]).await;
     let waiting = client.begin(poll("g", "t")).await;
     let answer = tokio::spawn(crate::client::finish(waiting));
-    crate::harness::eventually("the poll waits", || async {
-        node.page("/metrics").await.contains("raftmq_long_polls 1\n").then_some(())
+    eventually("the poll waits", || async {
+        let page = node.page("/metrics").await;
+        metric(&page, "raftmq_long_polls", &[]).filter(|polls| *polls == 1.0)
     })
     .await;
     node.stop().await;

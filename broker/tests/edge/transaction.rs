@@ -16,7 +16,7 @@ use tonic::Streaming;
 
 use crate::{
     client::{Client, MESSAGE_NOT_FOUND, OK, message, poll, resource},
-    harness::{Node, eventually, within},
+    harness::{Node, eventually, metric, within},
 };
 
 const COMMIT: TransactionResolution = TransactionResolution::Commit;
@@ -170,10 +170,11 @@ async fn a_producer_is_asked_about_an_orphan_until_it_knows() {
     eventually("checks are recorded", checks).await;
     assert_eq!(end(&client, &transaction, COMMIT).await, OK);
     let page = node.page("/metrics").await;
-    for line in ["raftmq_transactions_pending 0", "raftmq_transaction_checks_total 2"] {
-        assert!(page.contains(line), "{line} is missing in {page}");
-    }
-    assert!(page.contains("raftmq_transactions_ended_total{verdict=\"commit\"} 1"), "{page}");
+    let value = |name: &str, labels: &[(&str, &str)]| metric(&page, name, labels);
+    assert_eq!(value("raftmq_transactions_pending", &[]), Some(0.0), "{page}");
+    assert_eq!(value("raftmq_transaction_checks_total", &[]), Some(2.0), "{page}");
+    let ended = value("raftmq_transactions_ended_total", &[("verdict", "commit")]);
+    assert_eq!(ended, Some(1.0), "{page}");
     node.stop().await;
 }
 

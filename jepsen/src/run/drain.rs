@@ -212,8 +212,7 @@ impl End {
     /// What the nodes counted, and what their logs tell of panics.
     pub(super) fn counts(&self) {
         for (metric, what) in [
-            ("raftmq_log_segments_rolled_total", "segment_rolls"),
-            ("raftmq_snapshots_built_total", "snapshots_built"),
+            ("raftmq_snapshots_made_total", "snapshots_built"),
             ("raftmq_snapshots_installed_total", "snapshots_installed"),
         ] {
             let counts = self.cluster.nodes.iter().filter_map(|n| n.metric(metric).ok().flatten());
