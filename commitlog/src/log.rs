@@ -274,7 +274,7 @@ impl CommitLog {
         let filled = (config.segment_size - SEGMENT_HEADER).saturating_sub(longest).max(1);
         let segments = frames.min(1 + bytes / filled);
         let count = inner.promised + segments;
-        inner.spares.reserve(count)
+        inner.reserve(count)
     }
 
     #[must_use]
@@ -337,6 +337,19 @@ impl Drop for CommitLog {
 }
 
 impl Inner {
+    /// Makes spares until `count` are ready. A disk that cannot make one for another reason than
+    /// its size ends the log: nobody knows what else it will not do.
+    fn reserve(&mut self, count: u64) -> Result<(), Error> {
+        let reserved = self.spares.reserve(count);
+        if let Err(error) = &reserved
+            && !matches!(error, Error::DiskFull)
+        {
+            tracing::error!(%error, "log stops");
+            self.poisoned.get_or_insert_with(|| error.clone());
+        }
+        reserved
+    }
+
     /// Gives `records` their places and makes them readable; or changes nothing.
     fn accept(
         &mut self,
@@ -354,7 +367,7 @@ impl Inner {
             last = Some(record.log_id);
         }
         let rolls = ops.iter().filter(|op| matches!(op, Op::Segment(_))).count() as u64;
-        self.spares.reserve(self.promised + rolls)?;
+        self.reserve(self.promised + rolls)?;
         self.promised += rolls;
         let force = records.iter().any(|record| record.kind == Kind::Membership);
         let bytes = tail.end - self.tail.end;

@@ -209,6 +209,19 @@ fn nothing_is_accepted_after_a_failed_sync() {
 }
 
 #[test]
+fn nothing_is_accepted_after_a_disk_made_no_spare() {
+    let disk = SimDisk::new();
+    let mut node = Node::open(&disk).unwrap();
+    node.append(records(1, 0..2, 100)).unwrap();
+    disk.fail_next(Fault::Eio);
+    let error = node.log.reserve(10 * 8192, 10).unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+    let refused = node.append(records(1, 2..3, 100)).unwrap_err();
+    assert!(matches!(refused, Error::Poisoned { .. }), "{refused}");
+    assert_eq!(node.all().unwrap(), records(1, 0..2, 100), "reads go on");
+}
+
+#[test]
 fn a_full_disk_refuses_before_it_tears_and_recovers_with_space() {
     let disk = SimDisk::new();
     let mut node = Node::open(&disk).unwrap();

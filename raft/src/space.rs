@@ -50,14 +50,14 @@ impl Space {
         let mut claimed = self.claimed.lock().expect("no holder panics");
         let (all, count) = (claimed.bytes + bytes + KEPT, claimed.frames + frames + 1);
         match self.log.reserve(all, count) {
-            // What else may be wrong with the log, the append itself says.
-            Ok(()) | Err(commitlog::Error::Closed | commitlog::Error::Poisoned { .. }) => {}
-            Err(error) => {
+            Err(error @ commitlog::Error::DiskFull) => {
                 if !std::mem::replace(&mut claimed.told, true) {
                     tracing::warn!(%error, "no space for further entries: they are refused");
                 }
                 return Err(Full);
             }
+            // Anything else ended the log: the append says so, and the node ends.
+            Ok(()) | Err(_) => {}
         }
         if std::mem::take(&mut claimed.told) {
             tracing::info!("there is space for entries again");
