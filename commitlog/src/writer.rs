@@ -30,13 +30,23 @@ pub struct Writer {
     /// Written and left to the background sync.
     pub(crate) unsynced_bytes: u64,
     pub(crate) unsynced_since: Option<Instant>,
+    /// When something was last done.
+    worked: Instant,
     /// The disk had no space for a segment in reserve, and that was told.
     told_full: bool,
 }
 
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, hard: HardStateFile, active: Option<Active>) -> Self {
-        Self { shared, hard, active, unsynced_bytes: 0, unsynced_since: None, told_full: false }
+        Self {
+            shared,
+            hard,
+            active,
+            unsynced_bytes: 0,
+            unsynced_since: None,
+            worked: Instant::now(),
+            told_full: false,
+        }
     }
 
     /// Works until the log is closed or dropped.
@@ -79,10 +89,9 @@ impl Writer {
             self.poison(&error);
             return;
         }
-        let (synced, idle) = {
-            let inner = self.shared.inner();
-            (inner.synced, inner.queue.is_empty())
-        };
+        // Not after each append: the mark costs two syncs, and the next append would wait for them.
+        let idle = self.worked.elapsed() >= IDLE_MARK;
+        let synced = self.shared.inner().synced;
         if idle
             && synced > self.hard.state().synced
             && let Err(error) = self.mark()
@@ -94,6 +103,7 @@ impl Writer {
     /// Does the next thing that is queued; false if nothing is.
     pub fn step(&mut self) -> bool {
         let Some(job) = self.shared.inner().queue.pop_front() else { return false };
+        self.worked = Instant::now();
         if let Some(cause) = self.shared.inner().poisoned.clone() {
             job.into_done()(Err(Error::poisoned_by(&cause)));
             return true;

@@ -31,6 +31,26 @@ fn many_appends_share_one_sync() {
 }
 
 #[test]
+fn an_append_behind_another_costs_one_sync() {
+    const COUNT: u64 = 60;
+    let disk = SimDisk::new();
+    let (log, _) = CommitLog::open(config(), disk.clone(), identity()).unwrap();
+    let (sender, receiver) = mpsc::channel();
+    let append = |index| {
+        let sender = sender.clone();
+        let done = Box::new(move |result| sender.send(result).unwrap());
+        log.append(vec![record(1, index, 10)], done).unwrap();
+        receiver.recv().unwrap().unwrap();
+    };
+    append(0);
+    let before = disk.syncs();
+    (1..=COUNT).for_each(append);
+    let syncs = disk.syncs() - before;
+    // Another segment in reserve, or a mark after a second in which this test was not run.
+    assert!((COUNT..COUNT + 10).contains(&syncs), "{syncs} syncs for {COUNT} appends");
+}
+
+#[test]
 fn a_reopened_log_holds_what_it_held() {
     let disk = SimDisk::new();
     let mut node = Node::open(&disk).unwrap();
