@@ -25,7 +25,7 @@ use crate::eventually;
 use crate::official::{Language, tail};
 
 pub use self::words::{
-    Ending, Incoming, Keys, Options, Outgoing, Receipt, Refusal, Subscription, Verdict,
+    Ending, Incoming, Keys, Options, Outgoing, Part, Receipt, Refusal, Subscription, Verdict,
 };
 
 /// How long one call of a library may take: longer than any long poll.

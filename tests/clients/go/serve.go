@@ -55,6 +55,7 @@ type command struct {
 	AccessKey    string            `json:"access_key"`
 	SecretKey    string            `json:"secret_key"`
 	Asynchronous bool              `json:"asynchronous"`
+	Without      string            `json:"without"`
 }
 
 type fields map[string]interface{}
@@ -88,9 +89,16 @@ type server struct {
 }
 
 func (s *server) config(c *command) *mq.Config {
+	group := c.Group
+	switch c.Without {
+	case "configuration":
+		return nil
+	case "group":
+		group = ""
+	}
 	return &mq.Config{
 		Endpoint:      *endpoints,
-		ConsumerGroup: c.Group,
+		ConsumerGroup: group,
 		Credentials: &credentials.SessionCredentials{
 			AccessKey: c.AccessKey, AccessSecret: c.SecretKey,
 		},
@@ -133,12 +141,15 @@ func (s *server) simple(c *command) (fields, error) {
 	if c.SQL {
 		kind = mq.SQL92
 	}
-	consumer, err := mq.NewSimpleConsumer(s.config(c),
-		mq.WithAwaitDuration(time.Duration(c.AwaitMs)*time.Millisecond),
-		mq.WithSubscriptionExpressions(map[string]*mq.FilterExpression{
+	options := []mq.SimpleConsumerOption{
+		mq.WithAwaitDuration(time.Duration(c.AwaitMs) * time.Millisecond),
+	}
+	if c.Without != "subscription" {
+		options = append(options, mq.WithSubscriptionExpressions(map[string]*mq.FilterExpression{
 			c.Topic: mq.NewFilterExpressionWithType(expression, kind),
-		}),
-	)
+		}))
+	}
+	consumer, err := mq.NewSimpleConsumer(s.config(c), options...)
 	if err != nil {
 		return nil, err
 	}
@@ -280,6 +291,16 @@ func (s *server) answer(c *command) (fields, error) {
 	}
 }
 
+// The library panics where it misses what it needs.
+func (s *server) survived(c *command) (answer fields, err error) {
+	defer func() {
+		if panicked := recover(); panicked != nil {
+			err = fmt.Errorf("it panicked: %v", panicked)
+		}
+	}()
+	return s.answer(c)
+}
+
 func serve() {
 	s := &server{producers: map[string]mq.Producer{}, consumers: map[string]mq.SimpleConsumer{}}
 	report("ready", nil)
@@ -289,7 +310,7 @@ func serve() {
 		c := &command{}
 		must(json.Unmarshal(lines.Bytes(), c))
 		go func() {
-			answer, err := s.answer(c)
+			answer, err := s.survived(c)
 			if err != nil {
 				answer = fields{"error": err.Error()}
 				if errors.Is(err, errImpossible) {

@@ -42,9 +42,18 @@ const subscriptions = command => new Map([[
   new FilterExpression(command.filter ?? '*', command.sql ? FilterType.SQL : FilterType.TAG),
 ]]);
 
+// What the application gives to the library, unless it is told to leave it out.
+const given = (command, part, options) => command.without === part ? {} : options;
+
 function server(basics, report) {
   const clients = new Map();
   const held = [];
+
+  const consuming = command => ({
+    ...given(command, 'configuration', basics),
+    ...given(command, 'group', { consumerGroup: command.group }),
+    ...given(command, 'subscription', { subscriptions: subscriptions(command) }),
+  });
 
   const started = async (command, client) => {
     await client.startup();
@@ -63,15 +72,13 @@ function server(basics, report) {
       const sessionCredentials = command.access_key && {
         accessKey: command.access_key, accessSecret: command.secret_key,
       };
-      const options = { ...basics, sessionCredentials, topic: command.topics, maxAttempts, checker };
+      const options = { ...given(command, 'configuration', basics), sessionCredentials, topic: command.topics, maxAttempts, checker };
       return started(command, new Producer(options));
     },
 
     simple(command) {
       return started(command, new SimpleConsumer({
-        ...basics,
-        consumerGroup: command.group,
-        subscriptions: subscriptions(command),
+        ...consuming(command),
         awaitDuration: command.await_ms,
       }));
     },
@@ -79,10 +86,8 @@ function server(basics, report) {
     push(command) {
       const times = new Map();
       return started(command, new PushConsumer({
-        ...basics,
-        consumerGroup: command.group,
-        subscriptions: subscriptions(command),
-        messageListener: {
+        ...consuming(command),
+        ...given(command, 'listener', { messageListener: {
           async consume(message) {
             times.set(message.messageId, (times.get(message.messageId) ?? 0) + 1);
             const failing = !command.fail_body || command.fail_body === message.body.toString();
@@ -90,7 +95,7 @@ function server(basics, report) {
             report('received', { client: command.client, message: view(message) });
             return fails ? ConsumeResult.FAILURE : ConsumeResult.SUCCESS;
           },
-        },
+        } }),
       }));
     },
 

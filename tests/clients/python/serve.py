@@ -70,7 +70,7 @@ class Server:
     def producer(self, command):
         name, verdict = command["client"], command.get("verdict")
         checker = Checker(self.report, name, verdict) if verdict else None
-        configuration = self.configuration
+        configuration = self.given(command, "configuration", self.configuration)
         if "access_key" in command:
             keys = Credentials(command["access_key"], command["secret_key"])
             configuration = ClientConfiguration(self.endpoints, keys)
@@ -78,19 +78,27 @@ class Server:
         producer.startup()
         self.clients[name] = producer
 
-    def subscription(self, command):
+    @staticmethod
+    def given(command, part, value):
+        return None if command.get("without") == part else value
+
+    def consuming(self, command):
         kind = FilterType.SQL if command.get("sql") else FilterType.TAG
-        return {command["topic"]: FilterExpression(command.get("filter", "*"), kind)}
+        subscription = {command["topic"]: FilterExpression(command.get("filter", "*"), kind)}
+        return (self.given(command, "configuration", self.configuration),
+                self.given(command, "group", command["group"]),
+                self.given(command, "subscription", subscription))
 
     def simple(self, command):
-        consumer = SimpleConsumer(self.configuration, command["group"], self.subscription(command),
+        consumer = SimpleConsumer(*self.consuming(command),
                                   await_duration=command["await_ms"] // 1000, tls_enable=self.tls)
         consumer.startup()
         self.clients[command["client"]] = consumer
 
     def push(self, command):
-        consumer = PushConsumer(self.configuration, command["group"], Listener(self.report, command),
-                                self.subscription(command), tls_enable=self.tls)
+        configuration, group, subscription = self.consuming(command)
+        listener = self.given(command, "listener", Listener(self.report, command))
+        consumer = PushConsumer(configuration, group, listener, subscription, tls_enable=self.tls)
         consumer.startup()
         self.clients[command["client"]] = consumer
 

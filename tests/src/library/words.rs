@@ -59,6 +59,20 @@ pub struct Options {
     /// It signs its calls with these.
     #[serde(flatten)]
     pub keys: Option<Keys>,
+    /// It is not given this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub without: Option<Part>,
+}
+
+/// What the application has to give to the library when it starts a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// Where the servers are, and how to reach them.
+    Configuration,
+    Group,
+    Subscription,
+    Listener,
 }
 
 /// What calls are signed with.
@@ -151,6 +165,9 @@ pub struct Subscription {
     /// For push consumers: only messages with this body fail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fail_body: Option<String>,
+    /// The consumer is not given this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub without: Option<Part>,
 }
 
 impl Subscription {
@@ -165,6 +182,7 @@ impl Subscription {
             await_ms: 5_000,
             fail_attempts: 0,
             fail_body: None,
+            without: None,
         }
     }
 
@@ -183,6 +201,12 @@ impl Subscription {
     #[must_use]
     pub fn waiting(mut self, milliseconds: u64) -> Self {
         self.await_ms = milliseconds;
+        self
+    }
+
+    #[must_use]
+    pub fn without(mut self, part: Part) -> Self {
+        self.without = Some(part);
         self
     }
 

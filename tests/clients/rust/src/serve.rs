@@ -88,6 +88,9 @@ fn view(message: &MessageView) -> Value {
 
 impl Server {
     async fn producer(&self, command: &Value) -> Result<Value, Failure> {
+        if text(command, "without").is_some() {
+            return Err(Failure::Impossible("types ask for the configuration"));
+        }
         let mut options = ProducerOption::default();
         if let Some(topics) = command.get("topics").and_then(Value::as_array) {
             options.set_topics(topics.iter().filter_map(Value::as_str).collect());
@@ -121,9 +124,17 @@ impl Server {
 
     async fn simple(&self, command: &Value) -> Result<Value, Failure> {
         let topic = need(command, "topic").to_owned();
+        let without = text(command, "without");
+        if without == Some("configuration") {
+            return Err(Failure::Impossible("types ask for the configuration"));
+        }
         let mut options = SimpleConsumerOption::default();
-        options.set_topics(vec![topic.as_str()]);
-        options.set_consumer_group(need(command, "group"));
+        if without != Some("subscription") {
+            options.set_topics(vec![topic.as_str()]);
+        }
+        if without != Some("group") {
+            options.set_consumer_group(need(command, "group"));
+        }
         let mut client = self.options.client();
         client.set_long_polling_timeout(millis(command, "await_ms"));
         let mut consumer = SimpleConsumer::new(options, client)?;

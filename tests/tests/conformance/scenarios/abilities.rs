@@ -2,6 +2,7 @@
 //! these claims where it meets it: a library that changes is noticed. docs/compatibility.md says the
 //! same to readers.
 
+use tests::library::Part;
 use tests::official::Language::{self, Go, Java, Node, Python, Rust};
 
 /// A call or a guarantee that a library may lack.
@@ -87,4 +88,31 @@ pub(super) fn checks(language: Language, check: Check) -> bool {
         Check::Never => &[],
     };
     checking.contains(&language)
+}
+
+/// What comes of starting a client without something that it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// The library says that it is missing.
+    Refused,
+    /// The library has no way to leave it out.
+    Impossible,
+    /// It starts.
+    Succeeds,
+    /// The library does not come back.
+    Hangs,
+}
+
+pub(super) fn started_without(language: Language, client: &str, part: Part) -> Start {
+    match (language, client, part) {
+        // The types of this library ask for it.
+        (Rust, _, Part::Configuration) => Start::Impossible,
+        // They take subscriptions later, and with each receive.
+        (Python | Rust | Go, "simple consumer", Part::Subscription) => Start::Succeeds,
+        // Its deliveries fail.
+        (Node, "push consumer", Part::Listener) => Start::Succeeds,
+        // As with a group that the server refuses: it waits for settings that do not come.
+        (Node, _, Part::Group) => Start::Hangs,
+        _ => Start::Refused,
+    }
 }

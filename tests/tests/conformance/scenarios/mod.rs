@@ -16,6 +16,7 @@ mod delayed;
 mod filters;
 mod groups;
 mod messages;
+mod missing;
 mod ordered;
 mod sharing;
 mod sizes;
@@ -73,6 +74,9 @@ fn all<'a>(stage: &'a Stage<'a>) -> Vec<Scenario<'a>> {
         messages::reserved_property_names_are_refused,
         messages::any_script_comes_back_as_it_was,
         sizes::the_largest_bodies_of_every_type_are_taken,
+        missing::a_producer_needs_a_configuration,
+        missing::a_simple_consumer_needs_its_parts,
+        missing::a_push_consumer_needs_its_parts,
         starting::producers_start,
         starting::calls_that_do_not_wait_end_alike,
         starting::names_that_cannot_be_are_refused,

@@ -99,12 +99,19 @@ final class Serve {
             .setCredentialProvider(keys).build();
     }
 
+    private static boolean given(JsonObject command, String part) {
+        return !part.equals(text(command, "without"));
+    }
+
     private static boolean asynchronous(JsonObject command) {
         return command.has("asynchronous") && command.get("asynchronous").getAsBoolean();
     }
 
     private void producer(JsonObject command) throws Exception {
-        var builder = PROVIDER.newProducerBuilder().setClientConfiguration(configuration(command));
+        var builder = PROVIDER.newProducerBuilder();
+        if (given(command, "configuration")) {
+            builder.setClientConfiguration(configuration(command));
+        }
         if (command.has("topics")) {
             builder.setTopics(new Gson().fromJson(command.get("topics"), String[].class));
         }
@@ -133,20 +140,35 @@ final class Serve {
     }
 
     private void simple(JsonObject command) throws Exception {
-        SimpleConsumer consumer = PROVIDER.newSimpleConsumerBuilder()
-            .setClientConfiguration(configuration).setConsumerGroup(text(command, "group"))
-            .setAwaitDuration(Duration.ofMillis(number(command, "await_ms", 0)))
-            .setSubscriptionExpressions(subscription(command)).build();
-        clients.put(text(command, "client"), consumer);
+        var builder = PROVIDER.newSimpleConsumerBuilder()
+            .setAwaitDuration(Duration.ofMillis(number(command, "await_ms", 0)));
+        if (given(command, "configuration")) {
+            builder.setClientConfiguration(configuration);
+        }
+        if (given(command, "group")) {
+            builder.setConsumerGroup(text(command, "group"));
+        }
+        if (given(command, "subscription")) {
+            builder.setSubscriptionExpressions(subscription(command));
+        }
+        clients.put(text(command, "client"), builder.build());
     }
 
     private void push(JsonObject command) throws Exception {
         String failBody = text(command, "fail_body");
         Map<String, Integer> seen = new ConcurrentHashMap<>();
-        PushConsumer consumer = PROVIDER.newPushConsumerBuilder()
-            .setClientConfiguration(configuration).setConsumerGroup(text(command, "group"))
-            .setSubscriptionExpressions(subscription(command))
-            .setMessageListener(message -> {
+        var builder = PROVIDER.newPushConsumerBuilder();
+        if (given(command, "configuration")) {
+            builder.setClientConfiguration(configuration);
+        }
+        if (given(command, "group")) {
+            builder.setConsumerGroup(text(command, "group"));
+        }
+        if (given(command, "subscription")) {
+            builder.setSubscriptionExpressions(subscription(command));
+        }
+        if (given(command, "listener")) {
+            builder.setMessageListener(message -> {
                 JsonObject event = event(command, message);
                 boolean failing = failBody == null
                     || failBody.equals(text(event.getAsJsonObject("message"), "body"));
@@ -154,8 +176,9 @@ final class Serve {
                 boolean fails = failing && times <= number(command, "fail_attempts", 0);
                 report.accept("received", event);
                 return fails ? ConsumeResult.FAILURE : ConsumeResult.SUCCESS;
-            }).build();
-        clients.put(text(command, "client"), consumer);
+            });
+        }
+        clients.put(text(command, "client"), builder.build());
     }
 
     private static byte[] body(JsonObject command) {
