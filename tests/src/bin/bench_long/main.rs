@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout, reason = "a benchmark talks to its user")]
 
 mod backlog;
+mod groups;
 mod load;
 mod queues;
 mod restart;
@@ -47,6 +48,8 @@ enum Scenario {
     Queues,
     /// A snapshot that is sent to a replica under load.
     Snapshot,
+    /// One, two and four broker groups.
+    Groups,
 }
 
 /// What a scenario is given.
@@ -88,6 +91,7 @@ async fn run(args: &Args, table: &mut Table) -> Result<()> {
             Scenario::Backlog => backlog::run(plan, table).await?,
             Scenario::Queues => queues::run(plan, table).await?,
             Scenario::Snapshot => snapshot::run(plan, table).await?,
+            Scenario::Groups => groups::run(plan, table).await?,
         }
     }
     Ok(())
