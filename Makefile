@@ -45,8 +45,8 @@ check: lint test ## what CI runs
 bench: build ## figures of a cluster on this machine, with the echo ceiling of the same run
 	@MQTEST_BIN_DIR="$(TARGET)/debug" "$(TARGET)/debug/bench"
 
-bench-long: build ## long logs, backlogs, many queues, snapshots; needs 40 GiB of disk and half an hour
-	@MQTEST_BIN_DIR="$(TARGET)/debug" "$(TARGET)/debug/bench_long" $(SCENARIO)
+bench-long: build ## long logs and more; half an hour and 45 GiB of disk (SCENARIO=NAME, SCALE=0.01)
+	@MQTEST_BIN_DIR="$(TARGET)/debug" "$(TARGET)/debug/bench_long" --scale "$(or $(SCALE),1)" $(SCENARIO)
 
 jepsen: build packages-faults ## five fault runs in five minutes, judged
 	@"$(TARGET)/debug/jepsen" ci --store "$(TARGET)/jepsen"

@@ -98,11 +98,12 @@ impl DataDir {
 
     /// Removes the state, which comes back from a snapshot and the log, or from another replica.
     pub fn remove_state(&self) -> io::Result<()> {
-        match std::fs::remove_dir_all(self.state()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
+        let state = self.state();
+        match empty(&state) {
+            Ok(()) => File::open(&state)?.sync_all()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
-        File::open(&self.path)?.sync_all()?;
         match std::fs::remove_file(self.path.join(CONDEMNED)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => Ok(()),
@@ -113,6 +114,19 @@ impl DataDir {
     pub fn state(&self) -> PathBuf {
         self.path.join(STATE_DIR)
     }
+}
+
+/// Removes what is in a directory, which itself may be where a file system is mounted.
+pub(crate) fn empty(dir: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true if entry.file_name() == LOST_FOUND => {}
+            true => std::fs::remove_dir_all(entry.path())?,
+            false => std::fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
 }
 
 /// A file in a directory that no broker has used, and that nobody meant for one.

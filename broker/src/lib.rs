@@ -35,6 +35,7 @@ pub mod http;
 pub mod inspect;
 pub mod kv;
 pub mod leadership;
+mod lobby;
 pub mod metrics;
 pub mod ops;
 pub mod pages;

@@ -52,6 +52,8 @@ pub enum Rpc {
     EndTransaction,
     /// RecallMessage.
     Recall,
+    /// Our own QueryMessages, answered by this node.
+    Query,
 }
 
 impl Rpc {
@@ -66,6 +68,7 @@ impl Rpc {
             Rpc::UpdateOffset => "update_offset",
             Rpc::EndTransaction => "end_transaction",
             Rpc::Recall => "recall",
+            Rpc::Query => "query",
         }
     }
 }
@@ -99,7 +102,7 @@ struct RoleLabel {
 /// Where a gauge gets its value from.
 type Source = fn(&Sample) -> u64;
 /// Where a counter gets its value from that others keep.
-type Sum = fn(&Upkeep) -> u64;
+type Sum = fn(&Sample) -> u64;
 /// A histogram for each RPC.
 type Seconds = Family<Labels, Histogram, fn() -> Histogram>;
 
@@ -136,6 +139,8 @@ pub struct Sample {
     pub oldest_ms: u64,
     /// Of the node's disk, in use.
     pub disk_percent: u64,
+    /// Calls of clients that were sent on to other nodes.
+    pub forwarded: u64,
     /// What the node did to stay whole.
     pub upkeep: Upkeep,
     /// Of the fullest disk of all replicas, in use.
@@ -227,18 +232,23 @@ const GAUGES: [(&str, &str, Source); 24] = [
 ];
 
 /// Name, help and source of each counter that others keep.
-const SUMS: [(&str, &str, Sum); 9] = [
-    ("snapshots_made", "Snapshots of this node's state", |u| u.snapshots_made),
-    ("snapshots_sent", "Snapshots that other replicas got from here", |u| u.snapshots_sent),
-    ("snapshot_sent_bytes", "Bytes that went to them", |u| u.snapshot_sent_bytes),
-    ("snapshot_spared_bytes", "Bytes that they had already", |u| u.snapshot_spared_bytes),
-    ("snapshots_installed", "Snapshots of other replicas that were installed here", |u| {
-        u.snapshots_installed
+const SUMS: [(&str, &str, Sum); 10] = [
+    ("snapshots_made", "Snapshots of this node's state", |s| s.upkeep.snapshots_made),
+    ("snapshots_sent", "Snapshots that other replicas got from here", |s| s.upkeep.snapshots_sent),
+    ("snapshot_sent_bytes", "Bytes that went to them", |s| s.upkeep.snapshot_sent_bytes),
+    ("snapshot_spared_bytes", "Bytes that they had already", |s| s.upkeep.snapshot_spared_bytes),
+    ("snapshots_installed", "Snapshots of other replicas that were installed here", |s| {
+        s.upkeep.snapshots_installed
     }),
-    ("scrubbed_bytes", "Bytes that were read again in search of damage", |u| u.scrubbed_bytes),
-    ("scrub_rounds", "How often everything was read again", |u| u.scrub_rounds),
-    ("damage_found", "Places on the disk that were not what had been written", |u| u.damage_found),
-    ("damage_repaired", "What is whole again", |u| u.damage_repaired),
+    ("scrubbed_bytes", "Bytes that were read again in search of damage", |s| {
+        s.upkeep.scrubbed_bytes
+    }),
+    ("scrub_rounds", "How often everything was read again", |s| s.upkeep.scrub_rounds),
+    ("damage_found", "Places on the disk that were not what had been written", |s| {
+        s.upkeep.damage_found
+    }),
+    ("damage_repaired", "What is whole again", |s| s.upkeep.damage_repaired),
+    ("forwarded_calls", "Calls of clients that were sent on to other nodes", |s| s.forwarded),
 ];
 
 impl Default for Metrics {
@@ -408,7 +418,7 @@ impl Metrics {
         }
         for (source, counter) in &self.sums {
             // They grow, and pages are asked for one after the other.
-            let more = source(&sample.upkeep).saturating_sub(counter.get());
+            let more = source(sample).saturating_sub(counter.get());
             counter.inc_by(more);
         }
         let mut page = String::new();

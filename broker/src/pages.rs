@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use gateway::Hops;
 use proto::clock::{millis, wall_now};
 use raft::LogIndex;
 use serde_json::json;
@@ -18,13 +19,14 @@ use crate::{command, http::Pages, metrics::Sample, ops::Broker};
 #[derive(Debug)]
 pub struct NodePages {
     broker: Arc<Broker>,
+    hops: Hops,
     stopping: AtomicBool,
 }
 
 impl NodePages {
-    /// Shows `broker`.
-    pub fn new(broker: Arc<Broker>) -> Arc<Self> {
-        Arc::new(NodePages { broker, stopping: AtomicBool::new(false) })
+    /// Shows `broker`, and what its access point sends on.
+    pub fn new(broker: Arc<Broker>, hops: Hops) -> Arc<Self> {
+        Arc::new(NodePages { broker, hops, stopping: AtomicBool::new(false) })
     }
 
     /// Where the log begins and ends on this node; nowhere before there is one.
@@ -68,6 +70,7 @@ impl Pages for NodePages {
             log: self.span(),
             oldest_ms,
             disk_percent: self.broker.disk.space().used_percent(),
+            forwarded: self.hops.count(),
             upkeep: self.broker.group.upkeep(),
             fullest_disk_percent: self.broker.disk.fullest_percent(),
             short_replicas: self.broker.disk.short_replicas(),

@@ -119,8 +119,8 @@ impl Registration {
             has_topics: with_topics,
             topics,
             boot_id: self.boot_id,
-            wire_oldest: wire::OURS.oldest(),
-            wire_newest: wire::OURS.newest(),
+            wire_oldest: wire::ours().oldest(),
+            wire_newest: wire::ours().newest(),
         }
     }
 

@@ -20,10 +20,14 @@ use gateway::{
     listener,
 };
 use proto::{
-    admin::admin_server::AdminServer, backup_rpc::backup_server::BackupServer, message::Rules,
+    admin::admin_server::AdminServer,
+    backup_rpc::backup_server::BackupServer,
+    message::Rules,
+    operator::{OperatorSecret, SecretError},
     session::sessions_server::SessionsServer,
+    wire,
 };
-use raft::{Group, NodeId, Secret};
+use raft::{Group, NodeId, Secret, Startup};
 use tokio::{
     net::TcpListener,
     sync::{oneshot, watch},
@@ -40,8 +44,10 @@ use crate::{
     delivery::{Readers, Waiting},
     directory,
     fault::Fault,
-    grpc::{BackupService, Edge, LocalAdmin, ReplicaService, SessionService},
-    http, kv, leadership,
+    grpc::{BackupService, Edge, Guard, LocalAdmin, ReplicaService, SessionService},
+    http::{self, Pages},
+    kv, leadership,
+    lobby::Lobby,
     metrics::{Base, Metrics},
     ops::{
         Broker, DiskSettings, ReplicaDisk, RetentionSettings, Settings, Signals, Space,
@@ -85,6 +91,14 @@ pub enum ServerError {
         path: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// The operators' secret cannot be used.
+    #[error("read admin.secret_file {path}")]
+    OperatorSecret {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: SecretError,
     },
     /// The certificate cannot be used.
     #[error("set up TLS")]
@@ -169,6 +183,9 @@ impl Server {
         if config.fault.level > 0 {
             level::pretend(config.fault.level);
         }
+        if config.fault.wire > 0 {
+            wire::pretend(config.fault.wire);
+        }
         let data_dir = DataDir::lock(&config.data_dir)?;
         let listener = bind("listen", &config.listen).await?;
         let client_addr = local_addr("listen", &config.listen, &listener)?;
@@ -181,7 +198,14 @@ impl Server {
             Some(listener) => Some(local_addr("metrics", &config.metrics, listener)?),
             None => None,
         };
+        let startup = Startup::default();
+        let lobby = Lobby::new(&config.broker_name, config.node_id, startup.clone());
+        let mut tasks = JoinSet::new();
+        if let Some(listener) = pages_listener {
+            tasks.spawn(http::serve(listener, Arc::clone(&lobby) as Arc<dyn Pages>));
+        }
         let tls = tls(&config, &advertised)?;
+        let guard = guard(&config.admin.secret_file)?;
 
         let waiting = Arc::new(Waiting::new(config.limits.long_polls));
         let readers = Readers::new(config.limits.long_polls);
@@ -190,7 +214,8 @@ impl Server {
             open_state(&data_dir, config.log.segment_size.0, &signals)?;
         let state = machine.state();
         let replayed_from = state.read().applied().map_or(0, |log_id| log_id.index.0);
-        let raft_config = raft_config(&config, &data_dir, &advertised)?;
+        let mut raft_config = raft_config(&config, &data_dir, &advertised)?;
+        raft_config.startup = startup;
         let group = Group::start(raft_config, machine).await?;
         let view = View::new(state, group.reader(), signals);
         let metrics = Arc::new(Metrics::new(Base {
@@ -219,15 +244,12 @@ impl Server {
         };
         let registering = registration.start(&directory.reached());
         let leadership = tokio::spawn(leadership::follow(Arc::clone(&broker), broker.role()));
-        let pages = NodePages::new(Arc::clone(&broker));
-        let mut tasks = JoinSet::new();
+        let pages = NodePages::new(Arc::clone(&broker), gateway.hops().clone());
+        lobby.open(Arc::clone(&pages));
         tasks.spawn(watch_disk(Arc::clone(&broker), &data_dir));
         tasks.spawn(directory::inform(Arc::clone(&broker), config.cluster.clone(), directory));
-        if let Some(listener) = pages_listener {
-            tasks.spawn(http::serve(listener, pages.clone()));
-        }
         let (stop_serving, stopped) = oneshot::channel();
-        let serving = serve(&config, &gateway, &broker, log, (listener, tls), stopped);
+        let serving = serve(&config, &gateway, &broker, (log, guard), (listener, tls), stopped);
         report_start(&broker, client_addr, replayed_from, started);
         Ok(Server {
             broker,
@@ -483,6 +505,14 @@ fn secret(path: &PathBuf) -> Result<Option<Secret>, ServerError> {
     Ok(Some(Secret::new(bytes.trim_ascii())?))
 }
 
+fn guard(path: &Path) -> Result<Guard, ServerError> {
+    if path.as_os_str().is_empty() {
+        return Ok(Guard::new(None));
+    }
+    let failed = |source| ServerError::OperatorSecret { path: path.to_owned(), source };
+    Ok(Guard::new(Some(OperatorSecret::read(path).map_err(failed)?)))
+}
+
 fn settings(config: &Config, advertised: String) -> Settings {
     Settings {
         name: config.broker_name.parse().expect("validated"),
@@ -555,7 +585,7 @@ fn serve(
     config: &Config,
     gateway: &Gateway<Edge, Arc<RemoteDirectory>>,
     broker: &Arc<Broker>,
-    log: LogLevel,
+    (log, guard): (LogLevel, Guard),
     (listener, tls): (TcpListener, TlsConfig),
     stopped: oneshot::Receiver<()>,
 ) -> JoinHandle<Result<(), tonic::transport::Error>> {
@@ -568,6 +598,7 @@ fn serve(
     let backups = BackupService::new(Arc::clone(broker), config.cluster.clone());
     let incoming = bounded(listener::incoming(listener, tls), config.limits.connections);
     let router = gateway::server::builder()
+        .layer(guard)
         .add_service(gateway.service())
         .add_service(gateway.produce_service())
         .add_service(log.into_service())

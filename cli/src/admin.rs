@@ -2,13 +2,14 @@
 //!
 //! Names and flags are RocketMQ's; the calls go over `raftmq.admin.v1` to any access point.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use proto::admin::{ClusterStatusRequest, GroupStatus, admin_client::AdminClient};
 use tonic::{Request, Response, Status, transport::Channel};
 
+use self::operator::Operator;
 use crate::{connect, failure::Failure, output::Report};
 
 mod attributes;
@@ -26,6 +27,8 @@ mod log_level;
 mod members;
 mod messages;
 mod offsets;
+mod operator;
+mod raft_status;
 mod replicas;
 mod route;
 mod send_message;
@@ -49,6 +52,10 @@ pub struct Args {
         default_value = "127.0.0.1:9876"
     )]
     pub namesrv: String,
+
+    /// File with the operators' secret, for brokers with admin.secret_file.
+    #[arg(long = "secret-file", global = true, env = "RAFTMQ_SECRET_FILE", value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
 
     /// JSON instead of tables.
     #[arg(long, global = true)]
@@ -149,7 +156,7 @@ pub enum Command {
     BalanceLeaders(balance::Balance),
     /// Shows how far each replica of a broker has come, and who waits to be added.
     #[command(name = "raftStatus")]
-    RaftStatus(members::Status),
+    RaftStatus(raft_status::Status),
     /// Adds a node that waits (broker --join) as a learner.
     #[command(name = "addLearner")]
     AddLearner(members::AddLearner),
@@ -184,8 +191,9 @@ pub enum Command {
 
 /// Carries out one command.
 pub async fn run(args: Args) -> Result<Report> {
+    let operator = Operator::new(args.secret_file.as_deref())?;
     let (channel, address) = connect::dial(&args.namesrv).await?;
-    let session = Session { client: AdminClient::new(channel.clone()), channel, address };
+    let session = Session { client: AdminClient::new(channel.clone()), channel, address, operator };
     match args.command {
         Command::UpdateTopic(command) => command.run(&session).await,
         Command::DeleteTopic(command) => command.run(&session).await,
@@ -226,7 +234,7 @@ pub async fn run(args: Args) -> Result<Report> {
         Command::Drain(command) => command.run(&session).await,
         Command::VerifyReplicas(command) => command.run(&session).await,
         Command::Backup(command) => command.run(&session, args.json).await,
-        Command::ChangeLogLevel(command) => command.run(&args.namesrv).await,
+        Command::ChangeLogLevel(command) => command.run(&session.operator, &args.namesrv).await,
     }
 }
 
@@ -235,6 +243,7 @@ struct Session {
     client: AdminClient<Channel>,
     channel: Channel,
     address: String,
+    operator: Operator,
 }
 
 impl Session {
@@ -247,9 +256,7 @@ impl Session {
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        let mut request = Request::new(request);
-        request.set_timeout(CALL_TIMEOUT);
-        match rpc(self.client.clone(), request).await {
+        match rpc(self.client.clone(), self.operator.request(request)).await {
             Ok(response) => Ok(response.into_inner()),
             Err(status) => Err(Failure::of_status(&status, &self.address)),
         }

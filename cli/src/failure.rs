@@ -46,9 +46,13 @@ impl Failure {
             (Code::Unimplemented, None) => Self::Rejected(format!(
                 "{address} does not serve this; name a NameServer or a broker's client port"
             )),
-            (Code::InvalidArgument | Code::NotFound | Code::FailedPrecondition, None) => {
-                Self::Rejected(text)
-            }
+            (
+                Code::InvalidArgument
+                | Code::NotFound
+                | Code::FailedPrecondition
+                | Code::Unauthenticated,
+                None,
+            ) => Self::Rejected(text),
             _ => Self::Unknown(format!("{text} ({:?})", status.code())),
         }
     }

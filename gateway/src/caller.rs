@@ -8,9 +8,13 @@ use std::{
 use proto::{
     ClientId, header,
     hop::{self, CallId},
+    operator,
     v2::Language,
 };
-use tonic::{Request, metadata::MetadataMap};
+use tonic::{
+    Request,
+    metadata::{AsciiMetadataValue, MetadataMap},
+};
 
 /// What a request says about itself outside of its message.
 #[derive(Debug, Clone)]
@@ -31,6 +35,8 @@ pub struct Caller {
     pub hop: bool,
     /// Names a receive call to the leader that performs it.
     pub call: Option<CallId>,
+    /// An administrator's proof, which travels along: see [`proto::operator`].
+    pub operator: Option<AsciiMetadataValue>,
 }
 
 /// How long a caller without a deadline of its own is served.
@@ -57,6 +63,7 @@ impl Caller {
             deadline: Instant::now() + timeout.unwrap_or(NO_DEADLINE).min(DEADLINE_MAX),
             hop: metadata.contains_key(hop::HOP),
             call: metadata.contains_key(hop::HOP).then(|| hop::call(metadata)).flatten(),
+            operator: metadata.get(operator::PROOF).cloned(),
         }
     }
 
@@ -71,6 +78,7 @@ impl Caller {
             deadline,
             hop: false,
             call: None,
+            operator: None,
         }
     }
 

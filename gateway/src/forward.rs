@@ -5,13 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proto::{BrokerName, hop};
+use proto::{BrokerName, hop, operator};
 use tokio::{sync::watch, time::timeout_at};
 use tonic::{Request, metadata::MetadataMap};
 use tracing::debug;
 
 use crate::{
-    Caller, Directory, Local,
+    Caller, Directory, Hops, Local,
     channels::Channels,
     operation::{Operation, classify},
     retry::{Attempts, Failure, Next, Repeat, Target},
@@ -41,6 +41,7 @@ pub(crate) struct Forwarder<L, D> {
     pub(crate) local: L,
     pub(crate) directory: D,
     pub(crate) channels: Channels,
+    pub(crate) hops: Hops,
 }
 
 impl<L: Local, D: Directory> Forwarder<L, D> {
@@ -150,6 +151,7 @@ impl<L: Local, D: Directory> Forwarder<L, D> {
                 .get(address, O::LANE)
                 .await
                 .map_err(|_not_connected| Failure::NotSent)?;
+            self.hops.another();
             let request = with_metadata(passage, request);
             O::remote(channel, request).await.map_err(|status| {
                 let failure = classify(&status);
@@ -213,6 +215,9 @@ fn with_metadata<T>(passage: &Passage<'_>, message: T) -> Request<T> {
     let mut metadata = passage.metadata.clone();
     for key in CONNECTION_ONLY {
         metadata.remove(key);
+    }
+    if let Some(proof) = &passage.caller.operator {
+        metadata.insert(operator::PROOF, proof.clone());
     }
     hop::mark(&mut metadata, passage.group);
     let mut request = Request::from_parts(metadata, tonic::Extensions::default(), message);

@@ -12,7 +12,7 @@ use proto::{
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
-    Config, Directory, Local, answers::Answers, channels::Channels,
+    Config, Directory, Hops, Local, answers::Answers, channels::Channels,
     consumer_groups::ConsumerGroups, forward::Forwarder, registry::Registry, session,
     suspects::Suspects, topics::Learned,
 };
@@ -52,7 +52,12 @@ impl<L: Local, D: Directory> Gateway<L, D> {
             registry: Registry::new(config.clients_max),
             answers: Arc::new(Answers::new(config.boot_id)),
             config,
-            forwarder: Forwarder { local, directory, channels: Channels::default() },
+            forwarder: Forwarder {
+                local,
+                directory,
+                channels: Channels::default(),
+                hops: Hops::default(),
+            },
             topics: Learned::default(),
             consumer_groups: ConsumerGroups::default(),
             turn: AtomicU64::new(0),
@@ -92,6 +97,11 @@ impl<L: Local, D: Directory> Gateway<L, D> {
     /// Clients that this access point knows at the moment.
     pub fn clients(&self) -> usize {
         self.inner.registry.lock().len()
+    }
+
+    /// Counts what is sent on to other nodes.
+    pub fn hops(&self) -> &Hops {
+        &self.inner.forwarder.hops
     }
 
     /// Ends all Telemetry streams, so that a server that waits for its requests can stop. Clients

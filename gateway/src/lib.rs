@@ -33,6 +33,7 @@ pub mod directory;
 mod endpoints;
 mod forward;
 mod gateway;
+mod hops;
 pub mod listener;
 pub mod local;
 mod log_level;
@@ -61,6 +62,7 @@ pub use self::{
     directory::{Directory, GroupView, MemberView, RemoteDirectory, Shared, TopicRoute},
     endpoints::Dialled,
     gateway::Gateway,
+    hops::Hops,
     listener::{Io, TlsConfig},
     local::{Local, Miss, NoLocal, PullStream, ReceiveStream},
     log_level::LogLevel,

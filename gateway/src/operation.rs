@@ -89,6 +89,7 @@ pub(crate) fn classify(status: &Status) -> Failure {
             Failure::Broken
         }
         _ if transport => Failure::Broken,
+        Code::Unauthenticated => Failure::Unauthenticated { message: status.message().to_owned() },
         _ => Failure::Answered { message: format!("{:?}: {}", status.code(), status.message()) },
     }
 }

@@ -25,6 +25,8 @@ pub(crate) enum Failure {
     Unknown,
     /// No answer before the deadline.
     Late,
+    /// The node does not take the caller for an operator, and did nothing.
+    Unauthenticated { message: String },
     /// The node answered with something that no repetition mends.
     Answered { message: String },
 }
@@ -171,6 +173,10 @@ impl Attempts {
             }
             Failure::Late => {
                 return Next::GiveUp(Refusal::Timeout { group: self.group.clone() });
+            }
+            Failure::Unauthenticated { message } => {
+                let group = self.group.clone();
+                return Next::GiveUp(Refusal::Unauthenticated { group, message });
             }
             Failure::Answered { message } => {
                 return Next::GiveUp(Refusal::Upstream { group: self.group.clone(), message });

@@ -217,8 +217,8 @@ impl<L: Local, D: Directory> Link<'_, L, D> {
         let hello = Hello {
             access_point: config.access_point.clone(),
             boot_id: config.boot_id,
-            wire_oldest: wire::OURS.oldest(),
-            wire_newest: wire::OURS.newest(),
+            wire_oldest: wire::ours().oldest(),
+            wire_newest: wire::ours().newest(),
         };
         say(up, up::Event::Hello(hello)).await?;
         let channels = &self.inner.forwarder.channels;

@@ -67,6 +67,9 @@ pub enum Refusal {
     /// Outcome unknown.
     #[error("no answer from broker group {group} in time; outcome unknown")]
     Timeout { group: BrokerName },
+    /// The caller is no operator.
+    #[error("broker group {group}: {message}")]
+    Unauthenticated { group: BrokerName, message: String },
     /// Outcome unknown, as far as the gateway can tell.
     #[error("broker group {group} answered: {message}")]
     Upstream { group: BrokerName, message: String },
@@ -85,6 +88,7 @@ impl Refusal {
             Self::RecallHandle(_) => Code::BadRequest,
             Self::TopicNotFound(_) => Code::TopicNotFound,
             Self::NoReadableQueue => Code::Forbidden,
+            Self::Unauthenticated { .. } => Code::Unauthorized,
             Self::NoSuchQueue => Code::BadRequest,
             Self::TooManyClients { .. } => Code::TooManyRequests,
             Self::Stopping | Self::PollEnded => Code::MessageNotFound,
@@ -115,6 +119,7 @@ impl Refusal {
             | Self::TopicNotFound(_)
             | Self::NoReadableQueue
             | Self::NoSuchQueue
+            | Self::Unauthenticated { .. }
             | Self::NotImplemented { .. } => Fate::Rejected,
             Self::TooManyClients { .. }
             | Self::Stopping

@@ -16,6 +16,7 @@ pub(crate) struct Sample {
     pub(crate) nodes: usize,
     pub(crate) topics: usize,
     pub(crate) clients: usize,
+    pub(crate) forwarded: u64,
 }
 
 /// All metrics.
@@ -29,12 +30,16 @@ pub(crate) struct Metrics {
     nodes: Gauge,
     topics: Gauge,
     clients: Gauge,
+    forwarded: Counter,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("raftmq_namesrv");
         let (taken, refused) = (Counter::default(), Counter::default());
+        let forwarded = Counter::default();
+        let help = "Calls of clients that were sent on to brokers";
+        registry.register("forwarded_calls", help, forwarded.clone());
         registry.register("reports", "Reports of brokers taken in", taken.clone());
         registry.register("reports_refused", "Reports of brokers refused", refused.clone());
         let mut gauge = |name: &str, help: &str| {
@@ -56,6 +61,7 @@ impl Default for Metrics {
             nodes,
             topics,
             clients,
+            forwarded,
         }
     }
 }
@@ -81,6 +87,8 @@ impl Metrics {
         }
         let mut page = String::new();
         let registry = self.registry.lock().expect("no holder panics");
+        // One page after the other, or it would grow twice.
+        self.forwarded.inc_by(sample.forwarded.saturating_sub(self.forwarded.get()));
         encode(&mut page, &registry).expect("a String takes any text");
         page
     }
@@ -95,12 +103,13 @@ mod tests {
         let metrics = Metrics::default();
         metrics.reported(true);
         metrics.reported(false);
-        let page = metrics.page(Sample { groups: 2, nodes: 5, ..Sample::default() });
+        let page = metrics.page(Sample { groups: 2, nodes: 5, forwarded: 7, ..Sample::default() });
         for line in [
             "raftmq_namesrv_reports_total 1",
             "raftmq_namesrv_reports_refused_total 1",
             "raftmq_namesrv_groups 2",
             "raftmq_namesrv_nodes 5",
+            "raftmq_namesrv_forwarded_calls_total 7",
         ] {
             assert!(page.contains(line), "{line} is missing in {page}");
         }

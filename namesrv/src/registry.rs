@@ -100,7 +100,7 @@ impl Registry {
 
     fn try_register(&mut self, now: Instant, report: &RegisterRequest) -> Result<bool, Refused> {
         let theirs = wire::Versions::told(report.wire_oldest, report.wire_newest);
-        wire::OURS
+        wire::ours()
             .meet(theirs)
             .map_err(|mismatch| Refused::Wire { node_id: report.node_id, mismatch })?;
         let name: BrokerName = report

@@ -176,6 +176,7 @@ impl Pages for Shown {
             nodes: self.state.nodes(),
             topics: view.topics.len(),
             clients: self.gateway.clients(),
+            forwarded: self.gateway.hops().count(),
         })
     }
 

@@ -13,6 +13,7 @@ pub mod hop;
 pub mod limits;
 pub mod message;
 pub mod name;
+pub mod operator;
 pub mod position;
 pub mod recall_handle;
 pub mod receipt_handle;

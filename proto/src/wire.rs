@@ -3,7 +3,10 @@
 //! Fields that others may ignore need no new version. A change that they must not ignore does, and a
 //! release goes on speaking the version before, so that a cluster can be upgraded node by node.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 /// Versions that a process speaks, the oldest and the newest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +16,23 @@ pub struct Versions {
 }
 
 /// What this release speaks.
-pub const OURS: Versions = Versions { oldest: 1, newest: 1 };
+const OURS: Versions = Versions { oldest: 1, newest: 1 };
+/// A property of the build, as the code is; tests pretend to be another build. 0: they do not.
+static PRETENDED: AtomicU32 = AtomicU32::new(0);
+
+/// What this process speaks.
+#[must_use]
+pub fn ours() -> Versions {
+    match PRETENDED.load(Ordering::Relaxed) {
+        0 => OURS,
+        version => Versions { oldest: version, newest: version },
+    }
+}
+
+/// For tests, before anything starts: this process is of a release that speaks this version alone.
+pub fn pretend(version: u32) {
+    PRETENDED.store(version, Ordering::Relaxed);
+}
 
 /// Two processes have no version in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use commitlog::{BootId, DiskFault};
 
-use crate::{Error, NodeId};
+use crate::{Error, NodeId, Startup};
 
 /// Slower than this, a snapshot would hardly ever arrive.
 pub(crate) const SNAPSHOT_RATE_MIN: u64 = 64 << 10;
@@ -56,6 +56,8 @@ pub struct Config {
     /// The newest commands that this node's state machine understands; see
     /// [`Group::feature_level`](crate::Group::feature_level). Default 1.
     pub feature_level: u32,
+    /// Where the node says what it waits for before [`Group::start`](crate::Group::start) returns.
+    pub startup: Startup,
     pub timing: Timing,
     pub limits: Limits,
 }
@@ -88,6 +90,7 @@ impl Config {
             disk_fault: None,
             preferred_leader: false,
             feature_level: 1,
+            startup: Startup::default(),
             timing: Timing::default(),
             limits: Limits::default(),
         }

@@ -427,6 +427,9 @@ impl<O: Send + 'static> Inner<O> {
         role.is_leader().then_some(())?;
         let mut replication = consensus.changer.replication(role, self.members())?;
         replication.waiting = self.parts.reception.waiting();
+        for member in &mut replication.members {
+            member.snapshot = self.parts.upkeep.transfers.to(member.member.node_id);
+        }
         Some(replication)
     }
 

@@ -133,8 +133,8 @@ impl Local {
             formed: matches!(holding, Holding::Formed(_)),
             members: members.keys().map(|node| node.0).collect(),
             raft_addr: self.raft_addr.clone(),
-            wire_oldest: wire::OURS.oldest(),
-            wire_newest: wire::OURS.newest(),
+            wire_oldest: wire::ours().oldest(),
+            wire_newest: wire::ours().newest(),
             feature_level: self.feature_level,
         }
     }
@@ -143,7 +143,7 @@ impl Local {
 /// Refuses a peer that speaks no version of ours.
 pub(crate) fn check_wire(from: &rpc::Introduction) -> Result<(), String> {
     let theirs = wire::Versions::told(from.wire_oldest, from.wire_newest);
-    match wire::OURS.meet(theirs) {
+    match wire::ours().meet(theirs) {
         Ok(_) => Ok(()),
         Err(mismatch) => Err(format!("node {}: {mismatch}", from.node_id)),
     }

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::snapshot::under_way::Transfers;
+
 /// Sums since the process started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Upkeep {
@@ -29,6 +31,8 @@ pub struct Upkeep {
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
+    /// Snapshots that are being sent now.
+    pub(crate) transfers: Transfers,
     snapshots_made: AtomicU64,
     snapshot_made_ms: AtomicU64,
     snapshots_sent: AtomicU64,

@@ -250,6 +250,14 @@ impl Cluster {
     /// # Panics
     /// When the id was used before.
     pub fn newcomer(&mut self, id: u64) -> Arc<Node> {
+        self.newcomer_with(id, &[])
+    }
+
+    /// The same with settings of its own.
+    ///
+    /// # Panics
+    /// When the id was used before.
+    pub fn newcomer_with(&mut self, id: u64, settings: &[(&str, &str)]) -> Arc<Node> {
         let group = &self.groups[0];
         assert!(group.nodes.iter().all(|node| node.id != id), "node {id} exists");
         let addresses = Addresses::beside(self.host.free_port(), self.host);
@@ -259,7 +267,10 @@ impl Cluster {
         let arrival = arrival.into_iter().chain([addresses.raft.to_string().into()]);
         let name = group.name.clone();
         let path = |end: &str| self.scratch.path().join(format!("{name}-{id}{end}"));
-        let arguments = self.arguments_of(&name, arrival.collect());
+        let mut arguments = self.arguments_of(&name, arrival.collect());
+        for (key, value) in settings {
+            arguments.extend(["--set".into(), format!("{key}={value}").into()]);
+        }
         let node = Arc::new(Node::new(id, addresses, path(""), path(".log"), arguments));
         node.start();
         self.groups[0].nodes.push(Arc::clone(&node));

@@ -85,6 +85,11 @@ impl NameServer {
         serde_json::from_str(&page).with_context(|| page)
     }
 
+    /// One value of `/metrics`.
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        crate::node::metric(self.metrics, name).await
+    }
+
     #[must_use]
     pub fn rpc(&self) -> Rpc {
         Rpc::new(self.address)

@@ -186,13 +186,7 @@ impl Node {
 
     /// One value of `/metrics`, summed over its labels.
     pub async fn metric(&self, name: &str) -> Result<f64> {
-        let page = http::get_async(self.addresses.metrics, "/metrics").await?;
-        let values = page.lines().filter(|l| {
-            l.strip_prefix(name).is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' '))
-        });
-        let values: Vec<f64> = values.filter_map(|l| l.rsplit(' ').next()?.parse().ok()).collect();
-        anyhow::ensure!(!values.is_empty(), "no metric {name}");
-        Ok(values.iter().sum())
+        metric(self.addresses.metrics, name).await
     }
 
     /// A client that talks to this node.
@@ -231,6 +225,17 @@ impl Node {
         let pid = self.process().pid().context("not running")?;
         crate::process::resident_memory(pid)
     }
+}
+
+/// One value of the `/metrics` there, summed over its labels.
+pub(crate) async fn metric(page: SocketAddr, name: &str) -> Result<f64> {
+    let page = http::get_async(page, "/metrics").await?;
+    let values = page
+        .lines()
+        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    let values: Vec<f64> = values.filter_map(|l| l.rsplit(' ').next()?.parse().ok()).collect();
+    anyhow::ensure!(!values.is_empty(), "no metric {name}");
+    Ok(values.iter().sum())
 }
 
 impl fmt::Debug for Node {

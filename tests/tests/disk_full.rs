@@ -5,14 +5,13 @@
 //! and end.
 
 #![allow(clippy::tests_outside_test_module, reason = "an integration test is one")]
-#![allow(clippy::print_stderr, reason = "a test that cannot run says so")]
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jepsen::Fate;
 use tests::cluster::{CATCH_UP, Plan};
+use tests::file_system::{Mount, may_mount};
 use tests::node::Node;
 use tests::{Cluster, Failure, Producer, eventually};
 
@@ -20,47 +19,6 @@ const MIB: u64 = 1 << 20;
 const BODY: usize = 256 << 10;
 /// RocketMQ's code for what was not done and may be tried again later.
 const TOO_MANY_REQUESTS: i32 = 42900;
-
-/// A file system in memory; unmounted when dropped.
-struct Mount(tempfile::TempDir);
-
-impl Mount {
-    fn new(bytes: u64) -> Self {
-        let point = tempfile::tempdir().expect("a mount point");
-        run(&["mount", "-t", "tmpfs", "-o", &format!("size={bytes}"), "none"], point.path());
-        Self(point)
-    }
-
-    /// Puts it where a node keeps its log.
-    fn serve(&self, node: &Node) {
-        std::fs::create_dir_all(node.directory().join("raft")).expect("a data directory");
-        std::os::unix::fs::symlink(self.0.path(), log_of(node)).expect("a link");
-    }
-
-    fn resize(&self, bytes: u64) {
-        run(&["mount", "-o", &format!("remount,size={bytes}")], self.0.path());
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // Lazily: a node that a failed test left may still hold it.
-        run(&["umount", "-l"], self.0.path());
-    }
-}
-
-fn run(command: &[&str], directory: &Path) {
-    let status = Command::new(command[0]).args(&command[1..]).arg(directory).status();
-    assert!(status.is_ok_and(|status| status.success()), "{command:?} {}", directory.display());
-}
-
-fn may_mount() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        eprintln!("not root: cannot give a node a small file system of its own");
-    }
-    root
-}
 
 /// Sends until the first message that is not taken, and returns why.
 async fn fill(producer: &Producer) -> Failure {
@@ -71,6 +29,25 @@ async fn fill(producer: &Producer) -> Failure {
         }
     }
     panic!("a gigabyte fits into the small file systems");
+}
+
+/// The sender is told that the disk is full, and that nothing was done.
+async fn fills_up(producer: &Producer) {
+    match fill(producer).await {
+        Failure::NotDone { code, message } => {
+            assert_eq!(code, TOO_MANY_REQUESTS, "{message}");
+            assert!(message.contains("disk"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn goes_on(producer: &Producer) {
+    eventually("sends go through again", CATCH_UP, async || match producer.send_one().await {
+        Fate::Done => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
 }
 
 fn log_of(node: &Node) -> PathBuf {
@@ -91,20 +68,14 @@ async fn full_disks_refuse_sends_and_serve_reads_until_there_is_space_again() {
     let cluster = to_the_brim().lay_out().await;
     let mounts: Vec<Mount> = cluster.nodes.iter().map(|_| Mount::new(100 * MIB)).collect();
     for (mount, node) in mounts.iter().zip(&cluster.nodes) {
-        mount.serve(node);
+        mount.serve(&log_of(node));
     }
     cluster.nameservers.iter().for_each(tests::nameserver::NameServer::start);
     cluster.nodes.iter().for_each(|node| node.start());
     cluster.topic("orders", 1).await;
     let (_, before) = cluster.leader().await;
     let producer = cluster.producer("orders").with_bodies_of(BODY);
-    match fill(&producer).await {
-        Failure::NotDone { code, message } => {
-            assert_eq!(code, TOO_MANY_REQUESTS, "{message}");
-            assert!(message.contains("disk"), "{message}");
-        }
-        other => panic!("{other:?}"),
-    }
+    fills_up(&producer).await;
     let (_, after) = cluster.leader().await;
     assert_eq!(before.term, after.term, "nobody was elected");
     assert!(cluster.ledger.acknowledged() > 100, "{} messages fit", cluster.ledger.acknowledged());
@@ -112,11 +83,7 @@ async fn full_disks_refuse_sends_and_serve_reads_until_there_is_space_again() {
     for mount in &mounts {
         mount.resize(1024 * MIB);
     }
-    eventually("sends go through again", CATCH_UP, async || match producer.send_one().await {
-        Fate::Done => Ok(()),
-        other => Err(format!("{other:?}")),
-    })
-    .await;
+    goes_on(&producer).await;
     cluster.finish_with_everything_received("orders", &["billing"]).await;
     drop(mounts);
 }
@@ -132,18 +99,12 @@ async fn sends_are_refused_before_the_disk_is_full() {
     let plan = Cluster::of(1).set("log.segment_size", "32MiB").set("log.disk_high", "100");
     let cluster = plan.set("log.disk_full", "50").lay_out().await;
     let mount = Mount::new(400 * MIB);
-    mount.serve(&cluster.nodes[0]);
+    mount.serve(&log_of(&cluster.nodes[0]));
     cluster.nameservers.iter().for_each(tests::nameserver::NameServer::start);
     cluster.nodes[0].start();
     cluster.topic("orders", 1).await;
     let producer = cluster.producer("orders").with_bodies_of(BODY / 4);
-    match fill(&producer).await {
-        Failure::NotDone { code, message } => {
-            assert_eq!(code, TOO_MANY_REQUESTS, "{message}");
-            assert!(message.contains("disk"), "{message}");
-        }
-        other => panic!("{other:?}"),
-    }
+    fills_up(&producer).await;
     assert!(
         cluster.ledger.acknowledged() > 1_000,
         "{} messages fit",
@@ -154,11 +115,7 @@ async fn sends_are_refused_before_the_disk_is_full() {
     // Acknowledging needs space too, and gets it.
     cluster.consumer("billing", "orders").receives_everything(CATCH_UP).await;
     mount.resize(1024 * MIB);
-    eventually("sends go through again", CATCH_UP, async || match producer.send_one().await {
-        Fate::Done => Ok(()),
-        other => Err(format!("{other:?}")),
-    })
-    .await;
+    goes_on(&producer).await;
     cluster.finish_with_everything_received("orders", &["audit"]).await;
     drop(mount);
 }
@@ -261,24 +218,14 @@ async fn sends_are_refused_before_the_disks_of_a_majority_are_full() {
     let (cluster, mounts) = with_small_followers(plan, 2, 300).await;
     cluster.topic("orders", 1).await;
     let producer = cluster.producer("orders").with_bodies_of(BODY / 4);
-    match fill(&producer).await {
-        Failure::NotDone { code, message } => {
-            assert_eq!(code, TOO_MANY_REQUESTS, "{message}");
-            assert!(message.contains("disk"), "{message}");
-        }
-        other => panic!("{other:?}"),
-    }
+    fills_up(&producer).await;
     for follower in cluster.followers().await {
         let used = follower.metric("raftmq_disk_used_percent").await.expect("a metric");
         assert!(used < 100.0, "{follower:?} has {used} percent in use");
     }
     // One of them is enough.
     mounts[0].resize(2048 * MIB);
-    eventually("sends go through again", CATCH_UP, async || match producer.send_one().await {
-        Fate::Done => Ok(()),
-        other => Err(format!("{other:?}")),
-    })
-    .await;
+    goes_on(&producer).await;
     mounts[1].resize(2048 * MIB);
     cluster.finish_with_everything_received("orders", &["billing"]).await;
     drop(mounts);
@@ -286,22 +233,10 @@ async fn sends_are_refused_before_the_disks_of_a_majority_are_full() {
 
 /// Moves log and snapshots of a stopped node onto a file system of their own.
 fn small_disk(node: &Node, bytes: u64) -> Mount {
-    let (raft, aside) = (node.directory().join("raft"), node.directory().with_extension("aside"));
-    std::fs::rename(&raft, &aside).expect("the directory moves");
-    let mount = Mount::new(bytes);
-    std::os::unix::fs::symlink(mount.0.path(), &raft).expect("a link");
-    run(&["cp", "-a", &format!("{}/.", aside.display())], mount.0.path());
-    mount
+    Mount::instead_of(&node.directory().join("raft"), bytes)
 }
 
 /// Moves the log of a stopped node onto a file system that is nearly full.
 fn small_log(node: &Node, bytes: u64) -> Mount {
-    let aside = node.directory().with_extension("aside");
-    std::fs::rename(log_of(node), &aside).expect("the log moves");
-    let mount = Mount::new(bytes);
-    mount.serve(node);
-    let copy = format!("cp -a {}/. {}", aside.display(), log_of(node).display());
-    let copied = Command::new("sh").args(["-c", &copy]).status();
-    assert!(copied.is_ok_and(|status| status.success()), "{copy}");
-    mount
+    Mount::instead_of(&log_of(node), bytes)
 }

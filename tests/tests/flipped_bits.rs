@@ -4,11 +4,12 @@
 #![allow(clippy::tests_outside_test_module, reason = "an integration test is one")]
 
 use std::fs;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tests::cluster::{CATCH_UP, DRAIN, Plan};
+use tests::damage::flip;
 use tests::node::Node;
 use tests::{Cluster, Producer, eventually};
 
@@ -26,15 +27,6 @@ fn plan() -> Plan {
 /// One that reads everything again all the time.
 fn scrubbing() -> Plan {
     plan().set("raft.scrub_rate", "512MiB").set("raft.scrub_interval", "1s")
-}
-
-/// Flips one bit, as a disk does it: the file stays the same one.
-fn flip(path: &Path, at: u64) {
-    let file = fs::File::options().read(true).write(true).open(path).expect("the file is there");
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, at).expect("it is that long");
-    byte[0] ^= 4;
-    file.write_all_at(&byte, at).expect("it can be written");
 }
 
 fn listed(dir: &Path, ending: &str) -> Vec<PathBuf> {
@@ -442,4 +434,101 @@ async fn tools_find_what_is_damaged_and_name_it() {
     assert_eq!(code, 0, "{text}");
     node.start();
     cluster.finish_with_everything_received("orders", &["audit"]).await;
+}
+
+/// Two of three are damaged while they are down, in different places: each makes up for the other, or
+/// the third does, and meanwhile nobody is told anything wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_of_three_that_are_damaged_in_different_places_make_each_other_whole() {
+    let cluster = scrubbing().set("log.retention_bytes", "27MiB").alone().start().await;
+    cluster.topic("orders", 4).await;
+    let producer = cluster.producer("orders").with_bodies_of(BODY);
+    send_and_receive(&cluster, &producer, 700).await;
+    let pairs = [
+        [Place::SealedFrame, Place::ActiveFrame],
+        [Place::ActiveHeader, Place::SealedHeader],
+        [Place::StateManifest, Place::SealedFrame],
+        [Place::Table, Place::StateCurrent],
+    ];
+    for places in pairs {
+        let two = cluster.followers().await;
+        eventually("each node has a snapshot", CATCH_UP, async || {
+            let has = |node: &Node| {
+                let dir = node.directory().join("raft/snapshot");
+                listed(&dir, "").iter().any(|path| path.join("MANIFEST").exists())
+            };
+            if two.iter().all(|node| has(node)) { Ok(()) } else { Err("no".to_owned()) }
+        })
+        .await;
+        two.iter().for_each(|node| node.kill());
+        let before: Vec<usize> = two.iter().map(|node| node.process().log().len()).collect();
+        for (node, place) in two.iter().zip(places) {
+            let (path, at) = place.find(node);
+            cluster.ledger.fault(format!("{node:?}: {place:?}: {} at {at}", path.display()));
+            flip(&path, at);
+        }
+        let sender = producer.clone();
+        let load = tokio::spawn(async move { sender.send(30, 4).await });
+        two.iter().for_each(|node| node.start());
+        assert_eq!(load.await.expect("it ends"), 30, "{places:?}: the group goes on");
+        for ((node, place), before) in two.iter().zip(places).zip(before) {
+            says(node, before, place.said()).await;
+        }
+        cluster.replicas_agree().await;
+        send_and_receive(&cluster, &producer, 20).await;
+    }
+    let address = cluster.nameservers[0].address.to_string();
+    let verify =
+        tokio::task::spawn_blocking(move || run("mqadmin", &["verifyReplicas", "-n", &address]));
+    let (code, text) = verify.await.expect("it runs");
+    assert_eq!(code, 0, "{text}");
+    cluster.ledger.must_hold(&["audit"]);
+    cluster.finish().await;
+}
+
+/// A node that waits for others to repair it is alive, is not ready, and says what it waits for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_waits_to_be_repaired_says_so() {
+    let cluster = plan().set("log.retention_bytes", "27MiB").alone().start().await;
+    cluster.topic("orders", 4).await;
+    let producer = cluster.producer("orders").with_bodies_of(BODY);
+    send_and_receive(&cluster, &producer, 700).await;
+    let node = cluster.followers().await.remove(0);
+    let page = async |path: &'static str| {
+        let page = tests::http::get_async(node.addresses.metrics, path).await;
+        page.map_err(|error| format!("{error:#}"))
+    };
+    let lost_state = || {
+        fs::remove_dir_all(node.directory().join("state")).expect("a state");
+        fs::remove_dir_all(node.directory().join("raft/snapshot")).expect("snapshots");
+    };
+    let damaged_log = || {
+        let (path, at) = Place::ActiveFrame.find(&node);
+        flip(&path, at);
+    };
+    let faults: [(&dyn Fn(), &str); 2] = [
+        (&damaged_log, "repairing the log"),
+        (&lost_state, "getting the state from another replica"),
+    ];
+    for (fault, why) in faults {
+        cluster.groups[0].kill();
+        fault();
+        // An unclean stop has everything looked at.
+        node.start();
+        eventually("it says what it waits for", END, async || {
+            let ready = page("/ready").await;
+            let said = ready.as_ref().err().is_some_and(|e| e.contains("503") && e.contains(why));
+            if said { Ok(()) } else { Err(format!("{ready:?}")) }
+        })
+        .await;
+        assert_eq!(page("/health").await.as_deref(), Ok("live\n"));
+        let status = page("/status").await.expect("a page");
+        let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+        assert_eq!(status["node_id"], node.id, "{status}");
+        assert!(status["starting"].as_str().is_some_and(|text| text.contains(why)), "{status}");
+        cluster.heal();
+        cluster.replicas_agree().await;
+        assert!(node.is_ready().await);
+    }
+    cluster.finish_with_everything_received("orders", &["audit", "late"]).await;
 }

@@ -83,6 +83,16 @@ impl Load {
         cluster.finish().await;
     }
 
+    /// Goes on while the leader is down, which takes all the others where they are three, and ends.
+    async fn ends_without_the_leader(mut self, cluster: Cluster) {
+        let (leader, status) = cluster.leader().await;
+        leader.kill();
+        cluster.leader_after(status.term).await;
+        self.goes_on(30).await;
+        leader.start();
+        self.ends(cluster).await;
+    }
+
     /// Sends that failed for good.
     fn failed(&self) -> Vec<String> {
         let of = |producer: &Official| {
@@ -131,6 +141,12 @@ async fn grow(cluster: &mut Cluster, id: u64) {
     admin(cluster, &format!("promote -b broker-a -i {id} --watch --timeout 60")).await;
 }
 
+async fn remove(cluster: &mut Cluster, id: u64) {
+    let removed = admin(cluster, &format!("removePeer -b broker-a -i {id} --yes")).await;
+    assert_eq!(removed["done"], "removed");
+    says_farewell(cluster, id).await;
+}
+
 /// A removed node ends by itself and says why.
 async fn says_farewell(cluster: &mut Cluster, id: u64) {
     let group = &cluster.groups[0];
@@ -155,18 +171,11 @@ async fn a_group_grows_and_shrinks_under_load() {
     assert_eq!(voters(&cluster).await, [1, 2, 3, 4, 5]);
     // The first, which may lead, and one that does not.
     for id in [1, 4] {
-        let removed = admin(&cluster, &format!("removePeer -b broker-a -i {id} --yes")).await;
-        assert_eq!(removed["done"], "removed");
+        remove(&mut cluster, id).await;
         load.goes_on(30).await;
-        says_farewell(&mut cluster, id).await;
     }
     assert_eq!(voters(&cluster).await, [2, 3, 5]);
-    let (leader, status) = cluster.leader().await;
-    leader.kill();
-    cluster.leader_after(status.term).await;
-    load.goes_on(30).await;
-    leader.start();
-    load.ends(cluster).await;
+    load.ends_without_the_leader(cluster).await;
 }
 
 /// The leader's machine burns down. A new one takes its place by one command, and what is left of
@@ -199,12 +208,7 @@ async fn a_leader_whose_disk_is_lost_is_replaced_under_load() {
     load.goes_on(30).await;
 
     // The new one counts: with it the group goes on without another.
-    let (leader, status) = cluster.leader().await;
-    leader.kill();
-    cluster.leader_after(status.term).await;
-    load.goes_on(30).await;
-    leader.start();
-    load.ends(cluster).await;
+    load.ends_without_the_leader(cluster).await;
 }
 
 /// Leaders and the newcomer itself are killed while it is added and promoted; the commands are
@@ -279,8 +283,7 @@ async fn replicas_come_back_and_new_ones_come_after_the_log_has_been_cut() {
     let mut load = Load::on(&cluster).await;
     grow(&mut cluster, 4).await;
     let gone = voters(&cluster).await[0];
-    admin(&cluster, &format!("removePeer -b broker-a -i {gone} --yes")).await;
-    says_farewell(&mut cluster, gone).await;
+    remove(&mut cluster, gone).await;
     load.goes_on(30).await;
     load.ends(cluster).await;
 }
@@ -366,4 +369,72 @@ async fn leaders_are_balanced_over_the_nodes() {
     })
     .await;
     cluster.finish().await;
+}
+
+/// A node is at another address after its restart, while messages are sent: it keeps its id and its
+/// data, and counts again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_moves_to_another_address_under_load() {
+    let cluster = Cluster::of(3).start().await;
+    cluster.topic(TOPIC, 4).await;
+    let mut load = Load::on(&cluster).await;
+    let moved = cluster.followers().await.remove(0);
+    let address = cluster.host.free_port();
+    assert!(moved.stop().await.success());
+    let mut arguments = cluster.arguments("broker-a", cluster.peers());
+    for flag in ["--raft-listen", "--raft-advertise"] {
+        arguments.extend([flag.into(), address.to_string().into()]);
+    }
+    moved.set_arguments(arguments);
+    load.goes_on(30).await;
+    let update = format!("updatePeer -b broker-a -i {} -r {address}", moved.id);
+    let through = cluster.nameservers[0].address.to_string();
+    let (code, text) = mqadmin::run(&cluster, &through, &update, SOON).await;
+    assert!(code != 0, "nobody is there yet: {text}");
+    moved.start();
+    eventually("the others know its new address", PATIENCE, async || {
+        let (code, text) = mqadmin::run(&cluster, &through, &update, SOON).await;
+        if code == 0 { Ok(()) } else { Err(text) }
+    })
+    .await;
+    load.goes_on(30).await;
+    let status = admin(&cluster, "raftStatus -b broker-a").await;
+    let members = status["members"].as_array().expect("members");
+    let member = members.iter().find(|member| member["node_id"] == moved.id).expect("a member");
+    assert_eq!(member["raft_address"], address.to_string());
+
+    // With the leader gone it is half of the quorum.
+    load.ends_without_the_leader(cluster).await;
+}
+
+/// In a group with a secret only who knows it can join.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_joins_a_group_that_has_a_secret() {
+    let secrets = tempfile::tempdir().expect("a directory");
+    let secret = |name: &str, text: &str| {
+        let path = secrets.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    };
+    let ours = secret("ours", "what the replicas of this group share\n");
+    let theirs = secret("theirs", "what some other replicas share\n");
+    let mut cluster = Cluster::of(3).set("raft_secret_file", &ours).start().await;
+    cluster.topic(TOPIC, 2).await;
+    let producer = cluster.producer(TOPIC);
+    assert_eq!(producer.send(50, 4).await, 50);
+
+    let stranger = cluster.newcomer_with(4, &[("raft_secret_file", &theirs)]);
+    eventually("the stranger is told why", ELECTION, async || {
+        let log = stranger.process().log();
+        if log.contains("secret") { Ok(()) } else { Err(stranger.process().tail()) }
+    })
+    .await;
+    let status = admin(&cluster, "raftStatus -b broker-a").await;
+    assert_eq!(status["waiting"], serde_json::json!([]), "{status}");
+    stranger.kill();
+    cluster.forget(4);
+
+    grow(&mut cluster, 5).await;
+    assert_eq!(voters(&cluster).await, [1, 2, 3, 5]);
+    cluster.finish_with_everything_received(TOPIC, &[GROUP]).await;
 }

@@ -6,8 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tests::cluster::{CATCH_UP, DRAIN, ELECTION, Plan};
+use tests::damage::flip;
+use tests::file_system::{Mount, may_mount};
+use tests::nameserver::NameServer;
 use tests::node::Node;
-use tests::{Cluster, Producer, eventually};
+use tests::{Cluster, Producer, eventually, mqadmin};
 
 /// Bytes of a segment; what is kept is a few of them.
 const SEGMENT: u64 = 9 << 20;
@@ -147,6 +150,60 @@ async fn a_snapshot_arrives_although_sender_and_receiver_are_killed() {
     cluster.finish().await;
 }
 
+/// What `mqadmin raftStatus` says of the snapshot on its way to this node, if there is one.
+async fn progress(cluster: &Cluster, node: &Node) -> Option<serde_json::Value> {
+    let through = cluster.nameservers[0].address.to_string();
+    let status = mqadmin::json(cluster, &through, "raftStatus -b broker-a").await;
+    let members = status["members"].as_array().expect("members").clone();
+    let member = members.into_iter().find(|member| member["node_id"] == node.id)?;
+    Some(member["snapshot"].clone()).filter(|snapshot| !snapshot.is_null())
+}
+
+/// An operator sees how far a snapshot is and when it will be there, and nothing of it afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_sees_a_snapshot_come() {
+    const RATE: u64 = 3 << 20;
+    let plan = forgetful().set("raft.snapshot_rate", &RATE.to_string());
+    let cluster = plan.alone().start().await;
+    cluster.topic("orders", 4).await;
+    let producer = cluster.producer("orders").with_bodies_of(BODY);
+    let away = outlive(&cluster, &producer).await;
+    assert_eq!(progress(&cluster, &away).await, None, "nothing is on its way to who is away");
+    away.start();
+    let of = |snapshot: &serde_json::Value, name: &str| {
+        snapshot[name].as_u64().unwrap_or_else(|| panic!("no {name} in {snapshot}"))
+    };
+    let mut seen: Vec<serde_json::Value> = Vec::new();
+    eventually("a good part of it is seen to come", CATCH_UP, async || {
+        let before = seen.last().map_or(RATE, |snapshot| of(snapshot, "sent_bytes"));
+        let now = progress(&cluster, &away).await;
+        seen.extend(now.filter(|snapshot| of(snapshot, "sent_bytes") > before));
+        if seen.len() >= 3 { Ok(()) } else { Err(format!("{seen:?}")) }
+    })
+    .await;
+    let through = cluster.nameservers[0].address.to_string();
+    let (code, table) =
+        mqadmin::run(&cluster, &through, "raftStatus -b broker-a", mqadmin::SOON).await;
+    assert!(code == 0 && table.contains("gets a snapshot"), "{table}");
+    for (earlier, later) in seen.iter().zip(&seen[1..]) {
+        assert_eq!(of(earlier, "total_bytes"), of(later, "total_bytes"));
+    }
+    let last = seen.last().expect("three");
+    let (sent, total) = (of(last, "sent_bytes"), of(last, "total_bytes"));
+    let rate = of(last, "bytes_per_second");
+    assert!(sent < total && total > 2 * SEGMENT, "{last}");
+    assert!((RATE / 4..=RATE * 3 / 2).contains(&rate), "{last}");
+    let eta = (total - sent) * 1000 / rate;
+    assert!(of(last, "eta_ms").abs_diff(eta) <= 1, "{last}: {eta}");
+
+    cluster.replicas_agree().await;
+    installed(&away).await;
+    assert_eq!(progress(&cluster, &away).await, None);
+    cluster.consumer("audit", "orders").receives_everything(DRAIN).await;
+    cluster.ledger.must_hold(&["audit"]);
+    cluster.finish().await;
+}
+
 async fn installed(node: &Node) {
     let installed = node.metric("raftmq_snapshots_installed_total").await.expect("a metric");
     assert!(installed >= 1.0, "{node:?} has come back by its log, which proves nothing");
@@ -195,4 +252,89 @@ async fn a_snapshot_arrives_although_two_of_three_nodes_are_restarted_again_and_
     logs_start_alike(&cluster).await;
     cluster.ledger.must_hold(&["audit"]);
     cluster.finish().await;
+}
+
+/// The receiver's disk flips a bit in what has arrived of a snapshot, while the receiver is down: it
+/// notices, fetches that part again, and holds the same as the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_is_damaged_where_it_arrives_is_not_believed() {
+    let cluster = forgetful().set("raft.snapshot_rate", "4MiB").alone().start().await;
+    cluster.topic("orders", 4).await;
+    let producer = cluster.producer("orders").with_bodies_of(BODY);
+    let away = outlive(&cluster, &producer).await;
+    away.start();
+    eventually("something has arrived", ELECTION, async || match arrived(&away) {
+        bytes if bytes > 6 << 20 => Ok(()),
+        bytes => Err(format!("{bytes} bytes")),
+    })
+    .await;
+    away.kill();
+    let part = largest(&away.directory().join("raft/snapshot/incoming")).expect("a file");
+    let at = std::fs::metadata(&part).expect("a file").len() / 2;
+    flip(&part, at);
+    cluster.ledger.fault(format!("{} at {at}", part.display()));
+    away.start();
+    send_and_receive(&cluster, &producer, 50).await;
+    cluster.replicas_agree().await;
+    logs_start_alike(&cluster).await;
+    installed(&away).await;
+
+    // Byte by byte, too.
+    let through = cluster.nameservers[0].address.to_string();
+    let (code, text) = mqadmin::run(&cluster, &through, "verifyReplicas", mqadmin::PATIENCE).await;
+    assert_eq!(code, 0, "{text}");
+    cluster.ledger.must_hold(&["audit"]);
+    cluster.finish().await;
+}
+
+fn largest(dir: &Path) -> Option<std::path::PathBuf> {
+    let paths = std::fs::read_dir(dir).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let files = paths.filter_map(|path| if path.is_dir() { largest(&path) } else { Some(path) });
+    files.max_by_key(|path| std::fs::metadata(path).map_or(0, |meta| meta.len()))
+}
+
+/// Log, state and snapshots of every node have file systems of their own, between which no file can
+/// have two names: snapshots are made, sent and installed all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_work_where_log_and_state_have_disks_of_their_own() {
+    const DISK: u64 = 1 << 30;
+    if !may_mount() {
+        return;
+    }
+    let cluster = forgetful().alone().lay_out().await;
+    let mut mounts = Vec::new();
+    for node in &cluster.nodes {
+        for place in ["raft/log", "state"] {
+            let mount = Mount::new(DISK);
+            mount.serve(&node.directory().join(place));
+            mounts.push(mount);
+        }
+    }
+    cluster.nameservers.iter().for_each(NameServer::start);
+    cluster.groups[0].start();
+    cluster.topic("orders", 4).await;
+    let producer = cluster.producer("orders").with_bodies_of(BODY);
+    send_and_receive(&cluster, &producer, 100).await;
+    let away = outlive(&cluster, &producer).await;
+    away.start();
+    send_and_receive(&cluster, &producer, 100).await;
+    cluster.replicas_agree().await;
+    logs_start_alike(&cluster).await;
+    installed(&away).await;
+
+    // From its own snapshot, too.
+    away.kill();
+    let state = away.directory().join("state");
+    for entry in std::fs::read_dir(&state).expect("a state") {
+        std::fs::remove_file(entry.expect("an entry").path()).expect("a file");
+    }
+    away.start();
+    send_and_receive(&cluster, &producer, 20).await;
+    cluster.replicas_agree().await;
+    assert!(away.process().log().contains("taking the state from the last snapshot"));
+    let is_link = |place| away.directory().join(place).is_symlink();
+    assert!(is_link("state") && is_link("raft/log"), "it has left its disks");
+    cluster.ledger.must_hold(&["audit"]);
+    cluster.finish().await;
+    drop(mounts);
 }

@@ -125,6 +125,49 @@ async fn a_newer_format_is_refused_by_name_and_nothing_is_changed() {
     cluster.finish_with_everything_received("orders", &["billing"]).await;
 }
 
+/// A replica of a release that has no version of what replicas say to each other in common with the
+/// others is refused by them and says so; they go on, and it is welcome again in their own release.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_speaks_only_a_newer_wire_version_is_refused_by_name() {
+    let cluster = Cluster::of(3).start().await;
+    cluster.topic("orders", 1).await;
+    let producer = cluster.producer("orders");
+    assert_eq!(producer.send(50, 4).await, 50);
+    let node = cluster.followers().await.remove(0);
+    node.stop().await;
+    let ours = cluster.arguments("broker-a", cluster.peers());
+    let mut newer = ours.clone();
+    newer.extend(["--set".into(), "fault.wire=9".into()]);
+    node.set_arguments(newer);
+    let before = node.process().log().len();
+    let (leader, _) = cluster.leader().await;
+    let led = leader.process().log().len();
+    let named = cluster.nameservers[0].process().log().len();
+    node.start();
+    eventually("both name the versions and the way out", ELECTION, async || {
+        let said = node.process().log().split_off(before);
+        let peer = leader.process().log().split_off(led);
+        let names = |log: &str, theirs: u32, ours: u32| {
+            log.contains(&format!("it speaks wire versions {theirs}, and this release {ours}"))
+                && log.contains("upgrade by way of a release that speaks both")
+        };
+        let good = names(&said, 1, 9) || names(&peer, 9, 1);
+        if good { Ok(()) } else { Err(format!("{said}\n{peer}")) }
+    })
+    .await;
+    eventually("the NameServer names it", ELECTION, async || {
+        let log = cluster.nameservers[0].process().log().split_off(named);
+        if log.contains("wire versions 9") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    assert!(!node.is_ready().await);
+    assert_eq!(producer.send(50, 4).await, 50, "two of three go on");
+    node.kill();
+    node.set_arguments(ours);
+    node.start();
+    cluster.finish_with_everything_received("orders", &["billing"]).await;
+}
+
 /// The arguments of the release that understands `level`.
 fn release(cluster: &Cluster, level: u32) -> Vec<OsString> {
     let mut arguments = cluster.arguments("broker-a", cluster.peers());

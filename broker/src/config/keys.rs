@@ -60,7 +60,11 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key(
         "read.mode",
-        "Who answers pulls. leader: what was stored before is found; follower: the replica that is\nasked, as far as it has come.",
+        "Who answers pulls and looks messages up. leader: what was stored before is found; follower:\nthe replica that is asked, as far as it has come.",
+    ),
+    key(
+        "admin.secret_file",
+        "File with the operators' secret. Administration that changes or copies something then takes\nit. Without one, everybody who reaches the client port may.",
     ),
     key("raft.heartbeat_interval", "Between two heartbeats of the leader."),
     key(
@@ -135,10 +139,14 @@ pub(super) const KEYS: &[Key] = &[
         "fault.level",
         "For tests of upgrades, refused by release builds: the feature level that this build\npretends to understand. 0: its own.",
     ),
+    key(
+        "fault.wire",
+        "The same: the only wire version that this build pretends to speak. 0: its own.",
+    ),
 ];
 
 /// Settings that operators are not shown while they have their defaults.
-pub(super) const HIDDEN: &[&str] = &["fault.hold", "fault.disk", "fault.level"];
+pub(super) const HIDDEN: &[&str] = &["fault.hold", "fault.disk", "fault.level", "fault.wire"];
 
 /// Farther than this, a suggestion would only confuse.
 const LARGEST_DISTANCE: usize = 6;

@@ -55,6 +55,7 @@ pub struct Config {
     pub max_delay: Duration,
     pub route: RouteConfig,
     pub read: ReadConfig,
+    pub admin: AdminConfig,
     pub raft: RaftConfig,
     pub log: LogConfig,
     pub tls: TlsFiles,
@@ -102,6 +103,13 @@ pub enum ReadMode {
 #[allow(missing_docs, reason = "the documentation users read is in keys.rs, one line a key")]
 pub struct ReadConfig {
     pub mode: ReadMode,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the documentation users read is in keys.rs, one line a key")]
+pub struct AdminConfig {
+    pub secret_file: PathBuf,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -203,6 +211,7 @@ pub struct FaultConfig {
     pub hold: String,
     pub disk: String,
     pub level: u32,
+    pub wire: u32,
 }
 
 /// How log lines look on stderr.
@@ -239,6 +248,7 @@ impl Default for Config {
             max_delay: proto::limits::DELAY,
             route: RouteConfig { mode: RouteMode::AccessPoint },
             read: ReadConfig { mode: ReadMode::Leader },
+            admin: AdminConfig { secret_file: PathBuf::new() },
             raft: RaftConfig {
                 heartbeat_interval: Duration::from_millis(200),
                 election_timeout_min: Duration::from_millis(600),

@@ -27,9 +27,12 @@ impl Config {
         self.check_timing()?;
         self.check_bounds()?;
         self.disk_fault().map_err(|why| invalid("fault.disk", &self.fault.disk, why))?;
-        if self.fault.level > 0 && !cfg!(debug_assertions) {
-            let why = "it is for tests of the broker itself; this is a release build".to_owned();
-            return Err(invalid("fault.level", &self.fault.level.to_string(), why));
+        for (key, pretended) in [("fault.level", self.fault.level), ("fault.wire", self.fault.wire)]
+        {
+            if pretended > 0 && !cfg!(debug_assertions) {
+                let why = "it is for tests of the broker itself; this is a release build";
+                return Err(invalid(key, &pretended.to_string(), why.to_owned()));
+            }
         }
         self.hold().map(drop).map_err(|why| invalid("fault.hold", &self.fault.hold, why))
     }

@@ -24,7 +24,7 @@ use proto::{
         TopicInfo, TrackMessageRequest, TrackMessageResponse, Transaction, TransferLeaderRequest,
         TransferLeaderResponse, admin_server::Admin, error::Fate as WireFate,
     },
-    v2::{MessageType, Permission},
+    v2::{Code, MessageType, Permission},
 };
 use raft::NodeId;
 use tonic::{Request, Response, Status};
@@ -33,6 +33,7 @@ use super::{administration, local::miss, membership, status};
 use crate::{
     Error, Fate,
     command::{self, SettingKind, SettingOf},
+    metrics::Rpc,
     ops::{Broker, GroupSpec, ListedTransaction, TopicSpec},
     sessions::Client,
 };
@@ -477,13 +478,16 @@ impl Admin for LocalAdmin {
         &self,
         request: Request<QueryMessagesRequest>,
     ) -> Result<Response<QueryMessagesResponse>, Status> {
-        self.leading()?;
-        Ok(Response::new(match self.query(request.into_inner()).await {
-            Ok(response) => response,
+        let start = Instant::now();
+        let (answer, code) = match self.query(request.into_inner()).await {
+            Ok(response) => (response, Code::Ok),
             Err(error) => {
-                QueryMessagesResponse { error: Some(told(&error)?), ..Default::default() }
+                let error = Some(told(&error)?);
+                (QueryMessagesResponse { error, ..Default::default() }, Code::BadRequest)
             }
-        }))
+        };
+        self.broker.metrics.answered(Rpc::Query, code.into(), start.elapsed());
+        Ok(Response::new(answer))
     }
 
     async fn list_timers(

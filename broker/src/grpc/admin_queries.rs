@@ -6,7 +6,9 @@ use proto::{
         ListTimersRequest, ListTimersResponse, MessageTrack, QueryMessagesRequest,
         QueryMessagesResponse, QueueProgress, QueueReset, ResetOffsetsRequest,
         ResetOffsetsResponse, StoredMessage, Timer, TimerPlace, TimerStretch, TrackMessageRequest,
-        TrackMessageResponse, message_track, query_messages_request::By, reset_offsets_request::To,
+        TrackMessageResponse, message_track,
+        query_messages_request::{By, Reading as WireReading},
+        reset_offsets_request::To,
     },
 };
 
@@ -14,7 +16,7 @@ use super::admin::{LocalAdmin, deadline};
 use crate::{
     Error,
     command::{self, TimerId},
-    ops::{Found, ListedTimer, Query, Question, Spot, TimerSpan, Track},
+    ops::{Found, ListedTimer, Query, Question, Reading, Spot, TimerSpan, Track},
     state::{Backlog, Consumption},
 };
 
@@ -45,6 +47,7 @@ impl LocalAdmin {
         request: QueryMessagesRequest,
     ) -> Result<QueryMessagesResponse, Error> {
         let why = "must say which messages";
+        let reading = reading(request.reading());
         let question = match request.by {
             Some(By::MessageId(id)) => Question::Id(id),
             Some(By::Key(key)) => Question::Key(key),
@@ -58,6 +61,7 @@ impl LocalAdmin {
             from: Timestamp(request.from_ms),
             until: end(request.until_ms),
             most: most(request.max),
+            reading,
         };
         let answer = self.broker().query(&query, deadline()).await?;
         let name = self.broker().name();
@@ -110,6 +114,14 @@ pub(super) fn progress(name: &BrokerName, topic: &Topic, backlog: &Backlog) -> Q
         ready: backlog.ready,
         last_consumed_ms: backlog.last_consumed.map_or(0, |time| time.0),
         lasting: backlog.in_flight,
+    }
+}
+
+fn reading(wire: WireReading) -> Option<Reading> {
+    match wire {
+        WireReading::Unspecified => None,
+        WireReading::Latest => Some(Reading::Latest),
+        WireReading::Applied => Some(Reading::Applied),
     }
 }
 

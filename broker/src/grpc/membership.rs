@@ -5,8 +5,8 @@ use std::time::Duration;
 use proto::{
     admin::{
         ChangeMembershipRequest, ChangeMembershipResponse, DrainRequest, DrainResponse,
-        Error as WireError, NodeStatus, PeerStatus, RaftStatusResponse, WaitingNode,
-        change_membership_request::Change as Wire, error::Fate,
+        Error as WireError, NodeStatus, PeerStatus, RaftStatusResponse, SnapshotProgress,
+        WaitingNode, change_membership_request::Change as Wire, error::Fate,
     },
     clock::millis,
 };
@@ -143,6 +143,13 @@ fn peer(progress: &MemberProgress) -> PeerStatus {
         last_contact_ms: ms(progress.last_contact),
         connected: progress.connected,
         drained: progress.drained,
+        snapshot: progress.snapshot.map(|snapshot| SnapshotProgress {
+            sent_bytes: snapshot.sent,
+            total_bytes: snapshot.total,
+            spared_bytes: snapshot.spared,
+            bytes_per_second: snapshot.bytes_per_second,
+            eta_ms: ms(snapshot.eta),
+        }),
     }
 }
 

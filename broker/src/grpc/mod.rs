@@ -8,6 +8,7 @@ mod backup;
 mod change_invisible_duration;
 mod end_transaction;
 mod forward_to_dead_letter_queue;
+mod guard;
 mod local;
 mod membership;
 mod offsets;
@@ -21,6 +22,7 @@ pub mod status;
 
 pub use admin::LocalAdmin;
 pub use backup::BackupService;
+pub use guard::Guard;
 pub use local::Edge;
 pub use replicas::ReplicaService;
 pub use sessions::SessionService;

@@ -210,7 +210,7 @@ async fn follow(
 fn understood(up: &Up) -> Result<(), wire::Mismatch> {
     let Some(up::Event::Hello(hello)) = &up.event else { return Ok(()) };
     let theirs = wire::Versions::told(hello.wire_oldest, hello.wire_newest);
-    wire::OURS.meet(theirs).map(drop)
+    wire::ours().meet(theirs).map(drop)
 }
 
 fn hear(broker: &Arc<Broker>, session: &mut Session, up: Up) {

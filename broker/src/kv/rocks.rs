@@ -3,6 +3,7 @@
 //! There is no write-ahead log, because the CommitLog is one. Memtables of all families are
 //! flushed atomically, so what a crash leaves is a prefix of the batches.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock};
 
@@ -14,6 +15,8 @@ use rocksdb::{
 };
 
 use tokio::sync::watch;
+
+use crate::data_dir::empty;
 
 use super::{Batch, Durable, Edit, Error, Family, Kv, Look, Visit};
 
@@ -221,16 +224,13 @@ impl Kv for Rocks {
         *db = None;
         *self.trims.lock().unwrap_or_else(PoisonError::into_inner) = Trims::default();
         let path = &self.config.path;
-        if path.exists() {
-            std::fs::remove_dir_all(path).map_err(io("remove", path))?;
-        }
         std::fs::create_dir_all(path).map_err(io("create directory", path))?;
+        empty(path).map_err(io("empty", path))?;
         for file in plain_files(from)? {
             let to = path.join(&*name(&file));
             // Tables never change; everything else is written to, and must stay as it is in the copy.
-            if file.extension().is_some_and(|extension| extension == "sst") {
-                std::fs::hard_link(&file, &to).map_err(io("link", &to))?;
-            } else {
+            let is_table = file.extension().is_some_and(|extension| extension == "sst");
+            if !is_table || !linked(&file, &to)? {
                 std::fs::copy(&file, &to).map_err(io("copy", &to))?;
                 sync(&to)?;
             }
@@ -246,6 +246,14 @@ impl Kv for Rocks {
 
 fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + use<'a> {
     move |source| Error::Io { action, path: path.to_owned(), source }
+}
+
+/// False where the names are on different file systems: the state may have one of its own.
+fn linked(from: &Path, to: &Path) -> Result<bool, Error> {
+    match std::fs::hard_link(from, to) {
+        Err(error) if error.kind() == ErrorKind::CrossesDevices => Ok(false),
+        linked => linked.map(|()| true).map_err(io("link", to)),
+    }
 }
 
 fn name(path: &Path) -> std::borrow::Cow<'_, str> {

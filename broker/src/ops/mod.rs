@@ -252,10 +252,16 @@ impl Broker {
     /// `Ok` while this node may answer what takes nothing: it leads, or follows a leader and may
     /// answer as far as it has come.
     pub fn reading(&self) -> Result<Reading, Error> {
+        self.reading_as(None)
+    }
+
+    /// The same for a caller that says itself what it is content with.
+    pub fn reading_as(&self, asked: Option<Reading>) -> Result<Reading, Error> {
         let role = *self.role.borrow();
+        let applied = asked.map_or(self.settings.follower_reads, |asked| asked == Reading::Applied);
         if role.is_leader() {
             Ok(Reading::Latest)
-        } else if self.settings.follower_reads && role.leader.is_some() {
+        } else if applied && role.leader.is_some() {
             Ok(Reading::Applied)
         } else {
             Err(self.elsewhere())

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, time::Instant};
 
 use proto::{ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic, v2};
 
-use super::Broker;
+use super::{Broker, Reading};
 use crate::{
     Error,
     state::{Backlog, Consumption, QueueEntry},
@@ -43,6 +43,8 @@ pub struct Query {
     pub until: Timestamp,
     /// How many at most; the server has its own limit too.
     pub most: usize,
+    /// Which replica may answer; `None` as this broker is set up.
+    pub reading: Option<Reading>,
 }
 
 /// A message and where it is.
@@ -77,10 +79,26 @@ pub struct Track {
 }
 
 impl Broker {
-    /// Looks messages up. Linearizable, and exact: keys are compared, not only their hashes.
+    /// Looks messages up. Exact: keys are compared, not only their hashes. On the leader
+    /// linearizable. A follower that may answer finds what it has applied, and leaves to the leader
+    /// what it does not know: a topic, a queue, a place that it has not come to.
     pub async fn query(&self, query: &Query, deadline: Instant) -> Result<Answer, Error> {
-        self.leading()?;
-        self.catch_up(deadline).await?;
+        match self.reading_as(query.reading)? {
+            Reading::Latest => {
+                self.catch_up(deadline).await?;
+                self.look_up(query)
+            }
+            Reading::Applied => {
+                let at_a_place = matches!(query.question, Question::Offset(..));
+                match self.look_up(query) {
+                    Ok(answer) if !(at_a_place && answer.found.is_empty()) => Ok(answer),
+                    Ok(_) | Err(_) => Err(self.elsewhere()),
+                }
+            }
+        }
+    }
+
+    fn look_up(&self, query: &Query) -> Result<Answer, Error> {
         if self.view.topic(&query.topic).is_none() {
             return Err(Error::TopicNotFound(query.topic.clone()));
         }

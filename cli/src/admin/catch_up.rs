@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use proto::{BrokerName, admin::PeerStatus};
 use tokio::time::{Instant, sleep};
 
-use super::{Session, members};
+use super::{Session, raft_status};
 use crate::failure::Failure;
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -34,7 +34,7 @@ impl<'a> CatchUp<'a> {
     pub(super) async fn run(self) -> Result<()> {
         let mut bar = None;
         loop {
-            let seen = match members::status(self.session, self.broker).await {
+            let seen = match raft_status::ask(self.session, self.broker).await {
                 Ok(status) => {
                     let mut peers = status.members.into_iter();
                     let peer =
@@ -74,6 +74,13 @@ fn new_bar(node: u64, peer: &PeerStatus) -> ProgressBar {
 }
 
 fn show(bar: &ProgressBar, peer: &PeerStatus) {
+    // What the log does not reach back to comes first.
+    if let Some(snapshot) = &peer.snapshot {
+        bar.set_length(snapshot.total_bytes);
+        bar.set_position(snapshot.sent_bytes);
+        bar.set_message(raft_status::snapshot(snapshot));
+        return;
+    }
     let lag = peer.lag_bytes.unwrap_or(0);
     let total = bar.length().unwrap_or(0).max(lag);
     bar.set_length(total);

@@ -6,9 +6,8 @@ use proto::v2::{
     ChangeLogLevelRequest, admin_client::AdminClient, change_log_level_request::Level as Wire,
 };
 use serde_json::json;
-use tonic::Request;
 
-use super::CALL_TIMEOUT;
+use super::operator::Operator;
 use crate::{connect, output::Report};
 
 /// How much is written.
@@ -42,7 +41,7 @@ pub struct Change {
 
 impl Change {
     /// A level is a node's own, so every node of the list is asked, and none for another.
-    pub(super) async fn run(self, nodes: &str) -> Result<Report> {
+    pub(super) async fn run(self, operator: &Operator, nodes: &str) -> Result<Report> {
         let nodes = connect::addresses(nodes);
         if nodes.is_empty() {
             bail!("no address given; an address is HOST:PORT, for instance 127.0.0.1:9876");
@@ -50,9 +49,8 @@ impl Change {
         let mut report = Report::new(json!({ "nodes": nodes }));
         for node in nodes {
             let channel = connect::dial_one(node).await?;
-            let mut request =
-                Request::new(ChangeLogLevelRequest { level: self.level.to_wire().into() });
-            request.set_timeout(CALL_TIMEOUT);
+            let request = ChangeLogLevelRequest { level: self.level.to_wire().into() };
+            let request = operator.request(request);
             let answer = AdminClient::new(channel).change_log_level(request).await;
             let answer = answer.with_context(|| format!("change the log level of {node}"))?;
             report = report.line(format!("{node}: {}", answer.into_inner().remark));

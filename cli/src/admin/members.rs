@@ -1,4 +1,4 @@
-//! raftStatus, addLearner, promote, demote, removePeer, replacePeer, updatePeer, drain.
+//! addLearner, promote, demote, removePeer, replacePeer, updatePeer, drain.
 
 use std::{
     io::{self, BufRead, IsTerminal, Write},
@@ -11,30 +11,25 @@ use proto::{
     BrokerName,
     admin::{
         AddLearner as WireAddLearner, ChangeMembershipRequest, ChangeMembershipResponse,
-        DrainRequest, NodeStatus, PeerStatus, RaftStatusRequest, RaftStatusResponse, ReplacePeer,
-        UpdatePeer, admin_client::AdminClient, change_membership_request::Change,
+        DrainRequest, NodeStatus, PeerStatus, ReplacePeer, UpdatePeer, admin_client::AdminClient,
+        change_membership_request::Change,
     },
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::{Instant, sleep};
-use tonic::Request;
 
-use super::{CALL_TIMEOUT, Session, catch_up::CatchUp};
-use crate::{
-    connect,
-    failure::Failure,
-    output::{Report, Rows},
-};
+use super::{Session, catch_up::CatchUp, raft_status};
+use crate::{connect, failure::Failure, output::Report};
 
 /// Before a change that was not done is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// A broker group, and the patience of who changes it.
+/// A broker group.
 #[derive(Debug, Args)]
 pub(super) struct Group {
     /// The broker's name.
     #[arg(short = 'b', long = "brokerName")]
-    broker: BrokerName,
+    pub(super) broker: BrokerName,
 }
 
 #[derive(Debug, Args)]
@@ -69,48 +64,6 @@ impl Consent {
             return Ok(());
         }
         bail!("not confirmed; nothing was changed")
-    }
-}
-
-#[derive(Debug, Args)]
-pub struct Status {
-    #[command(flatten)]
-    group: Group,
-}
-
-impl Status {
-    pub(super) async fn run(self, session: &Session) -> Result<Report> {
-        let status = status(session, &self.group.broker).await?;
-        let header = ["node", "role", "raft address", "matched", "lag", "rate", "eta", "heard", ""];
-        let mut rows = Rows::new(header);
-        for peer in &status.members {
-            let node = peer.node.clone().unwrap_or_default();
-            rows.push([
-                node.node_id.to_string(),
-                role(&status, &node).to_owned(),
-                node.raft_address.clone(),
-                known(peer.matched_index),
-                lag(peer),
-                format!("{}/s", bytes(peer.bytes_per_second)),
-                peer.eta_ms.map_or("-".to_owned(), seconds),
-                peer.last_contact_ms
-                    .map_or("never".to_owned(), |ms| format!("{} ago", seconds(ms))),
-                state(peer).to_owned(),
-            ]);
-        }
-        let mut report = Report::new(as_json(&self.group.broker, &status)).line(format!(
-            "broker {}, term {}, last entry {}: {}",
-            self.group.broker, status.term, status.last_index, status.survives
-        ));
-        if !status.change.is_empty() {
-            report = report.line(format!("in progress: {}", status.change));
-        }
-        report = report.rows(rows);
-        for one in &status.waiting {
-            let text = format!("node {} at {} waits to be added", one.node_id, one.raft_address);
-            report = report.line(text);
-        }
-        Ok(report)
     }
 }
 
@@ -174,29 +127,9 @@ impl Promote {
     }
 }
 
+/// A node that something is taken from.
 #[derive(Debug, Args)]
-pub struct Demote {
-    #[command(flatten)]
-    group: Group,
-    /// A voter. If it leads, it hands over first.
-    #[arg(short = 'i', long = "nodeId")]
-    node_id: u64,
-    #[command(flatten)]
-    consent: Consent,
-}
-
-impl Demote {
-    pub(super) async fn run(self, session: &Session) -> Result<Report> {
-        let (broker, node) = (&self.group.broker, self.node_id);
-        self.consent.get(&format!("take the vote of node {node} of broker {broker}"))?;
-        let changed = make(session, broker, Change::Demote(node)).await?;
-        let text = format!("broker {broker}: node {node} only follows");
-        Ok(report(broker, "demoted", node, &changed, text))
-    }
-}
-
-#[derive(Debug, Args)]
-pub struct Remove {
+struct Loss {
     #[command(flatten)]
     group: Group,
     /// A member, dead or alive. If it leads, it hands over first.
@@ -206,13 +139,50 @@ pub struct Remove {
     consent: Consent,
 }
 
+/// What is taken, in words.
+struct Words {
+    question: &'static str,
+    done: &'static str,
+    then: &'static str,
+}
+
+impl Loss {
+    async fn run(self, session: &Session, change: Change, words: Words) -> Result<Report> {
+        let (broker, node) = (&self.group.broker, self.node_id);
+        self.consent.get(&format!("broker {broker}, node {node}: {}", words.question))?;
+        let changed = make(session, broker, change).await?;
+        let text = format!("broker {broker}: node {node} {}", words.then);
+        Ok(report(broker, words.done, node, &changed, text))
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Demote {
+    #[command(flatten)]
+    loss: Loss,
+}
+
+impl Demote {
+    pub(super) async fn run(self, session: &Session) -> Result<Report> {
+        let (question, done) = ("take its vote", "demoted");
+        let words = Words { question, done, then: "only follows" };
+        let change = Change::Demote(self.loss.node_id);
+        self.loss.run(session, change, words).await
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Remove {
+    #[command(flatten)]
+    loss: Loss,
+}
+
 impl Remove {
     pub(super) async fn run(self, session: &Session) -> Result<Report> {
-        let (broker, node) = (&self.group.broker, self.node_id);
-        self.consent.get(&format!("remove node {node} from broker {broker} for good"))?;
-        let changed = make(session, broker, Change::Remove(node)).await?;
-        let text = format!("broker {broker}: node {node} is removed; its id is not used again");
-        Ok(report(broker, "removed", node, &changed, text))
+        let (question, done) = ("remove it for good", "removed");
+        let words = Words { question, done, then: "is removed; its id is not used again" };
+        let change = Change::Remove(self.loss.node_id);
+        self.loss.run(session, change, words).await
     }
 }
 
@@ -240,7 +210,7 @@ impl Replace {
         self.consent.get(&format!(
             "remove node {old} from broker {broker} for good, once node {with} has caught up"
         ))?;
-        let status = status(session, broker).await?;
+        let status = raft_status::ask(session, broker).await?;
         let is_with = |peer: &PeerStatus| peer.node.as_ref().is_some_and(|n| n.node_id == with);
         if !status.members.iter().any(is_with) {
             let (node_id, raft_address) = (with, String::new());
@@ -303,8 +273,7 @@ impl Drain {
         let address = &member.client_address;
         let channel = connect::dial_one(address).await?;
         let broker_name = broker.to_string();
-        let mut request = Request::new(DrainRequest { broker_name, node_id, on });
-        request.set_timeout(CALL_TIMEOUT);
+        let request = session.operator.request(DrainRequest { broker_name, node_id, on });
         let answer = AdminClient::new(channel).drain(request).await;
         let answer = answer.map_err(|status| Failure::of_status(&status, address))?.into_inner();
         Failure::of(answer.error)?;
@@ -318,16 +287,6 @@ impl Patience {
     fn deadline(&self) -> Instant {
         Instant::now() + Duration::from_secs(self.timeout)
     }
-}
-
-pub(super) async fn status(
-    session: &Session,
-    broker: &BrokerName,
-) -> Result<RaftStatusResponse, Failure> {
-    let request = RaftStatusRequest { broker_name: broker.to_string() };
-    let answer = session.call(request, |mut c, r| async move { c.raft_status(r).await }).await?;
-    Failure::of(answer.error.clone())?;
-    Ok(answer)
 }
 
 async fn make(
@@ -385,80 +344,4 @@ fn report(
         "survives": changed.survives,
     });
     Report::new(json).line(text).line(changed.survives.clone())
-}
-
-fn as_json(broker: &BrokerName, status: &RaftStatusResponse) -> Value {
-    let member = |peer: &PeerStatus| {
-        let node = peer.node.clone().unwrap_or_default();
-        json!({
-            "node_id": node.node_id,
-            "role": role(status, &node),
-            "raft_address": node.raft_address,
-            "client_address": node.client_address,
-            "matched_index": peer.matched_index,
-            "lag_entries": peer.lag_entries,
-            "lag_bytes": peer.lag_bytes,
-            "bytes_per_second": peer.bytes_per_second,
-            "eta_ms": peer.eta_ms,
-            "last_contact_ms": peer.last_contact_ms,
-            "connected": peer.connected,
-            "drained": peer.drained,
-        })
-    };
-    let waiting: Vec<Value> = status
-        .waiting
-        .iter()
-        .map(|one| {
-            json!({
-                "node_id": one.node_id,
-                "raft_address": one.raft_address,
-                "client_address": one.client_address,
-            })
-        })
-        .collect();
-    json!({
-        "broker": broker.as_str(),
-        "term": status.term,
-        "leader_id": status.leader_id,
-        "last_index": status.last_index,
-        "members": status.members.iter().map(member).collect::<Vec<_>>(),
-        "waiting": waiting,
-        "change": status.change,
-        "survives": status.survives,
-    })
-}
-
-fn role(status: &RaftStatusResponse, node: &NodeStatus) -> &'static str {
-    match (node.node_id == status.leader_id, node.voter) {
-        (true, _) => "leader",
-        (false, true) => "follower",
-        (false, false) => "learner",
-    }
-}
-
-fn state(peer: &PeerStatus) -> &'static str {
-    match (peer.connected, peer.drained) {
-        (false, _) => "not connected",
-        (true, true) => "drained",
-        (true, false) => "",
-    }
-}
-
-fn known(index: Option<u64>) -> String {
-    index.map_or("-".to_owned(), |index| index.to_string())
-}
-
-fn lag(peer: &PeerStatus) -> String {
-    match (peer.lag_entries, peer.lag_bytes) {
-        (Some(entries), Some(lag)) => format!("{entries} ({})", bytes(lag)),
-        _ => "-".to_owned(),
-    }
-}
-
-fn bytes(count: u64) -> String {
-    indicatif::BinaryBytes(count).to_string()
-}
-
-fn seconds(ms: u64) -> String {
-    format!("{}.{} s", ms / 1000, ms % 1000 / 100)
 }

@@ -6,7 +6,9 @@ use proto::{
     BrokerName, TagFilter, Topic,
     admin::{
         MessageTrack, QueryMessagesRequest, QueryMessagesResponse, QueueChoice, QueuePlace,
-        StoredMessage, TrackMessageRequest, message_track::State, query_messages_request::By,
+        StoredMessage, TrackMessageRequest,
+        message_track::State,
+        query_messages_request::{By, Reading},
     },
 };
 use serde_json::{Value, json};
@@ -21,7 +23,22 @@ use crate::{
 };
 
 /// Messages of a list when no number is given, as in RocketMQ.
-const LIST: u32 = 64;
+pub(super) const LIST: u32 = 64;
+
+/// Which replica answers.
+#[derive(Debug, Args)]
+struct Replica {
+    /// The broker that -n names answers for its group, as far as it has come, though it may not
+    /// lead.
+    #[arg(long = "applied")]
+    applied: bool,
+}
+
+impl Replica {
+    fn reading(&self) -> i32 {
+        if self.applied { Reading::Applied.into() } else { Reading::Unspecified.into() }
+    }
+}
 
 #[derive(Debug, Args)]
 pub struct ById {
@@ -30,6 +47,8 @@ pub struct ById {
     /// The id that the producer was told.
     #[arg(short = 'i', long = "msgId")]
     id: String,
+    #[command(flatten)]
+    replica: Replica,
 }
 
 impl ById {
@@ -38,6 +57,7 @@ impl ById {
             topic: self.topic.to_string(),
             by: Some(By::MessageId(self.id.clone())),
             max: LIST,
+            reading: self.replica.reading(),
             ..Default::default()
         };
         let found = query(session, request).await?;
@@ -56,6 +76,8 @@ pub struct ByOffset {
     queue: u32,
     #[arg(short = 'o', long = "offset")]
     offset: u64,
+    #[command(flatten)]
+    replica: Replica,
 }
 
 impl ByOffset {
@@ -65,6 +87,7 @@ impl ByOffset {
             topic: self.topic.to_string(),
             broker_name: self.broker.to_string(),
             by: Some(By::Place(place)),
+            reading: self.replica.reading(),
             ..Default::default()
         };
         let found = query(session, request).await?;
@@ -85,6 +108,8 @@ struct Span {
     /// So many messages at most.
     #[arg(short = 'm', long = "maxNum", default_value_t = LIST)]
     max: u32,
+    #[command(flatten)]
+    replica: Replica,
 }
 
 impl Span {
@@ -95,6 +120,7 @@ impl Span {
             from_ms: self.begin.map_or(0, |when| when.timestamp().0),
             until_ms: self.end.map_or(0, |when| when.timestamp().0),
             max: self.max,
+            reading: self.replica.reading(),
             ..Default::default()
         }
     }

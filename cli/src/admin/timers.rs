@@ -10,15 +10,13 @@ use serde_json::{Value, json};
 
 use super::{
     Session,
+    messages::LIST,
     when::{When, show},
 };
 use crate::{
     failure::Failure,
     output::{Report, Rows},
 };
-
-/// Messages of a list when no number is given, as for other lists of messages.
-const LIST: u32 = 64;
 
 #[derive(Debug, Args)]
 pub struct List {

@@ -24,7 +24,7 @@ use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use super::{calls, merge, merge::Answers};
 use crate::{
-    Caller, Directory, GroupView, HOLD, NoLocal,
+    Caller, Directory, GroupView, HOLD, Hops, NoLocal,
     channels::Channels,
     forward::{Forwarder, Passage},
     operation::Operation,
@@ -44,7 +44,7 @@ impl<D: Directory> AdminFanout<D> {
     /// Finds leaders by this directory.
     pub fn new(directory: D) -> Self {
         let channels = Channels::default();
-        Self { forwarder: Forwarder { local: NoLocal, directory, channels } }
+        Self { forwarder: Forwarder { local: NoLocal, directory, channels, hops: Hops::default() } }
     }
 
     pub(super) async fn groups(&self, caller: &Caller) -> Result<Vec<BrokerName>, Error> {
@@ -110,6 +110,20 @@ impl<D: Directory> AdminFanout<D> {
         Ok(ListTransactionsResponse {
             error: answers.error(),
             transactions: answers.good.into_iter().flat_map(|list| list.transactions).collect(),
+        })
+    }
+}
+
+impl<D: Directory> AdminFanout<D> {
+    /// Looks messages up, where this node has found `own` in its own group already.
+    pub(super) async fn query_beside(
+        &self,
+        request: Request<QueryMessagesRequest>,
+        own: Option<(BrokerName, QueryMessagesResponse)>,
+    ) -> QueryMessagesResponse {
+        let caller = caller(&request);
+        self.query(&caller, request.into_inner(), own).await.unwrap_or_else(|error| {
+            QueryMessagesResponse { error: Some(error), ..Default::default() }
         })
     }
 }
@@ -385,8 +399,7 @@ impl<D: Directory> Admin for AdminFanout<D> {
         &self,
         request: Request<QueryMessagesRequest>,
     ) -> Result<Response<QueryMessagesResponse>, Status> {
-        let caller = caller(&request);
-        answer!(QueryMessagesResponse, self.query(&caller, request.into_inner()).await)
+        Ok(Response::new(self.query_beside(request, None).await))
     }
 
     async fn list_timers(

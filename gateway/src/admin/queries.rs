@@ -45,17 +45,27 @@ impl<D: Directory> AdminFanout<D> {
         Ok(ResetOffsetsResponse { error, queues })
     }
 
+    /// `own` is what this node has found in its own group, if it may tell.
     pub(super) async fn query(
         &self,
         caller: &Caller,
         request: QueryMessagesRequest,
+        own: Option<(BrokerName, QueryMessagesResponse)>,
     ) -> Result<QueryMessagesResponse, Error> {
-        let owners = self.owners(caller, &request.topic, &request.broker_name).await?;
+        let own = match own {
+            // Nobody else is concerned.
+            Some((name, answer)) if request.broker_name == name.as_str() => return Ok(answer),
+            own => own,
+        };
+        let mut owners = self.owners(caller, &request.topic, &request.broker_name).await?;
         let by_place = matches!(request.by, Some(By::Place(_)));
         if by_place && owners.len() > 1 {
             return Err(rejected("a place needs the name of its broker".to_owned()));
         }
-        let answers = self.ask::<calls::QueryMessages>(caller, owners, request.clone()).await;
+        let own = own.filter(|(name, _)| owners.contains(name));
+        owners.retain(|owner| own.as_ref().is_none_or(|(name, _)| owner != name));
+        let mut answers = self.ask::<calls::QueryMessages>(caller, owners, request.clone()).await;
+        answers.extend(own.map(|(name, answer)| (name, Ok(answer))));
         let answers = Answers::of(answers, |answer| answer.error.take());
         // Part of the messages would look like all of them.
         if let Some(error) = answers.error() {

@@ -2,6 +2,7 @@
 //! the leaders concerned.
 
 use proto::{
+    BrokerName,
     admin::{
         ChangeMembershipRequest, ChangeMembershipResponse, ChangeRequest, ChangeResponse,
         ClusterStatusRequest, ClusterStatusResponse, DescribeTopicRequest, DescribeTopicResponse,
@@ -35,6 +36,25 @@ impl<A: Admin, D: Directory> AdminSwitch<A, D> {
     /// only a leader can do.
     pub fn new(local: A, directory: D) -> Self {
         Self { local, fanout: AdminFanout::new(directory) }
+    }
+}
+
+impl<A: Admin, D> AdminSwitch<A, D> {
+    /// This node's group, and what the node itself finds there. `None` where the leader has to be
+    /// asked.
+    async fn own_answer(
+        &self,
+        request: &QueryMessagesRequest,
+    ) -> Result<Option<(BrokerName, QueryMessagesResponse)>, Status> {
+        let own = self.local.cluster_status(Request::new(ClusterStatusRequest {})).await?;
+        let own = own.into_inner().groups.into_iter().find_map(|g| g.broker_name.parse().ok());
+        let Some(own): Option<BrokerName> = own else { return Ok(None) };
+        if !request.broker_name.is_empty() && request.broker_name != own.as_str() {
+            return Ok(None);
+        }
+        let answer = self.local.query_messages(Request::new(request.clone())).await;
+        let answer = answer.ok().map(Response::into_inner).filter(|answer| answer.error.is_none());
+        Ok(answer.map(|answer| (own, answer)))
     }
 }
 
@@ -77,6 +97,18 @@ macro_rules! switch {
                 Ok(Response::new(ClusterStatusResponse { error: None, groups }))
             }
 
+            /// What this node may answer of its own group is not asked of the leader.
+            async fn query_messages(
+                &self,
+                request: Request<QueryMessagesRequest>,
+            ) -> Result<Response<QueryMessagesResponse>, Status> {
+                if is_hop(&request) {
+                    return self.local.query_messages(request).await;
+                }
+                let own = self.own_answer(request.get_ref()).await?;
+                Ok(Response::new(self.fanout.query_beside(request, own).await))
+            }
+
             /// Always of this very node.
             async fn drain(
                 &self,
@@ -113,7 +145,6 @@ switch! {
     list_transactions(ListTransactionsRequest) -> ListTransactionsResponse;
     resolve_transaction(ResolveTransactionRequest) -> ResolveTransactionResponse;
     reset_offsets(ResetOffsetsRequest) -> ResetOffsetsResponse;
-    query_messages(QueryMessagesRequest) -> QueryMessagesResponse;
     list_timers(ListTimersRequest) -> ListTimersResponse;
     track_message(TrackMessageRequest) -> TrackMessageResponse;
 }

@@ -269,6 +269,7 @@ impl Wire {
             from_ms: 0,
             until_ms: u64::MAX,
             max: 1,
+            ..Default::default()
         };
         let answer = bounded(rpc.admin().query_messages(request)).await?;
         refused(answer.error)?;

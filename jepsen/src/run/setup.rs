@@ -125,6 +125,7 @@ async fn queue_of(cluster: &Cluster, rpc: &Rpc, topic: &str, nth: u32, group: &s
         from_ms: 0,
         until_ms: u64::MAX,
         max: 1,
+        ..Default::default()
     };
     let answer = rpc.admin().query_messages(request).await?.into_inner();
     refused(answer.error)?;

@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::rules::{Lag, Standing};
 use crate::network::presence::Presence;
 use crate::network::server::RaftNode;
-use crate::{Member, NodeId};
+use crate::{Member, NodeId, SnapshotProgress};
 
 /// How often positions are noted.
 const NOTE_EVERY: Duration = Duration::from_millis(500);
@@ -52,6 +52,8 @@ pub struct MemberProgress {
     pub connected: bool,
     /// It does not stand for election, and nobody hands over to it.
     pub drained: bool,
+    /// The snapshot that is on its way to it, if one is.
+    pub snapshot: Option<SnapshotProgress>,
 }
 
 /// A node that waits to be added.

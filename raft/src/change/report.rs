@@ -12,7 +12,8 @@ use super::rules::survives;
 use crate::{Member, Role};
 
 impl Changer {
-    /// `None` unless this node leads. Who waits to be added is for the caller to fill in.
+    /// `None` unless this node leads. Who waits to be added, and what is on its way to whom, is for
+    /// the caller to fill in.
     pub(crate) fn replication(&self, role: Role, members: Vec<Member>) -> Option<Replication> {
         self.tracker.look(false);
         let metrics = self.raft.metrics().borrow_watched().clone();
@@ -52,6 +53,15 @@ fn of(
     drained: bool,
 ) -> MemberProgress {
     let Tracked { matched, lag, rate, eta } = tracked;
-    let bytes_per_second = rate;
-    MemberProgress { member, matched, lag, bytes_per_second, eta, last_contact, connected, drained }
+    MemberProgress {
+        member,
+        matched,
+        lag,
+        bytes_per_second: rate,
+        eta,
+        last_contact,
+        connected,
+        drained,
+        snapshot: None,
+    }
 }

@@ -53,6 +53,9 @@ pub(crate) async fn open(
             parts.upkeep.damage_found();
             tracing::error!(%base, error = %Chain(&error), "the log is damaged, fetching from peers");
         }
+        let _waiting = parts.config.startup.wait_for(format!(
+            "repairing the log at offset {base} with the help of the other replicas"
+        ));
         let started = Instant::now();
         let (len, peer) = loop {
             match fetch_any(parts, group, &disk, base).await {

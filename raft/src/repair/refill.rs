@@ -99,6 +99,8 @@ pub(crate) async fn refill(parts: &Parts, lack: Lack, target: Target<'_>) -> Res
         reason = %lack.error(), %at_least,
         "the state cannot go on from here, fetching a peer's"
     );
+    let what = "getting the state from another replica: the log does not lead on from this one's";
+    let _waiting = parts.config.startup.wait_for(what);
     let Target { store, log, log_dir, state } = target;
     let (started, deadline) = (Instant::now(), Instant::now() + PATIENCE);
     loop {

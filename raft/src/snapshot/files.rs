@@ -34,8 +34,17 @@ pub(crate) fn remove_file(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Gives a file a second name. Where that one is on another file system it becomes a durable copy,
+/// which a crash may leave incomplete.
 pub(crate) fn link(from: &Path, to: &Path) -> Result<(), Error> {
-    fs::hard_link(from, to).map_err(failed("link", to))
+    match fs::hard_link(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            fs::copy(from, to).map_err(failed("copy to", to))?;
+            let copied = File::open(to).map_err(failed("open", to))?;
+            copied.sync_all().map_err(failed("sync", to))
+        }
+        linked => linked.map_err(failed("link", to)),
+    }
 }
 
 /// Renames durably; both must be in the same directory.

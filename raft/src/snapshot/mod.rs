@@ -19,6 +19,7 @@ pub(crate) mod receive;
 pub(crate) mod send;
 pub(crate) mod stage;
 pub(crate) mod store;
+pub(crate) mod under_way;
 
 use std::io;
 use std::path::{Path, PathBuf};

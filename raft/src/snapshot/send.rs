@@ -20,6 +20,7 @@ use tonic::{Code, Status, Streaming};
 use super::manifest::Manifest;
 use super::pace::Pace;
 use super::store::Stored;
+use super::under_way::UnderWay;
 use super::{Error, failed};
 use crate::NodeId;
 use crate::failure::Chain;
@@ -183,7 +184,7 @@ impl Source {
         }
         let total: u64 = plan.iter().map(|(_, _, left)| left).sum();
         self.upkeep.snapshot_spared(goods.total() - total);
-        let mut progress = Progress::start(self.peer, goods.total(), total);
+        let mut progress = Progress::start(&self.upkeep, self.peer, goods.total(), total);
         let mut pace = Pace::new(self.rate, Instant::now());
         let chunk = (self.rate / PER_SECOND).clamp(*CHUNK.start(), *CHUNK.end());
         for (file, from, left) in plan {
@@ -337,26 +338,25 @@ pub(crate) async fn blocking<T: Send + 'static>(
 struct Progress {
     peer: u64,
     total: u64,
-    sent: u64,
-    started: Instant,
+    under_way: UnderWay,
     told: Instant,
 }
 
 impl Progress {
-    fn start(peer: NodeId, whole: u64, total: u64) -> Progress {
+    fn start(upkeep: &Arc<Counters>, peer: NodeId, whole: u64, total: u64) -> Progress {
+        let under_way = UnderWay::start(upkeep, peer, total, whole - total);
         let peer = peer.0;
         tracing::info!(peer, bytes = total, reused = whole - total, "sending a snapshot");
-        let now = Instant::now();
-        Progress { peer, total, sent: 0, started: now, told: now }
+        Progress { peer, total, under_way, told: Instant::now() }
     }
 
     fn sent(&mut self, bytes: u64) {
-        self.sent += bytes;
-        if self.told.elapsed() < TELL_EVERY && self.sent < self.total {
+        let sent = self.under_way.sent(bytes);
+        if self.told.elapsed() < TELL_EVERY && sent < self.total {
             return;
         }
         self.told = Instant::now();
-        let (peer, sent, total) = (self.peer, self.sent, self.total);
-        tracing::info!(peer, sent, total, after = ?self.started.elapsed(), "snapshot on its way");
+        let (peer, total, after) = (self.peer, self.total, self.under_way.elapsed());
+        tracing::info!(peer, sent, total, ?after, "snapshot on its way");
     }
 }

@@ -13,9 +13,9 @@ use proto::{
     clock,
 };
 use serde_json::json;
-use tonic::{Request, transport::Channel};
+use tonic::transport::Channel;
 
-use super::{CALL_TIMEOUT, Session};
+use super::{Session, operator::Operator};
 use crate::{bench::units::size, connect, failure::Failure, output::Report};
 
 mod directory;
@@ -50,9 +50,10 @@ impl Backup {
         let (channel, address, index) = self.source(session).await?;
         let mut directory = Directory::open(&self.to)?;
         let rate = u64::try_from(self.rate).unwrap_or(u64::MAX);
-        let request = take::Wish { broker: self.broker.to_string(), index, rate };
+        let operator = &session.operator;
+        let wish = take::Wish { operator, broker: self.broker.to_string(), index, rate };
         let bar = bar(for_a_program);
-        let taken = take::take((channel, &address), request, &mut directory, &bar).await;
+        let taken = take::take((channel, &address), wish, &mut directory, &bar).await;
         bar.finish_and_clear();
         let Taken { mut manifest, received, reused } = taken?;
         manifest.taken_at_ms = clock::wall_now().0;
@@ -103,7 +104,7 @@ impl Backup {
                 self.broker
             )));
         };
-        let index = mark(&leader.client_address, &self.broker).await?;
+        let index = mark(&session.operator, &leader.client_address, &self.broker).await?;
         let candidates: Vec<&NodeStatus> = match self.node_id {
             0 => {
                 let others = group.members.iter();
@@ -138,10 +139,9 @@ fn member(group: &GroupStatus, id: u64) -> Option<&NodeStatus> {
 }
 
 /// Everything that was acknowledged before this call is in a copy that reaches up to this entry.
-async fn mark(leader: &str, broker: &BrokerName) -> Result<u64> {
+async fn mark(operator: &Operator, leader: &str, broker: &BrokerName) -> Result<u64> {
     let channel = connect::dial_one(leader).await?;
-    let mut request = Request::new(MarkRequest { broker_name: broker.to_string() });
-    request.set_timeout(CALL_TIMEOUT);
+    let request = operator.request(MarkRequest { broker_name: broker.to_string() });
     let answer = BackupClient::new(channel).mark(request).await;
     let answer = answer.map_err(|status| Failure::of_status(&status, leader));
     Ok(answer.context("ask the leader how far a backup has to reach")?.into_inner().index)

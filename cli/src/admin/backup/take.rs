@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
 
 use super::directory::{Directory, Fetched};
-use crate::failure::Failure;
+use crate::{admin::operator::Operator, failure::Failure};
 
 /// A replica says something every second; one that is silent for so long is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,7 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 /// What is asked for.
-pub(super) struct Wish {
+pub(super) struct Wish<'a> {
+    pub(super) operator: &'a Operator,
     pub(super) broker: String,
     pub(super) index: u64,
     pub(super) rate: u64,
@@ -38,7 +39,7 @@ pub(super) struct Taken {
 
 pub(super) async fn take(
     (channel, address): (Channel, &str),
-    wish: Wish,
+    wish: Wish<'_>,
     directory: &mut Directory,
     bar: &ProgressBar,
 ) -> Result<Taken> {
@@ -51,7 +52,8 @@ pub(super) async fn take(
     };
     send(take_request::Step::Begin(begin)).await?;
     bar.set_message("making a snapshot");
-    let call = timeout(PATIENCE, client.take(ReceiverStream::new(outbound))).await;
+    let request = wish.operator.lasting_request(ReceiverStream::new(outbound));
+    let call = timeout(PATIENCE, client.take(request)).await;
     let answers = call.with_context(|| format!("{address} does not answer"))?;
     let answers = answers.map_err(|status| failure(&status, address))?.into_inner();
     let mut answers = Answers { answers, address };

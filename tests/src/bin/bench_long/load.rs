@@ -1,5 +1,6 @@
 //! `mqbench` as a load, and what it says.
 
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,19 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::{Cluster, binaries};
 use tokio::process::{Child, Command};
+
+use crate::table::Table;
+
+/// Bytes of a message of 1 KiB in the log.
+pub(crate) const STORED: u64 = 1200;
+/// Messages of one call of [`fill`].
+const BATCH: u64 = 64;
+/// Messages that [`fill`] sends at once at most, before it looks how long the log is.
+const AT_ONCE: u64 = 400_000;
+/// What a round of [`fill`] is spread over.
+const ROUND: Duration = Duration::from_secs(4);
+/// A log that does not grow in so many rounds does not take what is sent.
+const IDLE_ROUNDS: u32 = 5;
 
 /// A figure of `mqbench`.
 #[derive(Debug, Clone, Copy)]
@@ -19,12 +33,17 @@ pub(crate) struct Figure {
 /// A load that runs.
 pub(crate) struct Running(Child);
 
-/// Starts `mqbench` against the leader.
+/// Starts `mqbench` against the leader of the first group.
 pub(crate) async fn start(cluster: &Cluster, arguments: &[&str]) -> Result<Running> {
     let (leader, _) = cluster.leader().await;
+    start_at(cluster, leader.addresses.client, arguments)
+}
+
+/// Starts `mqbench` against this access point.
+pub(crate) fn start_at(cluster: &Cluster, at: SocketAddr, arguments: &[&str]) -> Result<Running> {
     let mut command = Command::new(binaries::program("mqbench"));
     command.args(arguments).arg("--json");
-    command.args(["--endpoint", &leader.addresses.client.to_string()]);
+    command.args(["--endpoint", &at.to_string()]);
     command.arg("--disk").arg(cluster.scratch.path());
     command.stdout(Stdio::piped()).kill_on_drop(true);
     Ok(Running(command.spawn().context("start mqbench")?))
@@ -52,19 +71,27 @@ pub(crate) async fn figure(cluster: &Cluster, arguments: &[&str]) -> Result<Figu
 }
 
 /// Sends at a steady rate, well below what the cluster carries: latency is what is asked for.
-pub(crate) fn paced<'a>(topic: &'a str, seconds: &'a str) -> [&'a str; 7] {
-    ["produce", "--topic", topic, "--rate", "2000", "--duration", seconds]
+pub(crate) fn paced<'a>(topic: &'a str, duration: &'a str) -> [&'a str; 7] {
+    ["produce", "--topic", topic, "--rate", "2000", "--duration", duration]
 }
 
 /// Fills the log until it has so many bytes, with batches of 1 KiB messages. Returns the time.
 pub(crate) async fn fill(cluster: &Cluster, topic: &str, bytes: u64) -> Result<Duration> {
     let started = Instant::now();
     let (leader, _) = cluster.leader().await;
-    while log_end(&leader).await? < bytes {
-        let arguments = ["--batch", "64", "--in-flight", "32", "--warmup", "0s"];
-        let mut all = vec!["produce", "--topic", topic, "--duration", "5s"];
-        all.extend(arguments);
-        figure(cluster, &all).await?;
+    let duration = format!("{}ms", ROUND.as_millis());
+    let mut end = log_end(&leader).await?;
+    let mut idle = 0;
+    while end < bytes {
+        let messages = ((bytes - end) / STORED).clamp(BATCH, AT_ONCE);
+        let rate = messages.div_ceil(ROUND.as_secs()).to_string();
+        let arguments = ["produce", "--topic", topic, "--duration", &duration, "--rate", &rate];
+        let batches = ["--batch", "64", "--in-flight", "32", "--warm-up", "0s"];
+        figure(cluster, &[&arguments[..], &batches].concat()).await?;
+        let now = log_end(&leader).await?;
+        idle = if now > end { 0 } else { idle + 1 };
+        ensure!(idle < IDLE_ROUNDS, "the log does not grow beyond {now} bytes");
+        end = now;
     }
     Ok(started.elapsed())
 }
@@ -75,11 +102,28 @@ pub(crate) async fn log_end(node: &tests::node::Node) -> Result<u64> {
     Ok(end as u64)
 }
 
-/// Whether so many bytes for each replica fit onto the disk, with some to spare.
-pub(crate) fn fits(cluster: &Cluster, bytes: u64) -> Result<bool> {
+/// Whether so many bytes for each replica fit onto the disk, with some to spare. If not, the table
+/// says so.
+pub(crate) fn fits(cluster: &Cluster, what: &str, bytes: u64, table: &mut Table) -> Result<bool> {
     const SPARE: u64 = 8 << 30;
     let found = rustix::fs::statvfs(cluster.scratch.path())?;
     let free = found.f_bavail * found.f_frsize;
-    let replicas = cluster.nodes.len() as u64;
-    Ok(bytes * replicas + SPARE <= free)
+    let needed = bytes * cluster.nodes.len() as u64 + SPARE;
+    if needed > free {
+        let (needed, free) = (needed >> 20, free >> 20);
+        table.note(what, format!("left out: {needed} MiB of disk needed, {free} MiB free"));
+    }
+    Ok(needed <= free)
+}
+
+/// `1.23 ms`.
+pub(crate) fn ms(value: f64) -> String {
+    format!("{value:.2} ms")
+}
+
+/// A p99 beside that of another time, which it may exceed so many times.
+pub(crate) fn beside(table: &mut Table, what: &str, now: Figure, before: Figure, times: f64) {
+    let ratio = now.p99_ms / before.p99_ms;
+    let measured = format!("p50 {}, p99 {}: {ratio:.1}x", ms(now.p50_ms), ms(now.p99_ms));
+    table.reach(what, measured, format!("p99 at most {times}x"), ratio <= times);
 }

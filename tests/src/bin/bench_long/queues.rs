@@ -1,29 +1,66 @@
 //! Very many queues in one group.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use futures::{StreamExt as _, stream};
 use proto::{admin, v2};
 use tests::Cluster;
 
-use super::{load, setting, tell};
+use crate::Plan;
+use crate::load;
+use crate::restart::{ms, ready};
+use crate::table::Table;
 
+const FULL: u64 = 100_000;
+const LEAST: u64 = 1000;
 const QUEUES_PER_TOPIC: u64 = 1000;
 /// Topics that are created at a time.
 const AT_ONCE: usize = 4;
+const CREATED: Duration = Duration::from_secs(60);
+const RESIDENT_MIB: u64 = 300;
 
-pub(crate) async fn run(queues: u64) -> Result<()> {
+pub(crate) async fn run(plan: Plan, table: &mut Table) -> Result<()> {
+    let queues = plan.size.of(FULL, LEAST);
     let cluster = Cluster::of(3).start().await;
-    let seconds = format!("{}s", setting("BENCH_SECONDS", 10)?);
-    let latency = ["produce", "--latency", "--topic", "few", "--duration", &seconds];
+    let duration = plan.duration();
+    let latency = ["produce", "--latency", "--topic", "few", "--duration", &duration];
     cluster.topic("few", 8).await;
     let few = load::figure(&cluster, &latency).await?;
 
+    let took = create(&cluster, queues).await?;
+    let what = format!("{queues} queues created");
+    let measured = format!("{:.1} s", took.as_secs_f64());
+    table.reach(what, measured, ms(CREATED), took <= CREATED);
+    cluster.replicas_agree().await;
+    let mut resident = Vec::new();
+    for node in &cluster.nodes {
+        resident.push(node.memory()? >> 20);
+    }
+    let most = resident.iter().max().copied().unwrap_or(0);
+    let reach = format!("{RESIDENT_MIB} MiB");
+    let what = "resident with them, the largest node";
+    table.reach(what, format!("{most} MiB"), reach, most <= RESIDENT_MIB);
+    let many = load::figure(&cluster, &latency).await?;
+    let ratio = many.p50_ms / few.p50_ms;
+    let (now, before) = (load::ms(many.p50_ms), load::ms(few.p50_ms));
+    let measured = format!("p50 {now}, {before} with 8 queues: {ratio:.1}x");
+    table.reach("one send at a time", measured, "p50 at most 2x", ratio <= 2.0);
+    let follower = cluster.followers().await.remove(0);
+    follower.kill();
+    let started = Instant::now();
+    follower.start();
+    ready(&follower, started).await?;
+    table.note("one node after SIGKILL, to `/ready`", ms(started.elapsed()));
+    cluster.finish().await;
+    Ok(())
+}
+
+/// Creates topics with so many queues in all.
+async fn create(cluster: &Cluster, queues: u64) -> Result<Duration> {
     let (leader, _) = cluster.leader().await;
     let started = Instant::now();
-    let topics = queues.div_ceil(QUEUES_PER_TOPIC);
-    let mut made = stream::iter(0..topics)
+    let mut made = stream::iter(0..queues.div_ceil(QUEUES_PER_TOPIC))
         .map(|number| {
             let config = admin::TopicConfig {
                 topic: format!("many-{number}"),
@@ -40,25 +77,5 @@ pub(crate) async fn run(queues: u64) -> Result<()> {
         let error = answer?.into_inner().error;
         ensure!(error.is_none(), "{error:?}");
     }
-    drop(made);
-    let took = started.elapsed();
-    tell(&format!("{queues} queues created"), &format!("{:.1} s", took.as_secs_f64()), "60 s");
-    cluster.replicas_agree().await;
-    for node in &cluster.nodes {
-        tell(&format!("{node:?}, resident"), &format!("{} MiB", node.memory()? >> 20), "300 MiB");
-    }
-    let many = load::figure(&cluster, &latency).await?;
-    let ratio = many.p50_ms / few.p50_ms;
-    let measured = format!("{:.2} ms, {ratio:.1}x of {:.2} ms before", many.p50_ms, few.p50_ms);
-    tell("one send at a time, p50", &measured, "2x");
-    let follower = cluster.followers().await.remove(0);
-    follower.kill();
-    let started = Instant::now();
-    follower.start();
-    while !follower.is_ready().await {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-    println!("  one node after SIGKILL, to /ready: {} ms", started.elapsed().as_millis());
-    cluster.finish().await;
-    Ok(())
+    Ok(started.elapsed())
 }

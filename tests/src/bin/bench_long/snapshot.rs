@@ -5,39 +5,65 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use tests::Cluster;
 
-use super::{load, setting, tell};
+use crate::Plan;
+use crate::load;
+use crate::table::Table;
 
-const GIB: u64 = 1 << 30;
+/// Bytes that are sent, at least.
+const FULL: u64 = 1 << 30;
+/// Several of the smallest segments.
+const LEAST: u64 = 64 << 20;
+/// Bytes a second.
+const RATE: u64 = 50 << 20;
+/// A smaller snapshot goes more slowly, so that a load has the time to meet it.
+const SHORTEST: Duration = Duration::from_secs(10);
+const SEGMENTS: u64 = 16;
+const SMALLEST_SEGMENT: u64 = 9 << 20;
 const LONGEST: Duration = Duration::from_secs(300);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-pub(crate) async fn run() -> Result<()> {
-    // What is kept is a little over 1 GiB; what went before it is gone everywhere.
-    let plan = Cluster::of(3).set("log.segment_size", "64MiB");
-    let plan = plan.set("log.retention_bytes", &(GIB + GIB / 8).to_string());
-    let cluster = plan.set("raft.snapshot_rate", "50MiB").start().await;
-    let seconds = format!("{}s", setting("BENCH_SECONDS", 10)?);
+pub(crate) async fn run(plan: Plan, table: &mut Table) -> Result<()> {
+    let bytes = plan.size.of(FULL, LEAST);
+    let rate = RATE.min(bytes / SHORTEST.as_secs());
+    let segment = (bytes / SEGMENTS).max(SMALLEST_SEGMENT);
+    // What is kept is a little more than the size; what went before it is gone everywhere.
+    let cluster = Cluster::of(3)
+        .set("log.segment_size", &segment.to_string())
+        .set("log.retention_bytes", &(bytes + bytes / 8).to_string())
+        .set("raft.snapshot_rate", &rate.to_string())
+        .start()
+        .await;
     cluster.topic("sent", 8).await;
-    let before = load::figure(&cluster, &load::paced("sent", &seconds)).await?;
-    println!("  before: sends p50 {:.2} ms, p99 {:.2} ms", before.p50_ms, before.p99_ms);
+    let duration = plan.duration();
+    let before = load::figure(&cluster, &load::paced("sent", &duration)).await?;
+    let latency = format!("p50 {}, p99 {}", load::ms(before.p50_ms), load::ms(before.p99_ms));
+    table.note("2,000 sends a second before the snapshot", latency);
     let follower = cluster.followers().await.remove(0);
-    follower.stop().await;
-    load::fill(&cluster, "sent", 2 * GIB + GIB / 2).await?;
+    let needs = load::log_end(&follower).await?;
+    ensure!(follower.stop().await.success(), "{follower:?} did not stop well");
+    load::fill(&cluster, "sent", 2 * bytes + bytes / 2).await?;
     let (leader, _) = cluster.leader().await;
     let started = Instant::now();
-    while leader.metric("raftmq_log_start_offset").await? < 1e9 {
+    #[allow(clippy::cast_precision_loss, reason = "a log offset far below 2^53")]
+    while leader.metric("raftmq_log_start_offset").await? <= needs as f64 {
         ensure!(started.elapsed() < LONGEST, "retention removes nothing");
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 
     follower.start();
     let started = Instant::now();
-    let during = load::figure(&cluster, &load::paced("sent", "15s")).await?;
-    let ratio = during.p99_ms / before.p99_ms;
-    tell("sends meanwhile", &format!("p99 {:.2} ms, {ratio:.1}x", during.p99_ms), "3x");
+    let lasts = format!("{}s", (bytes / rate).saturating_sub(3).max(5));
+    let during = load::figure(&cluster, &load::paced("sent", &lasts)).await?;
     cluster.replicas_agree().await;
-    println!("  the replica is as far as the others {:.0?} after its start", started.elapsed());
-    let log = follower.process().log();
-    ensure!(log.contains("snapshot installed"), "it was fed from the log, not by a snapshot");
+    let took = started.elapsed();
+    let sent = leader.metric("raftmq_snapshot_sent_bytes_total").await? / f64::from(1 << 20);
+    ensure!(
+        follower.metric("raftmq_snapshots_installed_total").await? >= 1.0,
+        "it was fed from the log, not by a snapshot"
+    );
+    let what = format!("sends while a snapshot of {sent:.0} MiB goes at {} MiB/s", rate >> 20);
+    load::beside(table, &what, during, before, 3.0);
+    table.note("its receiver is as far as the others", format!("{took:.0?} after its start"));
     cluster.finish().await;
     Ok(())
 }
