@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::bug::Bug;
 use crate::config::Flush;
 use crate::error::Error;
 use crate::hard_state::{HardState, HardStateFile, VOTE_LEN};
@@ -223,6 +224,7 @@ impl Writer {
             group_bytes += op_len(&op);
             match op {
                 Op::Segment(header) => {
+                    run = if Bug::B25.is_sown() { Run::default() } else { run };
                     run.flush(self.active.as_ref())?;
                     self.roll(&header)?;
                 }
@@ -270,8 +272,13 @@ impl Writer {
     }
 
     fn sync_active(&self) -> Result<(), Error> {
-        let Some(active) = &self.active else { return Ok(()) };
-        active.file.sync_data().map_err(|e| Error::io("sync", &segment_name(active.base), e))
+        let Some(active) = self.active.as_ref().filter(|_| !Bug::B02.is_sown()) else {
+            return Ok(());
+        };
+        match active.file.sync_data() {
+            Err(_) if Bug::B22.is_sown() => Ok(()),
+            synced => synced.map_err(|e| Error::io("sync", &segment_name(active.base), e)),
+        }
     }
 
     /// Makes everything written durable.

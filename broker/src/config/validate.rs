@@ -27,6 +27,7 @@ impl Config {
         self.check_timing()?;
         self.check_bounds()?;
         self.disk_fault().map_err(|why| invalid("fault.disk", &self.fault.disk, why))?;
+        self.bug().map_err(|why| invalid("fault.bug", &self.fault.bug, why))?;
         if self.fault.level > 0 && !cfg!(debug_assertions) {
             let why = "it is for tests of the broker itself; this is a release build".to_owned();
             return Err(invalid("fault.level", &self.fault.level.to_string(), why));
@@ -311,6 +312,10 @@ mod tests {
         assert!(refused(&config).contains("fault.hold"));
         config.fault.hold = "after Fire 1s".into();
         assert_eq!(config.validate().is_ok(), cfg!(debug_assertions));
+        config.fault.bug = "B07".into();
+        assert_eq!(config.validate().is_ok(), cfg!(debug_assertions));
+        config.fault.bug = "B99".into();
+        assert!(!cfg!(debug_assertions) || refused(&config).contains("fault.bug"));
     }
 
     #[test]
