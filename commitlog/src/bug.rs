@@ -32,7 +32,7 @@ bugs! {
     /// `raft`, network client: an append that a replica has not answered for 100 ms counts as stored
     /// there, so that sends are acknowledged without a quorum.
     B01 = 1,
-    /// `commitlog`, writer: segments are not synced.
+    /// `commitlog`, writer: appends are acknowledged and not synced.
     B02 = 2,
     /// `commitlog`, spares: the directory is not synced when a segment begins.
     B03 = 3,

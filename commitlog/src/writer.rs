@@ -238,7 +238,7 @@ impl Writer {
             inner.assert_marks();
         }
         let now = match self.shared.config.flush {
-            Flush::Sync => true,
+            Flush::Sync => force || !Bug::B02.is_sown(),
             Flush::Async { max_bytes, max_delay } => {
                 let waits = self.unsynced_since.is_some_and(|since| since.elapsed() >= max_delay);
                 force || waits || self.unsynced_bytes >= max_bytes
@@ -272,9 +272,7 @@ impl Writer {
     }
 
     fn sync_active(&self) -> Result<(), Error> {
-        let Some(active) = self.active.as_ref().filter(|_| !Bug::B02.is_sown()) else {
-            return Ok(());
-        };
+        let Some(active) = &self.active else { return Ok(()) };
         match active.file.sync_data() {
             Err(_) if Bug::B22.is_sown() => Ok(()),
             synced => synced.map_err(|e| Error::io("sync", &segment_name(active.base), e)),

@@ -30,12 +30,13 @@ fn appended() -> bool {
     has_all(&disk, 5)
 }
 
-/// Into the next segment, with several appends written together.
+/// Into the next segment, from the middle of the first one.
 fn rolled() -> bool {
     let disk = SimDisk::new();
     let mut node = Node::open(&disk).unwrap();
-    node.append(records(1, 0..30, LEN)).unwrap();
-    assert_eq!(node.outcomes.done(), [29]);
+    node.append(records(1, 0..8, LEN)).unwrap();
+    node.append(records(1, 8..30, LEN)).unwrap();
+    assert_eq!(node.outcomes.done(), [7, 29]);
     has_all(&disk, 30)
 }
 

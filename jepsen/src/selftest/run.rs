@@ -17,10 +17,10 @@ use crate::judge::Judgement;
 const RATE: u64 = 600;
 /// Faults come fast: runs are short.
 const INTERVAL: &str = "0.6";
-/// A broken cluster is not waited for as long as one that is to come back.
-const FINAL_S: u64 = 20;
+/// A cluster that lost what was flushed lazily stands still for half a minute before it goes on.
+const FINAL_S: u64 = 45;
 /// Starting, draining and judging, at most, in seconds.
-const BESIDE_S: u64 = 75;
+const BESIDE_S: u64 = 100;
 /// What a run that told nothing counts as.
 const HARNESS: u8 = 3;
 
@@ -48,7 +48,7 @@ enum Job {
 
 /// Runs each case, and each of their setups once without any bug.
 pub fn run(place: &Place, cases: &[&'static Case]) -> Result<Report> {
-    let mut jobs: VecDeque<Job> = cases.iter().map(|case| Job::Wrong(case)).collect();
+    let mut jobs: VecDeque<Job> = cases.iter().copied().map(Job::Wrong).collect();
     let mut setups: Vec<Setup> = Vec::new();
     for case in cases.iter().filter(|case| !case.is_control()) {
         if !setups.contains(&case.setup) {
