@@ -131,7 +131,10 @@ pub(super) const KEYS: &[Key] = &[
         "For tests of the broker itself, refused by release builds: a moment to hold still at.",
     ),
     key("fault.disk", "The same: a call to the log's disk that fails: read N, write N or sync N."),
-    key("fault.bug", "For tests of the fault suite, refused by release builds: a bug to have, B01."),
+    key(
+        "fault.bug",
+        "For tests of the fault suite, refused by release builds: a bug to have, B01.",
+    ),
     key(
         "fault.level",
         "For tests of upgrades, refused by release builds: the feature level that this build\npretends to understand. 0: its own.",

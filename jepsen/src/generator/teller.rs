@@ -52,7 +52,15 @@ pub struct Teller {
 impl Teller {
     #[must_use]
     pub fn new(sender: u32, keys: Keys, ledger: &Arc<Mutex<Ledger>>) -> Self {
-        Self { sender, keys, next: 0, ledger: Arc::clone(ledger), then: None, contrary: None, now: 0 }
+        Self {
+            sender,
+            keys,
+            next: 0,
+            ledger: Arc::clone(ledger),
+            then: None,
+            contrary: None,
+            now: 0,
+        }
     }
 }
 

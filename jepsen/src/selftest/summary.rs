@@ -67,7 +67,8 @@ impl Outcome {
     #[must_use]
     pub fn line(&self) -> String {
         let word = if self.is_caught() { "caught" } else { "NOT CAUGHT" };
-        let last = self.tries.last().map(|tried| format!("{}, {} s", tried.verdict(), tried.seconds));
+        let last =
+            self.tries.last().map(|tried| format!("{}, {} s", tried.verdict(), tried.seconds));
         format!("{} {word}: {}", self.case.name, last.unwrap_or_default())
     }
 }
@@ -167,9 +168,10 @@ impl Report {
                 "without": self.control(&outcome.case.setup).map(tried),
             })
         });
-        let elsewhere = self.elsewhere.iter().map(|bug| {
-            json!({ "name": bug.name, "what": bug.what, "test": bug.test })
-        });
+        let elsewhere = self
+            .elsewhere
+            .iter()
+            .map(|bug| json!({ "name": bug.name, "what": bug.what, "test": bug.test }));
         json!({
             "code": self.code(),
             "cases": outcomes.collect::<Vec<_>>(),

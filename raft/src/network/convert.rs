@@ -1,7 +1,7 @@
 //! Between what travels and what openraft takes.
 
-use commitlog::{Bug, Kind};
 use commitlog::position::{LogId, LogIndex, LogOffset, Term};
+use commitlog::{Bug, Kind};
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, TransferLeaderRequest};
 use proto::raft_rpc as rpc;
 
