@@ -180,6 +180,9 @@ impl Server {
     /// See [`ServerError`].
     pub async fn start_logging(config: Config, log: LogLevel) -> Result<Server, ServerError> {
         let started = Instant::now();
+        if let Some(bug) = config.bug().expect("validated") {
+            bug.sow();
+        }
         if config.fault.level > 0 {
             level::pretend(config.fault.level);
         }

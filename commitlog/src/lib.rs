@@ -21,6 +21,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 mod adopt;
+mod bug;
 mod cache;
 mod config;
 mod cursor;
@@ -54,6 +55,7 @@ mod tail;
 mod writer;
 
 pub use adopt::adopt_segment;
+pub use bug::Bug;
 pub use config::{
     BootId, Config, Flush, GroupId, Identity, Invalid, SEGMENT_SIZE_MAX, SEGMENT_UNIT,
 };

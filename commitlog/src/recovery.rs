@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use crate::bug::Bug;
 use crate::cursor::{Cursor, Stop, corrupt};
 use crate::disk::DiskFile;
 use crate::error::{Check, Error};
@@ -68,7 +69,7 @@ pub(crate) fn scan(
             Err(Stop::Io(source)) => return Err(Error::io("read", &segment_name(base), source)),
             Err(Stop::Damage(mismatch)) => {
                 let damage = corrupt(base, at, mismatch);
-                if is_last && known.cut_damage {
+                if is_last && (known.cut_damage || Bug::B21.is_sown()) {
                     return Ok(tail);
                 }
                 if !is_last || at < known.synced {

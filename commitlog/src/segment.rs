@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::bug::Bug;
 use crate::cursor::{Cursor, corrupt, size};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Check, Error};
@@ -224,7 +225,8 @@ impl Segment {
         if offset + len > until {
             return Err(self.outside(offset, len));
         }
-        if mark.verified.is_some_and(|at| at.elapsed() < VERIFIED_FOR) {
+        let just_done = mark.verified.is_some_and(|at| at.elapsed() < VERIFIED_FOR);
+        if just_done || Bug::B20.is_sown() {
             return Ok(());
         }
         let mut cursor = self.cursor_at(mark.offset, until, fixed)?;

@@ -7,6 +7,7 @@ mod export;
 mod index;
 mod run;
 mod run_dir;
+mod selftest;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,6 +41,11 @@ enum Command {
         #[arg(long, default_value_t = 60)]
         time: u64,
     },
+    /// Sows bugs in the brokers, one at a time, and shows that each is found.
+    ///
+    /// Exit code: 0 all were found and nothing else was, 1 something was missed, 2 unknown, 3 the
+    /// harness itself failed, 64 usage.
+    Selftest(selftest::Selftest),
     /// Lists the faults.
     Nemeses,
     /// Judges recorded runs; writes results.json, report.html and the slice of each anomaly.
@@ -114,6 +120,7 @@ pub fn main() -> ExitCode {
         Command::Run(options) => run::run(options),
         Command::Ci(campaign) => campaign::ci(&campaign),
         Command::Soak { campaign, time } => campaign::soak(&campaign, time),
+        Command::Selftest(args) => selftest::run(&args),
         Command::Nemeses => {
             for class in crate::nemesis::Class::ALL {
                 println!("{:16}{}", class.name(), class.meaning().trim());

@@ -29,6 +29,9 @@ pub mod report;
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "a run says how it goes")]
 pub mod run;
 
+#[allow(clippy::print_stdout, reason = "it says how it goes")]
+pub mod selftest;
+
 pub use accounting::{
     Action, Anomaly, Error, Event, Fate, History, Message, Place, Queue, Verdict, check,
 };

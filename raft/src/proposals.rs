@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
+use commitlog::Bug;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, ForwardToLeader};
 use openraft::raft::ClientWriteResult;
@@ -51,6 +52,8 @@ impl<O: Send + 'static> Proposals<O> {
         parts: Vec<Bytes>,
         deadline: Instant,
     ) -> Result<O, ProposeError> {
+        let hasty = Instant::now() + Duration::from_millis(300);
+        let deadline = if Bug::B26.is_sown() { deadline.min(hasty) } else { deadline };
         let (ack, outcome) = oneshot::channel();
         let ticket = self.batcher().offer(parts, ack).map_err(|declined| self.error(declined))?;
         self.moved.notify_one();
@@ -59,6 +62,7 @@ impl<O: Send + 'static> Proposals<O> {
             Ok(Err(_dropped)) => Err(ProposeError::Unknown),
             Err(_elapsed) => match self.batcher().withdraw(ticket) {
                 Some(_) => Err(ProposeError::Overloaded),
+                None if Bug::B26.is_sown() => Err(ProposeError::Overloaded),
                 None => Err(ProposeError::Unknown),
             },
         }
@@ -145,7 +149,9 @@ impl<O: Send + 'static> Sender<O> {
     }
 
     fn turn_away(&self, load: Load<Ack<O>>) {
-        self.proposals.batcher().lost(load.size);
+        if !Bug::B23.is_sown() {
+            self.proposals.batcher().lost(load.size);
+        }
         for command in load.commands {
             // A proposer that has gone needs no answer.
             let _ = command.ack.send(Err(ProposeError::DiskFull));

@@ -136,6 +136,10 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key("fault.disk", "The same: a call to the log's disk that fails: read N, write N or sync N."),
     key(
+        "fault.bug",
+        "For tests of the fault suite, refused by release builds: a bug to have, B01.",
+    ),
+    key(
         "fault.level",
         "For tests of upgrades, refused by release builds: the feature level that this build\npretends to understand. 0: its own.",
     ),
@@ -146,7 +150,8 @@ pub(super) const KEYS: &[Key] = &[
 ];
 
 /// Settings that operators are not shown while they have their defaults.
-pub(super) const HIDDEN: &[&str] = &["fault.hold", "fault.disk", "fault.level", "fault.wire"];
+pub(super) const HIDDEN: &[&str] =
+    &["fault.hold", "fault.disk", "fault.bug", "fault.level", "fault.wire"];
 
 /// Farther than this, a suggestion would only confuse.
 const LARGEST_DISTANCE: usize = 6;

@@ -23,6 +23,7 @@ use std::{path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Hold;
+use commitlog::Bug;
 use raft::DiskFault;
 
 /// Queues of a topic that comes into being by its first use.
@@ -210,6 +211,7 @@ pub struct TracingConfig {
 pub struct FaultConfig {
     pub hold: String,
     pub disk: String,
+    pub bug: String,
     pub level: u32,
     pub wire: u32,
 }
@@ -324,6 +326,15 @@ impl Config {
     /// What a test wants to fail on the log's disk.
     pub fn disk_fault(&self) -> Result<Option<DiskFault>, String> {
         match self.fault.disk.as_str() {
+            "" => Ok(None),
+            _ if !cfg!(debug_assertions) => Err("this build has no faults to offer".into()),
+            text => text.parse().map(Some),
+        }
+    }
+
+    /// The bug that a test wants this process to have.
+    pub fn bug(&self) -> Result<Option<Bug>, String> {
+        match self.fault.bug.as_str() {
             "" => Ok(None),
             _ if !cfg!(debug_assertions) => Err("this build has no faults to offer".into()),
             text => text.parse().map(Some),

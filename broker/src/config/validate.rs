@@ -27,6 +27,7 @@ impl Config {
         self.check_timing()?;
         self.check_bounds()?;
         self.disk_fault().map_err(|why| invalid("fault.disk", &self.fault.disk, why))?;
+        self.bug().map_err(|why| invalid("fault.bug", &self.fault.bug, why))?;
         for (key, pretended) in [("fault.level", self.fault.level), ("fault.wire", self.fault.wire)]
         {
             if pretended > 0 && !cfg!(debug_assertions) {
@@ -314,6 +315,10 @@ mod tests {
         assert!(refused(&config).contains("fault.hold"));
         config.fault.hold = "after Fire 1s".into();
         assert_eq!(config.validate().is_ok(), cfg!(debug_assertions));
+        config.fault.bug = "B07".into();
+        assert_eq!(config.validate().is_ok(), cfg!(debug_assertions));
+        config.fault.bug = "B99".into();
+        assert!(!cfg!(debug_assertions) || refused(&config).contains("fault.bug"));
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::{str::FromStr, time::Instant};
 
+use commitlog::Bug;
 use proto::{ConsumerGroup, ReceiptHandle, Topic, clock::wall_now, limits};
 
-use super::{Broker, unexpected};
+use super::{Broker, sown, unexpected};
 use crate::{
     Error,
     command::{Ack, AckOutcome, Command, Handle, Outcome},
@@ -37,6 +38,10 @@ impl Broker {
         }
         let place = Place { group: group.clone(), topic: topic.clone() };
         let command = Command::Ack(Ack { group, topic, handles: valid });
+        if Bug::B15.is_sown() {
+            sown::propose_later(self, &command, deadline);
+            return Ok(parsed.into_iter().map(|handle| handle.map(|_| ())).collect());
+        }
         let outcomes = match self.propose(&command, deadline).await? {
             Outcome::Acked(outcomes) => outcomes,
             other => unexpected(&other),

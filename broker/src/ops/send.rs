@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use commitlog::Bug;
 use md5::{Digest, Md5};
 use proto::{
     ClientId, InvalidMessage, QueueId, QueueOffset, RecallHandle, SendMessageRequest, Topic,
@@ -12,7 +13,7 @@ use proto::{
     v2::{MessageType, Permission},
 };
 
-use super::{Broker, quota::Load, unexpected};
+use super::{Broker, quota::Load, sown, unexpected};
 use crate::{
     Error,
     command::{Append, Command, Limited, NewMessage, Outcome, Rejection, TopicConfig},
@@ -87,13 +88,17 @@ impl Broker {
         if messages.iter().any(|message| message::message_type(message) == MessageType::Delay) {
             return self.send_delayed((topic, queue), messages, new, deadline).await;
         }
+        let mut placed = match Bug::B27.is_sown() && new.len() > 1 {
+            true => sown::append_first(self, (&topic, queue), &mut new, deadline).await?,
+            false => Vec::new(),
+        };
         let command = Command::Append(Append { topic: topic.clone(), queue, messages: new });
         let parts = command.encode();
         drop(command);
-        let placed = match self.submit(parts, deadline).await? {
-            Outcome::Appended { messages, .. } => messages,
+        match self.submit(parts, deadline).await? {
+            Outcome::Appended { messages, .. } => placed.extend(messages),
             other => unexpected(&other),
-        };
+        }
         assert_eq!(placed.len(), messages.len(), "one place for each message");
         let kind = message::message_type(&messages[0]);
         let bodies = messages.iter().map(|message| message.body.len());

@@ -3,8 +3,9 @@
 mod retention;
 mod timers;
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Duration};
 
+use commitlog::Bug;
 use prost::Message as _;
 use proto::{ClientId, ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic, v2};
 use raft::{LogIndex, LogOffset, Reader};
@@ -506,7 +507,8 @@ impl Queues for Looking<'_> {
 
     fn overdue(&self, now: Timestamp, most: usize) -> Result<Vec<Overdue>, Error> {
         let mut overdue = Vec::new();
-        for due in self.state.due(self.group, self.topic, None, now, most) {
+        let early = Duration::from_millis(if Bug::B16.is_sown() { 500 } else { 0 });
+        for due in self.state.due(self.group, self.topic, None, now.plus(early), most) {
             let entry = self
                 .state
                 .entry(self.topic, due.queue, due.offset)
@@ -537,7 +539,7 @@ impl OrderedQueues for Looking<'_> {
     }
 
     fn is_held(&self, queue: QueueId, block: u64) -> bool {
-        self.state.is_held(self.group, self.topic, queue, block)
+        !Bug::B17.is_sown() && self.state.is_held(self.group, self.topic, queue, block)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Messages enter their queue.
 
+use commitlog::Bug;
 use commitlog::position::LogOffset;
 use proto::{QueueId, QueueOffset, Timestamp, Topic, v2};
 
@@ -72,6 +73,8 @@ impl State {
         let earlier = message.dedupe.and_then(|id| self.dedupe.find(id, topic, stamp));
         if let Some((queue, offset)) = earlier.filter(|(queue, _)| ![HALF, DELAYED].contains(queue))
         {
+            let end = self.topics.get(topic).head(queue).map(|head| head.max);
+            let offset = end.filter(|_| Bug::B30.is_sown()).unwrap_or(offset);
             return Placed { queue, offset, repeated: true };
         }
         let len = u32::try_from(message.bytes.len()).expect("a message is below 4 GiB");

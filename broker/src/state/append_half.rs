@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use commitlog::Bug;
 use commitlog::position::LogOffset;
 use proto::{QueueId, QueueOffset};
 
@@ -39,6 +40,9 @@ impl State {
         self.change.effects.push(Effect::Orphaned { at: half.next_check });
         self.retained.add(topic, half.position, 1, half.len.into());
         kv::half::put(&mut self.change.batch, transaction, &half);
+        if Bug::B09.is_sown() {
+            self.make_visible(at, &half);
+        }
         self.transactions.insert(transaction, half);
         if let Some(id) = c.message.dedupe {
             let seen = Seen { id, topic, queue: HALF, offset: QueueOffset(transaction) };

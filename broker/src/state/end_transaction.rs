@@ -1,5 +1,7 @@
 //! A transaction ends: its message enters its queue, or is dropped.
 
+use commitlog::Bug;
+
 use super::{At, State};
 use crate::command::{Effect, EndTransaction, Outcome, Rejection, Resolver, Verdict};
 use crate::kv;
@@ -19,9 +21,11 @@ impl State {
             None => return self.ended_before(at, c),
         }
         let half = self.transactions.take(number).expect("looked at just now");
-        kv::half::delete(&mut self.change.batch, number);
         let resolution = Resolution { at: at.stamp, topic: half.topic, verdict: c.verdict };
-        kv::resolution::put(&mut self.change.batch, number, &resolution);
+        if !Bug::B11.is_sown() {
+            kv::half::delete(&mut self.change.batch, number);
+            kv::resolution::put(&mut self.change.batch, number, &resolution);
+        }
         self.transactions.remember(number, resolution);
         for (ended, number) in self.transactions.forget(at.stamp) {
             kv::resolution::delete(&mut self.change.batch, ended, number);
@@ -36,7 +40,7 @@ impl State {
 
     fn ended_before(&self, at: At, c: EndTransaction) -> Outcome {
         let rejected = match self.transactions.resolution(c.transaction, at.stamp) {
-            Some(ended) if ended.verdict == c.verdict => {
+            Some(ended) if ended.verdict == c.verdict || Bug::B10.is_sown() => {
                 return Outcome::TransactionEnded { repeated: true };
             }
             Some(Resolution { verdict: Verdict::Commit, .. }) => Rejection::TransactionCommitted,
@@ -47,7 +51,7 @@ impl State {
     }
 
     /// The message enters its queue now, and stays where it lies in the log.
-    fn make_visible(&mut self, at: At, half: &Half) {
+    pub(super) fn make_visible(&mut self, at: At, half: &Half) {
         let topic = half.topic;
         let known = self.topics.get(topic);
         let queue = known.instead_of(half.queue);

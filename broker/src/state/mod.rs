@@ -70,6 +70,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use commitlog::Bug;
 use commitlog::position::{LogId, LogIndex, LogOffset};
 use proto::{QueueId, QueueOffset, Timestamp};
 use raft::{Entry, Payload};
@@ -305,6 +306,9 @@ impl State {
             assert!(applied.term <= entry.log_id.term, "terms never decrease along the log");
         }
         self.stamp = self.stamp.max(Timestamp(entry.stamp));
+        if Bug::B33.is_sown() {
+            self.stamp = self.stamp.max(proto::clock::wall_now());
+        }
         let outcomes = match entry.payload {
             Payload::Blank => vec![],
             Payload::Membership(membership) => {
@@ -393,6 +397,9 @@ impl State {
     fn write(&mut self, flush: Option<Durable>) -> Result<(), kv::Error> {
         self.write_moved_entries()?;
         self.write_grown_queues();
+        if Bug::B07.is_sown() {
+            self.say_applied_too_early()?;
+        }
         self.unflushed.store_bytes += self.change.batch.size();
         let flush = flush.or(self.unflushed.is_much().then_some(Durable::Soon));
         let sealed = self.keys.write(&mut self.change.batch, flush.is_some());
@@ -422,6 +429,15 @@ impl State {
             self.unflushed = Unflushed::default();
         }
         Ok(())
+    }
+
+    /// Of [`Bug::B07`] alone.
+    fn say_applied_too_early(&self) -> Result<(), kv::Error> {
+        let mut early = Batch::default();
+        let stored = Frontier::load(&*self.kv)?;
+        Frontier { applied: self.applied, ..stored }.put(&mut early);
+        self.kv.write(&early)?;
+        self.kv.flush(Durable::Now)
     }
 
     /// Consume-queue entries reach the store in runs: everything that one call of `apply` appended

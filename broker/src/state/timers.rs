@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
+use commitlog::Bug;
 use commitlog::position::LogOffset;
 use proto::Timestamp;
 
@@ -230,6 +231,9 @@ impl Timers {
     }
 
     fn gone(&mut self, batch: &mut Batch, id: TimerId, timer: &Timer) {
+        if Bug::B14.is_sown() {
+            return;
+        }
         kv::timer::delete(batch, id);
         self.counters.digest = self.counters.digest.wrapping_sub(digest(id, timer));
         let pending = self.pending.get_mut(&timer.topic).expect("it was counted");

@@ -14,6 +14,8 @@ const COMMITS: f64 = 0.7;
 /// Of the producers that decided, this share says nothing and waits to be asked.
 const SILENT: f64 = 0.2;
 const ACCOUNTS: u32 = 4;
+/// Of so many transactions, one producer asks for the opposite of what it was just told is done.
+const CONTRARY: u64 = 8;
 
 /// What producers of transactions decided: their own book, which survives everything.
 #[derive(Debug, Default)]
@@ -42,19 +44,32 @@ pub struct Teller {
     next: u32,
     ledger: Arc<Mutex<Ledger>>,
     then: Option<Call>,
+    /// The opposite of an end that was confirmed: it has to be refused.
+    contrary: Option<Call>,
     now: u64,
 }
 
 impl Teller {
     #[must_use]
     pub fn new(sender: u32, keys: Keys, ledger: &Arc<Mutex<Ledger>>) -> Self {
-        Self { sender, keys, next: 0, ledger: Arc::clone(ledger), then: None, now: 0 }
+        Self {
+            sender,
+            keys,
+            next: 0,
+            ledger: Arc::clone(ledger),
+            then: None,
+            contrary: None,
+            now: 0,
+        }
     }
 }
 
 impl Client for Teller {
     fn call(&mut self, now: u64, draining: bool, random: &mut StdRng) -> Option<Call> {
         self.now = now;
+        if let Some(contrary) = self.contrary.take() {
+            return Some(contrary);
+        }
         match self.then.take() {
             Some(Call::Decide { tx, .. }) => {
                 let commits = random.random_bool(COMMITS);
@@ -95,6 +110,15 @@ impl Client for Teller {
             }
             (Call::Decide { tx, resolution }, Outcome::Ok(_)) => {
                 self.then = Some(Call::End { tx: *tx, resolution: *resolution });
+            }
+            (Call::End { tx, resolution }, _)
+                if open(&self.ledger).decided.get(tx) != Some(resolution) => {}
+            (Call::End { tx, resolution }, Outcome::Ok(_)) if tx.count() % CONTRARY == 3 => {
+                let resolution = match resolution {
+                    Resolution::Commit => Resolution::Rollback,
+                    Resolution::Rollback | Resolution::Undecided => Resolution::Commit,
+                };
+                self.contrary = Some(Call::End { tx: *tx, resolution });
             }
             (Call::End { tx, .. }, Outcome::Unknown(_) | Outcome::Failed(_)) => {
                 open(&self.ledger).silent.push((*tx, self.now));

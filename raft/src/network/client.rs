@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use commitlog::CommitLog;
+use commitlog::{Bug, CommitLog};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
@@ -34,7 +34,7 @@ use crate::failure::Chain;
 use crate::membership::Node;
 use crate::snapshot::Snapshot;
 use crate::snapshot::send::{ShipError, Shipment, Source};
-use crate::types::TypeConfig;
+use crate::types::{RaftLogId, TypeConfig};
 use crate::upkeep::Counters;
 
 type RpcError = RPCError<TypeConfig>;
@@ -128,6 +128,11 @@ impl Client {
         RPCError::Timeout(Timeout { action, id, target, timeout: after })
     }
 
+    /// How long an answer may take.
+    fn patience(&self) -> Duration {
+        if Bug::B01.is_sown() { Duration::from_millis(100) } else { self.append_deadline }
+    }
+
     /// Sends one message and awaits its answer for as long as openraft does.
     async fn call<T>(
         &self,
@@ -188,7 +193,7 @@ impl Client {
         let note = sent.clone();
         let boot_id = self.boot_id;
         let outbound = stream::iter([first]).chain(input).map(move |message| {
-            note.push(Instant::now());
+            note.push(Instant::now(), message.entries.last().map(|entry| entry.log_id));
             convert::append_request(message, boot_id)
         });
         let request = self.link().request(Method::Append, outbound);
@@ -207,8 +212,7 @@ impl Client {
         answers: &mut Answers,
     ) -> Option<Result<StreamAppendResult<TypeConfig>, RpcError>> {
         loop {
-            let deadline =
-                answers.sent.oldest().unwrap_or_else(Instant::now) + self.append_deadline;
+            let deadline = answers.sent.oldest().unwrap_or_else(Instant::now) + self.patience();
             match tokio::time::timeout_at(deadline, answers.stream.message()).await {
                 Ok(Ok(Some(response))) => {
                     answers.sent.pop();
@@ -218,7 +222,10 @@ impl Client {
                 }
                 Ok(Ok(None)) => return None,
                 Ok(Err(status)) => return Some(Err(self.failed(&status))),
-                Err(_) if answers.sent.is_overdue(self.append_deadline) => {
+                Err(_) if answers.sent.is_overdue(self.patience()) => {
+                    if Bug::B01.is_sown() {
+                        return Some(Ok(Ok(answers.sent.pop())));
+                    }
                     let action = RPCTypes::AppendEntries;
                     return Some(Err(self.timed_out(action, self.append_deadline)));
                 }
@@ -238,21 +245,21 @@ struct Answers {
     sent: Sent,
 }
 
-/// When the requests that are not answered yet were sent.
+/// When the requests that are not answered yet were sent, and their last entries.
 #[derive(Debug, Clone, Default)]
-struct Sent(Arc<Mutex<VecDeque<Instant>>>);
+struct Sent(Arc<Mutex<VecDeque<(Instant, Option<RaftLogId>)>>>);
 
 impl Sent {
-    fn push(&self, at: Instant) {
-        self.0.lock().expect("no holder panics").push_back(at);
+    fn push(&self, at: Instant, last: Option<RaftLogId>) {
+        self.0.lock().expect("no holder panics").push_back((at, last));
     }
 
-    fn pop(&self) {
-        self.0.lock().expect("no holder panics").pop_front();
+    fn pop(&self) -> Option<RaftLogId> {
+        self.0.lock().expect("no holder panics").pop_front()?.1
     }
 
     fn oldest(&self) -> Option<Instant> {
-        self.0.lock().expect("no holder panics").front().copied()
+        self.0.lock().expect("no holder panics").front().map(|(at, _)| *at)
     }
 
     fn is_overdue(&self, deadline: Duration) -> bool {

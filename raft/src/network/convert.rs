@@ -1,7 +1,7 @@
 //! Between what travels and what openraft takes.
 
-use commitlog::Kind;
 use commitlog::position::{LogId, LogIndex, LogOffset, Term};
+use commitlog::{Bug, Kind};
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, TransferLeaderRequest};
 use proto::raft_rpc as rpc;
 
@@ -92,11 +92,15 @@ fn kind_number(kind: Kind) -> u32 {
 pub(crate) fn to_append_request(
     request: rpc::AppendRequest,
 ) -> Result<AppendEntriesRequest<TypeConfig>, Malformed> {
+    let entries: Vec<LogEntry> =
+        request.records.into_iter().map(to_entry).collect::<Result<_, _>>()?;
+    let committed = request.leader_commit.map(to_log_id);
+    let last = entries.last().map(|entry| entry.log_id).filter(|_| Bug::B06.is_sown());
     Ok(AppendEntriesRequest {
         vote: to_vote(request.vote)?,
         prev_log_id: request.previous.map(to_log_id),
-        leader_commit: request.leader_commit.map(to_log_id),
-        entries: request.records.into_iter().map(to_entry).collect::<Result<_, _>>()?,
+        leader_commit: last.or(committed),
+        entries,
     })
 }
 
