@@ -48,7 +48,7 @@ bench: build ## figures of a cluster on this machine, with the echo ceiling of t
 bench-long: build ## long logs, backlogs, many queues, snapshots; needs 40 GiB of disk and half an hour
 	@MQTEST_BIN_DIR="$(TARGET)/debug" "$(TARGET)/debug/bench_long" $(SCENARIO)
 
-jepsen: build packages-faults ## five fault runs in five minutes, judged
+jepsen: build packages-faults ## fault runs in five minutes, judged, with what they have to reach
 	@"$(TARGET)/debug/jepsen" ci --store "$(TARGET)/jepsen"
 
 doc: packages ## the API documentation of all crates
