@@ -48,7 +48,7 @@ bench: build ## figures of a cluster on this machine, with the echo ceiling of t
 bench-long: build ## long logs and more; half an hour and 45 GiB of disk (SCENARIO=NAME, SCALE=0.01)
 	@MQTEST_BIN_DIR="$(TARGET)/debug" "$(TARGET)/debug/bench_long" --scale "$(or $(SCALE),1)" $(SCENARIO)
 
-jepsen: build packages-faults ## five fault runs in five minutes, judged
+jepsen: build packages-faults ## fault runs in five minutes, judged, with what they have to reach
 	@"$(TARGET)/debug/jepsen" ci --store "$(TARGET)/jepsen"
 
 doc: packages ## the API documentation of all crates

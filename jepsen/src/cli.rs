@@ -2,6 +2,7 @@
 
 mod campaign;
 mod check;
+mod ci;
 mod doctor;
 mod export;
 mod index;
@@ -31,7 +32,8 @@ enum Command {
     ///
     /// Exit code: 0 valid, 1 invalid, 2 unknown, 3 the harness itself failed, 64 usage.
     Run(crate::run::Options),
-    /// Five composite runs in five minutes: what has to hold before a change is good.
+    /// Five composite runs and what belongs to them, in five minutes: what has to hold before a change
+    /// is good.
     Ci(campaign::Campaign),
     /// The same workloads under other faults, for as long as there is time.
     Soak {
@@ -118,12 +120,16 @@ pub fn main() -> ExitCode {
             check::run(&dirs, &checker, json, dry_run)
         }
         Command::Run(options) => run::run(options),
-        Command::Ci(campaign) => campaign::ci(&campaign),
+        Command::Ci(campaign) => ci::ci(&campaign),
         Command::Soak { campaign, time } => campaign::soak(&campaign, time),
         Command::Selftest(args) => selftest::run(&args),
         Command::Nemeses => {
             for class in crate::nemesis::Class::ALL {
                 println!("{:16}{}", class.name(), class.meaning().trim());
+            }
+            for scenario in crate::nemesis::Scenario::ALL {
+                let name = scenario.proof();
+                println!("{name:30}{}", scenario.meaning().trim());
             }
             Ok(0)
         }

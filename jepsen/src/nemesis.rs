@@ -4,19 +4,28 @@
 //! majority alone where the fault is not meant to take it. Whatever cannot be done safely is
 //! recorded as skipped.
 
+mod acts;
+mod backup;
 mod budget;
 mod class;
 mod clock;
+mod damage;
 mod disk;
 mod engine;
+mod errors;
 mod links;
+mod membership;
 mod needs;
 mod pressure;
 mod processes;
+mod scenario;
 mod schedule;
+mod shaping;
 mod transfer;
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use crate::db::Cluster;
 use crate::net::Rules;
@@ -26,6 +35,7 @@ pub use class::{Class, Target};
 pub use clock::{ClockFiles, library as clock_library};
 pub use engine::run;
 pub use needs::{Need, missing};
+pub use scenario::{PREFIX as SCENARIO, Scenario, play};
 pub use schedule::{Schedule, Step};
 pub(crate) use transfer::to as transfer_to;
 
@@ -38,6 +48,12 @@ pub struct Tools {
     pub watch: Arc<Watch>,
     /// The wall clocks of the nodes, where a run moves them.
     pub clocks: Option<ClockFiles>,
+    /// Directory of the programs that nodes are upgraded to, where they begin as others.
+    pub upgrade: Option<PathBuf>,
+    /// The seed of the run, for what is the same all the time.
+    pub seed: u64,
+    /// Changes of the membership that were made.
+    pub changes: AtomicU64,
 }
 
 /// What a fault turned out to be once it was installed.
@@ -45,4 +61,6 @@ pub struct Tools {
 pub struct Effect {
     pub lost_bytes: Option<u64>,
     pub skew_ms: Option<u64>,
+    /// There was nothing that it could have been done to.
+    pub skipped: bool,
 }

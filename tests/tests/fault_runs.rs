@@ -58,6 +58,35 @@ async fn a_run_breaks_a_cluster_records_it_and_judges_it() {
     assert!(store.join("latest/report.html").exists());
 }
 
+/// A scenario comes about, and the record says so; the leader that was cut off was read from.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scenario_is_played_and_says_whether_it_came_about() {
+    let scratch = Scratch::new();
+    let store = scratch.path().join("store");
+    let at = store.display().to_string();
+    let asked = ["--workload", "log+offset", "--nemesis", "scenario:reconf-storm", "--seed", "5"];
+    let asked = arguments(&asked, &at);
+    let (status, said) = run_to_end(&program("jepsen"), &asked, scratch.path(), BUDGET).await;
+    let run = RunDir::open(&store.join("latest")).expect("a record");
+    let judgement = judge(&run.plan, &run.record);
+    assert!(judgement.kinds().is_empty(), "{judgement}\n{said}");
+    assert_ne!(status.code(), Some(3), "{said}");
+    let counts = &judgement.coverage.counts;
+    assert_eq!(counts.get("scenario:reconf-storm"), Some(&1), "{counts:?}\n{said}");
+    assert!(12 <= counts["membership changes"] && 6 <= counts["snapshots built"], "{counts:?}");
+}
+
+/// Nobody is left in the belief that something was tested that this run cannot do.
+#[tokio::test]
+async fn a_fault_that_cannot_be_made_is_unknown_and_not_skipped() {
+    let scratch = Scratch::new();
+    let store = scratch.path().join("store").display().to_string();
+    let asked = arguments(&["--workload", "log", "--nemesis", "kill,upgrade"], &store);
+    let (status, said) = run_to_end(&program("jepsen"), &asked, scratch.path(), BUDGET).await;
+    assert_eq!(status.code(), Some(2), "{said}");
+    assert!(said.contains("--prev-bin") && said.contains("0 passed, 1 failed"), "{said}");
+}
+
 /// A fault that five nodes are needed for, a workload that there is none of: refused, at once.
 #[tokio::test]
 async fn what_makes_no_sense_is_refused_before_anything_starts() {
@@ -67,6 +96,9 @@ async fn what_makes_no_sense_is_refused_before_anything_starts() {
         (["--workload", "log", "--nemesis", "part-ring"], "five nodes"),
         (["--workload", "nothing", "--nemesis", "kill"], "no workload"),
         (["--workload", "log", "--nemesis", "earthquake"], "no fault"),
+        (["--workload", "log", "--nemesis", "scenario:earthquake"], "no scenario"),
+        (["--workload", "log", "--nemesis", "scenario:member-part-kill"], "5 nodes"),
+        (["--workload", "log", "--nemesis", "kill,scenario:fsyncgate"], "without other faults"),
     ] {
         let asked = arguments(&asked, &store);
         let (status, said) = run_to_end(&program("jepsen"), &asked, scratch.path(), BUDGET).await;

@@ -1,4 +1,4 @@
-//! Several runs in a row, and what they prove together: `jepsen ci` and `jepsen soak`.
+//! Several runs in a row, and what they did together; `jepsen soak`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,15 +11,16 @@ use clap::Args;
 use comfy_table::{Table, presets};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use serde::Serialize;
 
 use super::HARNESS;
 use super::check::worst;
+use super::run::{TIMING, Timing};
 use crate::judge::{Judgement, Validity};
 use crate::nemesis::Class;
 
 /// Beside its faults, a run starts a cluster, reads everything to the end and judges.
 const BESIDE: u64 = 45;
-const UNKNOWN: u8 = 2;
 
 /// What runs of a campaign share.
 #[derive(Debug, Clone, Args)]
@@ -32,92 +33,64 @@ pub(super) struct Campaign {
     bin: Option<PathBuf>,
     /// Where runs are kept.
     #[arg(long, default_value = "store")]
-    store: PathBuf,
+    pub store: PathBuf,
     /// Where disks of nodes are made.
     #[arg(long, default_value = "/dev/shm")]
     disks: PathBuf,
     /// Requests per second that clients aim at.
-    #[arg(long, default_value_t = 2_000)]
+    #[arg(long, default_value_t = 4_000)]
     rate: u64,
 }
 
 /// One run of a campaign.
 #[derive(Debug, Clone)]
-struct Leg {
-    workload: &'static str,
-    nemesis: String,
-    nodes: u8,
-    seconds: u64,
-    seed: u64,
+pub(super) struct Leg {
+    pub workload: &'static str,
+    pub nemesis: String,
+    pub nodes: u8,
+    pub seconds: u64,
+    pub seed: u64,
 }
 
 /// What came of it.
-struct Done {
-    leg: Leg,
-    code: u8,
+pub(super) struct Done {
+    pub leg: Leg,
+    pub code: u8,
     took: Duration,
-    judgement: Option<Judgement>,
+    pub judgement: Option<Judgement>,
+    judged_ms: u64,
     log: PathBuf,
 }
 
-/// The composite runs: together they have all workloads but one, and faults of most classes.
-const LEGS: [(&str, &str, u8); 5] = [
-    ("log+offset", "kill,pause,part-leader,power,power-all,fsfreeze", 3),
-    ("queue+meta", "kill,part-ring,part-bridge,part-halves,power,ns-kill", 5),
-    ("fifo+idem", "transfer,kill-all,loss,part-one,enospc,power", 3),
-    ("txn+broadcast", "kill,restart,part-clients,part-one-way,power-all,ns-pause", 3),
-    ("delay+rebalance", "kill,transfer,clock-bump,clock-strobe,reset,cpu", 3),
+/// The workloads of composite runs, and how many nodes they have.
+const WORKLOADS: [(&str, u8); 5] = [
+    ("log+offset", 3),
+    ("queue+meta", 5),
+    ("fifo+idem", 3),
+    ("txn+broadcast", 3),
+    ("delay+rebalance", 3),
 ];
-
-/// What a campaign has to reach; less is `unknown`.
-struct Floors {
-    operations: u64,
-    faults: u64,
-    classes: u64,
-    leader_changes: u64,
-    power_cycles: u64,
-}
-
-const CI: Floors =
-    Floors { operations: 150_000, faults: 50, classes: 12, leader_changes: 15, power_cycles: 8 };
-/// Faults of one leg of `ci`, in seconds.
-const CI_SECONDS: u64 = 25;
-/// The hard end of `ci`.
-const CI_LIMIT: Duration = Duration::from_secs(330);
 /// Faults of one leg of `soak`, in seconds.
 const SOAK_SECONDS: u64 = 120;
-
-pub(super) fn ci(campaign: &Campaign) -> Result<u8> {
-    let mut random = seeds(campaign);
-    let legs = LEGS.map(|(workload, nemesis, nodes)| Leg {
-        workload,
-        nemesis: nemesis.to_owned(),
-        nodes,
-        seconds: CI_SECONDS,
-        seed: random.random_range(0..1 << 32),
-    });
-    let until = Instant::now() + CI_LIMIT;
-    let mut done = Vec::new();
-    for leg in legs {
-        done.push(run(campaign, leg, until)?);
-    }
-    conclude(&done, Some(&CI))
-}
+/// A run that is shorter than this shows little.
+const SECONDS_MIN: u64 = 20;
 
 /// Other faults for the same workloads, until the time is over.
 pub(super) fn soak(campaign: &Campaign, minutes: u64) -> Result<u8> {
     let mut random = seeds(campaign);
     let until = Instant::now() + Duration::from_secs(minutes * 60);
     let mut done = Vec::new();
-    for (workload, _, nodes) in LEGS.into_iter().cycle() {
+    for (workload, nodes) in WORKLOADS.into_iter().cycle() {
         let left = until.saturating_duration_since(Instant::now()).as_secs();
         let Some(seconds) = left.checked_sub(BESIDE).map(|left| left.min(SOAK_SECONDS)) else {
             break;
         };
-        if seconds < CI_SECONDS && !done.is_empty() {
+        if seconds < SECONDS_MIN && !done.is_empty() {
             break;
         }
-        let possible = Class::ALL.iter().filter(|class| 5 <= nodes || !class.needs_five());
+        let possible = Class::ALL
+            .iter()
+            .filter(|class| (5 <= nodes || !class.needs_five()) && **class != Class::Upgrade);
         let mut names: Vec<&str> = possible.map(|class| class.name()).collect();
         let wanted = random.random_range(4..9);
         while wanted < names.len() {
@@ -132,16 +105,18 @@ pub(super) fn soak(campaign: &Campaign, minutes: u64) -> Result<u8> {
         };
         done.push(run(campaign, leg, until + Duration::from_secs(BESIDE))?);
     }
-    conclude(&done, None)
+    let totals = Totals::of(&done);
+    print(&done, &totals);
+    Ok(conclude(&done, Vec::new()))
 }
 
-fn seeds(campaign: &Campaign) -> StdRng {
+pub(super) fn seeds(campaign: &Campaign) -> StdRng {
     let seed = campaign.seed.unwrap_or_else(|| rand::rng().random_range(0..1 << 32));
     println!("seed {seed}");
     StdRng::seed_from_u64(seed)
 }
 
-fn run(campaign: &Campaign, leg: Leg, until: Instant) -> Result<Done> {
+pub(super) fn run(campaign: &Campaign, leg: Leg, until: Instant) -> Result<Done> {
     let store = campaign.store.join(format!("{}-{}", leg.workload, leg.seed));
     fs::create_dir_all(&store).with_context(|| store.display().to_string())?;
     let log = store.join("jepsen.log");
@@ -157,7 +132,7 @@ fn run(campaign: &Campaign, leg: Leg, until: Instant) -> Result<Done> {
     add("--time", leg.seconds.to_string());
     add("--rate", campaign.rate.to_string());
     add("--seed", leg.seed.to_string());
-    add("--nemesis-interval", "0.8".into());
+    add("--nemesis-interval", "0.5".into());
     add("--time-limit", limit.to_string());
     add("--store", store.display().to_string());
     add("--disks", campaign.disks.display().to_string());
@@ -173,7 +148,11 @@ fn run(campaign: &Campaign, leg: Leg, until: Instant) -> Result<Done> {
     let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(HARNESS);
     let results = fs::read_to_string(store.join("latest/results.json")).ok();
     let judgement = results.and_then(|text| serde_json::from_str(&text).ok());
-    let done = Done { leg, code, took: began.elapsed(), judgement, log };
+    let timing = fs::read_to_string(store.join("latest").join(TIMING)).ok();
+    let timing: Timing =
+        timing.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let (took, judged_ms) = (began.elapsed(), timing.judged_ms);
+    let done = Done { leg, code, took, judgement, judged_ms, log };
     println!("{}", done.line());
     if done.code != 0 {
         println!("{}", tail(&done.log));
@@ -207,7 +186,56 @@ fn tail(log: &Path) -> String {
     last.iter().map(|line| format!("    {line}\n")).collect()
 }
 
-fn conclude(done: &[Done], floors: Option<&Floors>) -> Result<u8> {
+/// What the runs of a campaign did together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Totals {
+    pub operations: u64,
+    /// Installed faults of each class.
+    pub faults: BTreeMap<String, u64>,
+    pub leader_changes: u64,
+    /// Nodes whose power failed.
+    pub power_cycles: u64,
+    pub lost_bytes: u64,
+    pub membership_changes: u64,
+    pub snapshots: u64,
+    pub segment_rolls: u64,
+    /// To judge all of them.
+    pub judged_ms: u64,
+    pub anomalies: u64,
+    pub harness_failures: u64,
+}
+
+impl Totals {
+    pub(super) fn of(done: &[Done]) -> Self {
+        let sum = |what: &str| done.iter().map(|run| run.count(what)).sum::<u64>();
+        let mut totals = Self {
+            operations: sum("operations"),
+            leader_changes: sum("leader changes"),
+            lost_bytes: sum("bytes that power losses took"),
+            membership_changes: sum("membership changes"),
+            snapshots: sum("snapshots built"),
+            segment_rolls: sum("segment rolls"),
+            judged_ms: done.iter().map(|run| run.judged_ms).sum(),
+            harness_failures: done.iter().filter(|run| run.judgement.is_none()).count() as u64,
+            ..Self::default()
+        };
+        for judgement in done.iter().filter_map(|run| run.judgement.as_ref()) {
+            for recovery in &judgement.recoveries {
+                *totals.faults.entry(recovery.class.clone()).or_default() += 1;
+                if recovery.class.starts_with("power") {
+                    totals.power_cycles += recovery.targets.len() as u64;
+                }
+            }
+            if judgement.valid == Validity::Invalid {
+                totals.anomalies += judgement.kinds().values().sum::<u64>();
+            }
+        }
+        totals
+    }
+}
+
+/// The figures of all runs, for people.
+pub(super) fn print(done: &[Done], totals: &Totals) {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header([
@@ -217,18 +245,11 @@ fn conclude(done: &[Done], floors: Option<&Floors>) -> Result<u8> {
         "leaders",
         "lost bytes",
         "longest gap",
+        "judged",
         "verdict",
     ]);
-    let mut classes: BTreeMap<String, u64> = BTreeMap::new();
-    let mut cycles = 0;
     for run in done {
         let recoveries = run.judgement.as_ref().map_or(&[][..], |j| j.recoveries.as_slice());
-        for recovery in recoveries {
-            *classes.entry(recovery.class.clone()).or_default() += 1;
-            if recovery.class.starts_with("power") {
-                cycles += recovery.targets.len() as u64;
-            }
-        }
         let gap = recoveries.iter().map(|r| r.gap_ms).max().unwrap_or(0);
         let verdict = run.judgement.as_ref().map_or_else(
             || String::from("harness failure"),
@@ -241,42 +262,22 @@ fn conclude(done: &[Done], floors: Option<&Floors>) -> Result<u8> {
             run.count("leader changes").to_string(),
             run.count("bytes that power losses took").to_string(),
             format!("{gap} ms"),
+            format!("{} ms", run.judged_ms),
             verdict,
         ]);
     }
     println!("{table}");
-    let sum = |what: &str| done.iter().map(|run| run.count(what)).sum::<u64>();
-    let faults: u64 = classes.values().sum();
     let all: Vec<String> =
-        classes.iter().map(|(class, count)| format!("{class} {count}")).collect();
+        totals.faults.iter().map(|(class, count)| format!("{class} {count}")).collect();
     println!("faults: {}", all.join(", "));
-    let mut codes: Vec<u8> = done.iter().map(|run| run.code).collect();
-    if let Some(floors) = floors {
-        let reached = [
-            ("operations", sum("operations"), floors.operations),
-            ("faults", faults, floors.faults),
-            ("classes of faults", classes.len() as u64, floors.classes),
-            ("leader changes", sum("leader changes"), floors.leader_changes),
-            ("power cycles", cycles, floors.power_cycles),
-            ("bytes that power losses took", sum("bytes that power losses took"), 1),
-        ];
-        for (what, got, want) in reached {
-            let enough = want <= got;
-            println!("{what}: {got}{}", if enough { "" } else { ", which is too little" });
-            if !enough {
-                println!("  {want} are needed for this to prove anything");
-                codes.push(UNKNOWN);
-            }
-        }
-    }
-    let anomalies: u64 = done
-        .iter()
-        .filter_map(|run| run.judgement.as_ref())
-        .filter(|judgement| judgement.valid == Validity::Invalid)
-        .map(|judgement| judgement.kinds().values().sum::<u64>())
-        .sum();
-    println!("anomalies: {anomalies}");
-    let passed = done.iter().filter(|run| run.code == 0).count();
-    println!("{passed} passed, {} failed, 0 skipped", done.len() - passed);
-    Ok(worst(&codes))
+    println!("anomalies: {}", totals.anomalies);
+}
+
+/// The last line, and the exit code; `others` are the codes of what was no run.
+pub(super) fn conclude(done: &[Done], others: Vec<u8>) -> u8 {
+    let mut codes = others;
+    codes.extend(done.iter().map(|run| run.code));
+    let passed = codes.iter().filter(|code| **code == 0).count();
+    println!("{passed} passed, {} failed, 0 skipped", codes.len() - passed);
+    worst(&codes)
 }

@@ -59,6 +59,11 @@ const TRIALS: &[Trial] = &[
         script: "unshare -n iptables -A INPUT -j NFQUEUE --queue-num 7 --queue-bypass",
     },
     Trial {
+        name: "traffic control",
+        faults: "links that carry little",
+        script: "unshare -n sh -ec 'ip link add one type veth peer name two; tc qdisc add dev one root tbf rate 1mbit burst 16kb latency 300ms'",
+    },
+    Trial {
         name: "loop devices",
         faults: "power loss, a full disk, a frozen disk",
         script: "unshare -m sh -ec 'd=$(mktemp -d); trap \"umount $d/m 2>/dev/null; rm -rf $d\" EXIT; truncate -s 8M $d/i; mkfs.ext4 -q $d/i; mkdir $d/m; mount -o loop $d/i $d/m; touch $d/m/f'",

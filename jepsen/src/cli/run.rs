@@ -1,20 +1,33 @@
 //! `jepsen run`: one run, judged.
 
+use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 use rand::RngExt;
+use serde::{Deserialize, Serialize};
 
 use super::check::{check, code};
 use super::{HARNESS, USAGE};
-use crate::nemesis::missing;
+use crate::nemesis::{Class, missing};
 use crate::run::{Options, RUN_ID, enter, run as record};
 
 /// Nothing is wrong, and nothing is shown either.
 const UNKNOWN: u8 = 2;
 
+/// What is written beside the results.
+pub(super) const TIMING: &str = "timing.json";
+
+/// How long the harness itself took.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(super) struct Timing {
+    /// To read the record, judge it, and write the report.
+    pub judged_ms: u64,
+}
+
 pub(super) fn run(mut options: Options) -> Result<u8> {
-    if let Err(error) = options.workloads().and_then(|_| options.classes()) {
+    if let Err(error) = options.workloads().and_then(|_| options.needed()) {
         eprintln!("jepsen: {error:#}");
         return Ok(USAGE);
     }
@@ -22,7 +35,10 @@ pub(super) fn run(mut options: Options) -> Result<u8> {
     if let Ok(id) = std::env::var(RUN_ID) {
         return inside(&options, &id, seed);
     }
-    let missing = missing(&options.classes()?);
+    let mut missing = missing(&options.needed()?);
+    if options.classes()?.contains(&Class::Upgrade) && options.prev_bin.is_none() {
+        missing.push("upgrade needs another program to begin with: --prev-bin".into());
+    }
     if !missing.is_empty() {
         println!("unknown: this machine cannot make what was asked for");
         missing.iter().for_each(|why| println!("  {why}"));
@@ -72,7 +88,10 @@ async fn too_long(seconds: u64) {
 }
 
 fn judge(dir: &Path) -> Result<u8> {
+    let since = Instant::now();
     let judgement = check(dir, &[], false).with_context(|| dir.display().to_string())?;
+    let took = Timing { judged_ms: u64::try_from(since.elapsed().as_millis())? };
+    fs::write(dir.join(TIMING), serde_json::to_string(&took)?)?;
     println!("{judgement}");
     println!("{}", dir.join("report.html").display());
     let code = code(judgement.valid);

@@ -463,8 +463,13 @@ impl Wire {
     async fn route(&self, rpc: &Rpc) -> Result<Answer, Failure> {
         let answer = bounded(rpc.admin().cluster_status(admin::ClusterStatusRequest {})).await?;
         refused(answer.error)?;
-        let leader = answer.groups.first().map(|group| group.leader_id).filter(|id| *id != 0);
-        Ok(Answer::Route { leader: leader.map(|id| format!("n{id}")) })
+        // By its address: its id is another one once it lost its disk.
+        let leader = answer.groups.first().and_then(|group| {
+            let leader = group.members.iter().find(|node| node.node_id == group.leader_id)?;
+            let at = |(_, rpc): &&(String, Rpc)| rpc.address().to_string() == leader.client_address;
+            self.points.iter().find(at).map(|(name, _)| name.clone())
+        });
+        Ok(Answer::Route { leader })
     }
 }
 

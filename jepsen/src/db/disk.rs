@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hasher};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -113,6 +114,15 @@ impl Disk {
 
     fn filler(&self) -> PathBuf {
         self.path.join("filler")
+    }
+
+    /// Removes everything that the node has on it.
+    pub fn wipe(&self) -> Result<()> {
+        let data = self.data();
+        match fs::remove_dir_all(&data) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            done => done.with_context(|| data.display().to_string()),
+        }
     }
 
     /// Whoever writes waits until [`Disk::thaw`].

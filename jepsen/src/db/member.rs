@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -21,13 +22,13 @@ const METRICS: u16 = 5557;
 pub struct Member {
     /// As the history names it: `n1`, `ns1`.
     pub name: String,
-    /// Its id in the broker group; 0 for a NameServer.
-    pub id: u64,
     pub address: Ipv4Addr,
     /// Where clients connect.
     pub client: SocketAddr,
     pub disk: Option<Disk>,
     log: PathBuf,
+    /// Its id in the broker group; 0 for a NameServer. Another one once it lost its disk.
+    id: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -37,6 +38,8 @@ struct State {
     /// Whether it is meant to run.
     wanted: bool,
     started: Instant,
+    /// An end by itself is what its documentation says of what was done to it.
+    may_end: bool,
     /// How it ended although it was meant to run, and how long it had run, until somebody asks.
     ended: Option<(String, Duration)>,
 }
@@ -52,13 +55,56 @@ impl Member {
     ) -> Self {
         let std::net::IpAddr::V4(address) = client.ip() else { unreachable!("of our network") };
         let process = Process::new(name.clone(), program.to_owned(), arguments, log.clone());
-        let state =
-            Mutex::new(State { process, wanted: false, started: Instant::now(), ended: None });
-        Self { name, id, address, client, disk, log, state }
+        let state = Mutex::new(State {
+            process,
+            wanted: false,
+            started: Instant::now(),
+            may_end: false,
+            ended: None,
+        });
+        Self { name, address, client, disk, log, id: AtomicU64::new(id), state }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder panics")
+    }
+
+    /// Its id in the broker group.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id.load(Ordering::SeqCst)
+    }
+
+    /// Who it is from the next start on.
+    pub fn become_another(&self, id: u64, arguments: Vec<OsString>) {
+        self.id.store(id, Ordering::SeqCst);
+        self.state().process.set_arguments(arguments);
+    }
+
+    /// Arguments that are added to its own from the next start on, instead of those of before.
+    pub fn set_extra(&self, extra: Vec<OsString>) {
+        self.state().process.set_extra(extra);
+    }
+
+    /// Another program, from the next start on.
+    pub fn set_program(&self, program: PathBuf) {
+        self.state().process.set_program(program);
+    }
+
+    /// Whether an end by itself is now what is to be expected of it.
+    pub fn let_end(&self, may: bool) {
+        self.state().may_end = may;
+    }
+
+    /// Whether it may end by itself.
+    #[must_use]
+    pub fn may_end(&self) -> bool {
+        self.state().may_end
+    }
+
+    /// It is not to run any more, and ends by itself; until it is started.
+    pub fn retire(&self) {
+        self.state().wanted = false;
     }
 
     /// Where it answers HTTP.
@@ -170,6 +216,22 @@ impl Member {
     #[must_use]
     pub fn panics(&self) -> Vec<String> {
         self.state().process.panics()
+    }
+
+    /// How many lines of its log hold this, over all its starts.
+    #[must_use]
+    pub fn says(&self, what: &str) -> u64 {
+        let log = self.state().process.log();
+        log.lines().filter(|line| line.contains(what)).count() as u64
+    }
+
+    /// The files of a broker's log.
+    #[must_use]
+    pub fn segments(&self) -> u64 {
+        let Ok(disk) = self.disk() else { return 0 };
+        let Ok(files) = std::fs::read_dir(disk.data().join("raft/log")) else { return 0 };
+        let is = |name: OsString| name.to_string_lossy().ends_with(".seg");
+        files.flatten().filter(|file| is(file.file_name())).count() as u64
     }
 
     /// Where its log is.

@@ -19,6 +19,8 @@ pub struct Process {
     name: String,
     program: PathBuf,
     arguments: Vec<OsString>,
+    /// Put behind the arguments.
+    extra: Vec<OsString>,
     log: PathBuf,
     /// Put before the program, such as to run it somewhere else.
     prefix: Vec<String>,
@@ -30,7 +32,8 @@ impl Process {
     /// Describes a program; nothing runs yet.
     #[must_use]
     pub fn new(name: String, program: PathBuf, arguments: Vec<OsString>, log: PathBuf) -> Self {
-        Self { name, program, arguments, log, prefix: Vec::new(), child: None, paused: false }
+        let (extra, prefix) = (Vec::new(), Vec::new());
+        Self { name, program, arguments, extra, log, prefix, child: None, paused: false }
     }
 
     /// Runs the program by another one from the next start on, which must replace itself by it: a
@@ -42,6 +45,16 @@ impl Process {
     /// Replaces the arguments of the next start.
     pub fn set_arguments(&mut self, arguments: Vec<OsString>) {
         self.arguments = arguments;
+    }
+
+    /// Replaces what is put behind the arguments from the next start on.
+    pub fn set_extra(&mut self, extra: Vec<OsString>) {
+        self.extra = extra;
+    }
+
+    /// Replaces the program from the next start on.
+    pub fn set_program(&mut self, program: PathBuf) {
+        self.program = program;
     }
 
     /// # Panics
@@ -66,6 +79,7 @@ impl Process {
         }
         let child = command
             .args(&self.arguments)
+            .args(&self.extra)
             // Traces of panics; an error that is reported needs none.
             .env("RUST_BACKTRACE", "1")
             .env("RUST_LIB_BACKTRACE", "0")

@@ -32,6 +32,9 @@ pub(crate) fn check(case: &Case<'_>) -> Finding {
     for (what, want) in &wants.counts {
         need(what.replace('_', " "), counted(case, what), *want);
     }
+    for what in seen_counts(case).filter(|what| !wants.counts.contains_key(*what)) {
+        need(what.replace('_', " "), counted(case, what), 0);
+    }
     let stale = reads_of_stale_leader(case);
     need("reads while an old leader was cut off".into(), stale, wants.reads_of_stale_leader);
     finding
@@ -66,6 +69,14 @@ fn leader_changes(case: &Case<'_>) -> u64 {
         }
     }
     (terms.len() as u64).saturating_sub(1)
+}
+
+/// Everything that was counted.
+fn seen_counts<'a>(case: &'a Case<'_>) -> impl Iterator<Item = &'a str> {
+    case.record.observations.iter().filter_map(|seen| match &seen.what {
+        Observation::Count { what, .. } => Some(what.as_str()),
+        _ => None,
+    })
 }
 
 fn counted(case: &Case<'_>, of: &str) -> u64 {

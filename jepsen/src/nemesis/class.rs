@@ -85,6 +85,8 @@ classes! {
     Pause = "pause", "pause", Need::Nothing, [Leader, Leader, Follower], 500..3_500;
     /// SIGTERM, and a start once it has ended.
     Restart = "restart", "restart", Need::Nothing, [Leader, Leader, Follower], 200..600;
+    /// SIGTERM and start with another program, one after the other.
+    Upgrade = "upgrade", "upgrade", Need::Nothing, [Cluster], 100..200;
     /// SIGTERM and start, one after the other.
     Rolling = "restart-rolling", "restart", Need::Nothing, [Cluster], 100..200;
     /// The leader is cut off from the other nodes, and clients still reach it.
@@ -105,6 +107,8 @@ classes! {
     Loss = "loss", "loss", Need::Network, [Cluster], 1_000..3_000;
     /// Connections to a node are reset.
     Reset = "reset", "reset", Need::Network, [Leader, Follower], 200..800;
+    /// Whatever a node gets comes at a low rate.
+    Bandwidth = "bandwidth", "bandwidth", Need::Shaping, [Leader, Follower], 1_000..3_000;
     /// The leadership is handed over, again and again.
     Transfer = "transfer", "transfer", Need::Nothing, [Cluster], 800..2_000;
     /// A NameServer is killed.
@@ -119,6 +123,38 @@ classes! {
     Full = "enospc", "enospc", Need::OwnDisk, [Leader, Follower], 800..2_000;
     /// The disk takes no writes for a while; who writes waits.
     Freeze = "fsfreeze", "freeze", Need::OwnDisk, [Leader, Follower], 500..4_000;
+    /// The disk takes long for everything.
+    SlowDisk = "slow-disk", "slow", Need::OwnDisk, [Leader, Follower], 800..2_500;
+    /// A sync of the log answers EIO, once.
+    ErrorSync = "eio-sync", "eio", Need::Nothing, [Leader, Follower], 1_000..2_000;
+    /// A write to the log answers EIO, once.
+    ErrorWrite = "eio-write", "eio", Need::Nothing, [Leader, Follower], 1_000..2_000;
+    /// A read of the log answers EIO, once.
+    ErrorRead = "eio-read", "eio", Need::Nothing, [Leader, Follower], 1_000..2_000;
+    /// A bit flips in a file of the log of a node that is down.
+    FlipLog = "bitflip-log", "bitflip", Need::Nothing, [One], 100..600;
+    /// A bit flips in a table of the state of a node that is down.
+    FlipState = "bitflip-state", "bitflip", Need::Nothing, [One], 100..600;
+    /// A bit flips in the snapshot of a node that is down.
+    FlipSnapshot = "bitflip-snapshot", "bitflip", Need::Nothing, [One], 100..600;
+    /// A bit flips in one slot of a node's vote and term.
+    FlipHardState = "bitflip-hardstate", "bitflip", Need::Nothing, [One], 100..600;
+    /// A bit flips in one copy of who a node is.
+    FlipIdentity = "bitflip-identity", "bitflip", Need::Nothing, [One], 100..600;
+    /// A file of the log of a node that is down loses its end.
+    TruncateLog = "truncate-log", "truncate", Need::Nothing, [One], 100..600;
+    /// A table of the state of a node that is down loses its end.
+    TruncateState = "truncate-state", "truncate", Need::Nothing, [One], 100..600;
+    /// A file of the snapshot of a node that is down loses its end.
+    TruncateSnapshot = "truncate-snapshot", "truncate", Need::Nothing, [One], 100..600;
+    /// A replica loses its vote, and gets it back.
+    Demote = "member-demote", "member", Need::Nothing, [Leader, Follower], 300..1_000;
+    /// A replica is removed for good, and a new one added in its place.
+    Remove = "member-remove", "member", Need::Nothing, [Leader, Follower], 300..1_000;
+    /// A replica loses its disk, and a new one replaces it.
+    Replace = "member-replace", "member", Need::Nothing, [Leader, Follower], 300..1_000;
+    /// A copy is asked of each node, which makes a snapshot for it.
+    Backup = "backup", "backup", Need::Nothing, [Cluster], 100..300;
     /// The wall clock jumps.
     ClockBump = "clock-bump", "clock", Need::Clock, [Leader, Follower], 500..2_000;
     /// The wall clock jumps to and fro.
@@ -151,7 +187,10 @@ impl Class {
     /// Whether it touches all nodes a little, so that nothing else may be broken meanwhile.
     #[must_use]
     pub fn is_everywhere(self) -> bool {
-        matches!(self, Self::PartRing | Self::PartBridge | Self::Rolling | Self::Loss)
+        matches!(
+            self,
+            Self::PartRing | Self::PartBridge | Self::Rolling | Self::Upgrade | Self::Loss
+        )
     }
 
     /// Whether it needs five nodes to be something else than another class.

@@ -106,11 +106,17 @@ pub(super) async fn disturb(
             step.lasts_ms * percent / 100
         }
     };
-    Ok(Effect { lost_bytes: None, skew_ms: Some(skew_ms) })
+    Ok(Effect { skew_ms: Some(skew_ms), ..Effect::default() })
 }
 
 fn seconds(sign: char, ms: u64) -> String {
     format!("{sign}{}.{:03}", ms / 1000, ms % 1000)
+}
+
+/// Puts one clock so far ahead.
+pub(super) fn set_ahead(tools: &Tools, place: usize, by: Duration) -> Result<()> {
+    let files = tools.clocks.as_ref().context("this run cannot move clocks")?;
+    files.set(place, &seconds('+', u64::try_from(by.as_millis())?))
 }
 
 pub(super) fn set_right(tools: &Tools, places: &BTreeSet<usize>) -> Result<()> {

@@ -2,10 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use rand::RngExt;
+use rand::rngs::StdRng;
 
 use super::{Effect, Tools};
+
+/// How long a slow disk stands still at a time, and goes on in between, in ms.
+const STANDS_MS: std::ops::Range<u64> = 30..150;
+const GOES_MS: std::ops::Range<u64> = 5..40;
 
 /// Does something to the disks of some nodes, off the threads that clients need.
 async fn with_disks<T: Send + 'static>(
@@ -45,7 +52,7 @@ pub(super) async fn cut_power(tools: &Arc<Tools>, places: &BTreeSet<usize>) -> R
     });
     let after = after.await?;
     let lost = before.iter().zip(&after).map(|(before, after)| before.lost(after)).sum();
-    Ok(Effect { lost_bytes: Some(lost), skew_ms: None })
+    Ok(Effect { lost_bytes: Some(lost), ..Effect::default() })
 }
 
 pub(super) async fn restore_power(tools: &Arc<Tools>, places: &BTreeSet<usize>) -> Result<()> {
@@ -84,4 +91,21 @@ pub(super) async fn thaw(tools: &Arc<Tools>, places: &BTreeSet<usize>) -> Result
     let thawed =
         with_disks(tools, places, |tools, place| tools.cluster.nodes[place].disk()?.thaw());
     thawed.await.map(drop)
+}
+
+/// A disk that takes long: it stands still again and again, and goes on for a moment in between.
+pub(super) async fn stutter(
+    tools: &Arc<Tools>,
+    places: &BTreeSet<usize>,
+    lasts_ms: u64,
+    random: &mut StdRng,
+) -> Result<()> {
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_millis(lasts_ms) {
+        freeze(tools, places).await?;
+        tokio::time::sleep(Duration::from_millis(random.random_range(STANDS_MS))).await;
+        thaw(tools, places).await?;
+        tokio::time::sleep(Duration::from_millis(random.random_range(GOES_MS))).await;
+    }
+    Ok(())
 }

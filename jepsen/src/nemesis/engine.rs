@@ -12,8 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::budget::Budget;
-use super::{Class, Effect, Schedule, Step, Target, Tools, clock, disk, links, pressure};
-use super::{processes, transfer};
+use super::{Class, Effect, Schedule, Step, Target, Tools, acts, damage};
 use crate::history::{Body, Fault, Phase, Process};
 
 /// A fault without a safe target waits so long for one, so often.
@@ -54,10 +53,10 @@ struct Active<'a> {
 
 /// The nodes, by their places, that a fault was aimed at.
 #[derive(Debug, Clone, Default)]
-struct Aim {
-    places: BTreeSet<usize>,
-    nameserver: Option<usize>,
-    leader: bool,
+pub(super) struct Aim {
+    pub(super) places: BTreeSet<usize>,
+    pub(super) nameserver: Option<usize>,
+    pub(super) leader: bool,
 }
 
 impl Active<'_> {
@@ -77,15 +76,21 @@ impl Active<'_> {
         };
         self.tools.watch.breaks();
         self.tell(Phase::Invoked, &aim, &Effect::default());
-        let installed = self.install(&aim, &mut random).await;
-        if let Ok(effect) = &installed {
+        let what = (self.fault, &self.step);
+        let installed = acts::install(self.tools, what, &aim, &mut random).await;
+        if let Ok(effect) = &installed
+            && !effect.skipped
+        {
             self.tell(Phase::Installed, &aim, effect);
             sleep(Duration::from_millis(self.step.lasts_ms)).await;
         }
-        let healed = self.heal(&aim).await;
-        match &healed {
-            Ok(effect) => self.tell(Phase::Healed, &aim, effect),
-            Err(_) => self.tell(Phase::Indeterminate, &aim, &Effect::default()),
+        let healed = acts::heal(self.tools, what, &aim).await;
+        let none = Effect::default();
+        match (&installed, &healed) {
+            // There was nothing that it could have been done to.
+            (Ok(Effect { skipped: true, .. }), Ok(())) => self.tell(Phase::Skipped, &aim, &none),
+            (_, Ok(())) => self.tell(Phase::Healed, &aim, &none),
+            (_, Err(_)) => self.tell(Phase::Indeterminate, &aim, &none),
         }
         self.tools.watch.heals();
         self.budget.lock().await.give_back(self.fault);
@@ -95,19 +100,8 @@ impl Active<'_> {
     }
 
     fn tell(&self, phase: Phase, aim: &Aim, effect: &Effect) {
-        let nodes = aim.places.iter().map(|place| self.tools.cluster.nodes[*place].name.clone());
-        let nameserver = aim.nameserver.map(|nth| self.tools.cluster.nameservers[nth].name.clone());
-        let fault = Fault {
-            fault: self.fault,
-            class: self.step.class.name().to_owned(),
-            targets: nodes.chain(nameserver).collect(),
-            phase,
-            leader: aim.leader,
-            majority: self.step.class.takes_majority(),
-            lost_bytes: effect.lost_bytes,
-            skew_ms: effect.skew_ms,
-        };
-        self.tools.recorder.record(Process::Nemesis, Body::Fault(fault));
+        let class = self.step.class;
+        tell(self.tools, self.fault, (class.name(), class.takes_majority()), phase, aim, effect);
     }
 
     /// Chooses whom to hit and takes them from the budget.
@@ -119,6 +113,10 @@ impl Active<'_> {
         let leader = self.leader().await;
         let mut budget = self.budget.lock().await;
         let impaired = budget.impaired();
+        let fragile = match damage::is_damage(class) {
+            true => damage::fragile(nodes, self.tools.seed),
+            false => (0..nodes).collect(),
+        };
         let mut aim = Aim::default();
         match self.step.target {
             Target::Leader => aim
@@ -127,7 +125,7 @@ impl Active<'_> {
             Target::Follower | Target::One => {
                 let free: Vec<usize> = (0..nodes)
                     .filter(|n| self.step.target == Target::One || Some(*n) != leader)
-                    .filter(|n| !impaired.contains(n))
+                    .filter(|n| !impaired.contains(n) && fragile.contains(n))
                     .collect();
                 aim.places.insert(*free.get(random.random_range(0..free.len().max(1)))?);
             }
@@ -146,7 +144,7 @@ impl Active<'_> {
             aim.places.extend(others);
         }
         aim.leader = leader.is_some_and(|leader| aim.places.contains(&leader))
-            || matches!(class, Class::Transfer | Class::Rolling);
+            || matches!(class, Class::Transfer | Class::Rolling | Class::Upgrade);
         let alone = class.takes_majority() || class.is_everywhere();
         budget.take(self.fault, &aim.places, alone).then_some(aim)
     }
@@ -163,61 +161,28 @@ impl Active<'_> {
             sleep(Duration::from_millis(50)).await;
         }
     }
+}
 
-    async fn install(&self, aim: &Aim, random: &mut StdRng) -> Result<Effect> {
-        let (tools, step) = (self.tools, &self.step);
-        let (places, fault) = (&aim.places, self.fault);
-        match step.class {
-            Class::Kill | Class::KillAll => processes::kill(tools, places).await?,
-            Class::Pause => processes::pause(tools, places)?,
-            Class::Restart => processes::stop(tools, places).await?,
-            Class::Rolling => processes::roll(tools).await?,
-            Class::NsKill => processes::kill_nameserver(tools, aim.nameserver).await?,
-            Class::NsPause => processes::pause_nameserver(tools, aim.nameserver)?,
-            Class::PartLeader
-            | Class::PartOne
-            | Class::PartHalves
-            | Class::PartOneWay
-            | Class::PartRing
-            | Class::PartBridge
-            | Class::PartClients
-            | Class::Loss => links::cut(tools, fault, step.class, places, random).await?,
-            Class::Reset => links::reset(tools, places, step.lasts_ms).await?,
-            Class::Transfer => transfer::storm(tools, step.lasts_ms, random).await?,
-            Class::Power | Class::PowerAll => return disk::cut_power(tools, places).await,
-            Class::Full => disk::fill(tools, places).await?,
-            Class::Freeze => disk::freeze(tools, places).await?,
-            Class::ClockBump | Class::ClockStrobe | Class::ClockDrift => {
-                return clock::disturb(tools, step, places, random).await;
-            }
-            Class::Cpu => pressure::processors(step.lasts_ms)?,
-        }
-        Ok(Effect::default())
-    }
-
-    async fn heal(&self, aim: &Aim) -> Result<Effect> {
-        let (tools, places) = (self.tools, &aim.places);
-        match self.step.class {
-            Class::Kill | Class::KillAll | Class::Restart => processes::start(tools, places),
-            Class::Pause => processes::resume(tools, places),
-            Class::NsKill | Class::NsPause => processes::heal_nameserver(tools, aim.nameserver),
-            Class::PartLeader
-            | Class::PartOne
-            | Class::PartHalves
-            | Class::PartOneWay
-            | Class::PartRing
-            | Class::PartBridge
-            | Class::PartClients
-            | Class::Loss => links::mend(tools, self.fault).await?,
-            Class::Power | Class::PowerAll => disk::restore_power(tools, places).await?,
-            Class::Full => disk::empty(tools, places).await?,
-            Class::Freeze => disk::thaw(tools, places).await?,
-            Class::ClockBump | Class::ClockStrobe | Class::ClockDrift => {
-                clock::set_right(tools, places)?;
-            }
-            // Over when their time is.
-            Class::Rolling | Class::Reset | Class::Transfer | Class::Cpu => {}
-        }
-        Ok(Effect::default())
-    }
+/// Records how far a fault has got; `majority`: whether so many are hit that nobody can serve.
+pub(super) fn tell(
+    tools: &Tools,
+    fault: u64,
+    (class, majority): (&str, bool),
+    phase: Phase,
+    aim: &Aim,
+    effect: &Effect,
+) {
+    let nodes = aim.places.iter().map(|place| tools.cluster.nodes[*place].name.clone());
+    let nameserver = aim.nameserver.map(|nth| tools.cluster.nameservers[nth].name.clone());
+    let fault = Fault {
+        fault,
+        class: class.to_owned(),
+        targets: nodes.chain(nameserver).collect(),
+        phase,
+        leader: aim.leader,
+        majority,
+        lost_bytes: effect.lost_bytes,
+        skew_ms: effect.skew_ms,
+    };
+    tools.recorder.record(Process::Nemesis, Body::Fault(fault));
 }

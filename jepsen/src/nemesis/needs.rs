@@ -11,6 +11,8 @@ pub enum Need {
     Network,
     /// A file system per node, which takes root.
     OwnDisk,
+    /// Queues at the ports of the switch.
+    Shaping,
     /// A library between a program and the clock.
     Clock,
 }
@@ -22,6 +24,7 @@ impl Need {
             Self::Nothing => &[],
             Self::Network => &["nftables"],
             Self::OwnDisk => &["root", "loop devices"],
+            Self::Shaping => &["traffic control"],
             Self::Clock => &["libfaketime"],
         }
     }

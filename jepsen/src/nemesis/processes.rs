@@ -1,6 +1,7 @@
 //! Kills, pauses and restarts.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -58,10 +59,14 @@ async fn ended(node: &Member) -> Result<()> {
     Ok(())
 }
 
-/// Stops and starts one after the other, each once the group is whole again.
-pub(super) async fn roll(tools: &Tools) -> Result<()> {
+/// Stops and starts one after the other, each once the group is whole again; with the programs of
+/// another directory, where one is given.
+pub(super) async fn roll(tools: &Tools, programs: Option<&Path>) -> Result<()> {
     for node in &tools.cluster.nodes {
         ended(node).await?;
+        if let Some(programs) = programs {
+            node.set_program(programs.join("broker"));
+        }
         node.start();
         let since = Instant::now();
         while since.elapsed() < SETTLE && node.status().is_err() {

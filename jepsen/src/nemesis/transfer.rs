@@ -24,7 +24,7 @@ pub(super) async fn storm(tools: &Arc<Tools>, lasts_ms: u64, random: &mut StdRng
         let nodes = &tools.cluster.nodes;
         let (asked, wanted) =
             (random.random_range(0..nodes.len()), random.random_range(0..nodes.len()));
-        to(&Rpc::new(nodes[asked].client), tools.cluster.broker_name(), nodes[wanted].id).await;
+        to(&Rpc::new(nodes[asked].client), tools.cluster.broker_name(), nodes[wanted].id()).await;
         tokio::time::sleep(Duration::from_millis(random.random_range(PAUSE))).await;
     }
     Ok(())

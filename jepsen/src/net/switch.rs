@@ -57,11 +57,17 @@ impl Switch {
         address.octets()[3]
     }
 
+    /// The switch's end of a machine's cable.
+    #[must_use]
+    pub fn port(self, machine: u8) -> String {
+        format!("port{machine}")
+    }
+
     /// Adds a machine.
     pub fn plug_in(self, machine: u8) -> Result<()> {
         let (space, address) = (space(machine), self.address(machine));
         run("ip", &format!("netns add {space}"))?;
-        let port = format!("port{machine}");
+        let port = self.port(machine);
         run("ip", &format!("link add {port} type veth peer name eth0 netns {space}"))?;
         run("ip", &format!("link set {port} master switch up"))?;
         run("ip", &format!("-n {space} addr add {address}/24 dev eth0"))?;

@@ -109,7 +109,7 @@ impl End {
 
     /// Makes a node the leader.
     async fn lead(&self, place: usize) -> bool {
-        let id = self.cluster.nodes[place].id;
+        let id = self.cluster.nodes[place].id();
         while self.has_time() {
             if self.watch.leader().is_some_and(|(leader, _)| leader == place) {
                 return true;
@@ -176,7 +176,11 @@ impl End {
                 && let Some(group) = answer.into_inner().groups.first()
             {
                 let voters = group.members.iter().filter(|m| m.voter);
-                let voters = voters.map(|m| format!("n{}", m.node_id)).collect();
+                let name = |id| match self.cluster.place(id) {
+                    Some(place) => self.cluster.nodes[place].name.clone(),
+                    None => format!("a stranger with the id {id}"),
+                };
+                let voters = voters.map(|m| name(m.node_id)).collect();
                 self.recorder.observe(Observation::Members { voters });
                 break;
             }
@@ -209,19 +213,18 @@ impl End {
         seen
     }
 
-    /// What the nodes counted, and what their logs tell of panics.
+    /// What the nodes did of their own, and what their logs tell of panics.
     pub(super) fn counts(&self) {
-        for (metric, what) in [
-            ("raftmq_snapshots_made_total", "snapshots_built"),
-            ("raftmq_snapshots_installed_total", "snapshots_installed"),
+        // From the logs: a process that ends takes its metrics with it.
+        for (line, what) in [
+            (": snapshot made ", "snapshots_built"),
+            (": snapshot installed ", "snapshots_installed"),
         ] {
-            let counts = self.cluster.nodes.iter().filter_map(|n| n.metric(metric).ok().flatten());
-            let count: f64 = counts.sum();
-            if 0.0 < count {
-                let count = format!("{count:.0}").parse().unwrap_or(0);
-                self.recorder.observe(Observation::Count { what: what.into(), count });
-            }
+            let count = self.cluster.nodes.iter().map(|node| node.says(line)).sum();
+            self.recorder.observe(Observation::Count { what: what.into(), count });
         }
+        let count = self.cluster.nodes.iter().map(|node| node.segments().saturating_sub(1)).sum();
+        self.recorder.observe(Observation::Count { what: "segment_rolls".into(), count });
         for member in self.cluster.members() {
             for line in member.panics() {
                 self.recorder.observe(Observation::Panic { node: member.name.clone(), line });

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::history::Workload;
-use crate::nemesis::Class;
+use crate::nemesis::{Class, SCENARIO, Scenario};
 
 /// A run against a real cluster.
 #[derive(Debug, Clone, Args)]
@@ -15,7 +15,8 @@ pub struct Options {
     /// several of them: log+offset.
     #[arg(long, short, default_value = "log")]
     pub workload: String,
-    /// What breaks: classes or packages of `jepsen nemeses`, separated by commas; `none`, `all`.
+    /// What breaks: classes or packages of `jepsen nemeses`, separated by commas; `none`, `all`;
+    /// or scenarios, `scenario:NAME`, which are played one after the other.
     #[arg(long, short, default_value = "kill")]
     pub nemesis: String,
     /// Seconds of work under faults.
@@ -41,6 +42,9 @@ pub struct Options {
     /// Directory of `broker` and `namesrv`; that of this program unless given.
     #[arg(long)]
     pub bin: Option<PathBuf>,
+    /// Directory of the programs that nodes begin with; `upgrade` takes them to those of --bin.
+    #[arg(long)]
+    pub prev_bin: Option<PathBuf>,
     /// Where runs are kept.
     #[arg(long, default_value = "store")]
     pub store: PathBuf,
@@ -92,13 +96,51 @@ impl Options {
         self.workload.split('+').map(of).collect()
     }
 
+    fn words(&self) -> impl Iterator<Item = &str> {
+        self.nemesis.split(',').filter(|word| *word != "none" && !word.is_empty())
+    }
+
+    /// The scenarios by their names, in this order.
+    pub fn scenarios(&self) -> Result<Vec<Scenario>> {
+        let names = self.words().filter_map(|word| word.strip_prefix(SCENARIO));
+        let mut scenarios = Vec::new();
+        for name in names {
+            let Some(scenario) = Scenario::of(name) else {
+                let all: Vec<&str> = Scenario::ALL.iter().map(|one| one.name()).collect();
+                bail!("no scenario is called {name}; there are {}", all.join(", "));
+            };
+            if self.nodes < scenario.nodes() {
+                bail!("{SCENARIO}{name} takes {} nodes", scenario.nodes());
+            }
+            scenarios.push(scenario);
+        }
+        if !scenarios.is_empty() && self.words().count() != scenarios.len() {
+            bail!("scenarios are played without other faults beside them");
+        }
+        Ok(scenarios)
+    }
+
+    /// The classes that the machine has to be able to make.
+    pub fn needed(&self) -> Result<Vec<Class>> {
+        let mut classes = self.classes()?;
+        classes.extend(self.scenarios()?.iter().flat_map(|scenario| scenario.classes()));
+        Ok(classes)
+    }
+
     /// The classes of faults by their names or packages.
     pub fn classes(&self) -> Result<Vec<Class>> {
         let mut classes = Vec::new();
-        for word in self.nemesis.split(',').filter(|word| *word != "none" && !word.is_empty()) {
+        for word in self.words().filter(|word| !word.starts_with(SCENARIO)) {
             let found = match word {
                 "all" => Class::ALL.to_vec(),
                 word => Class::of(word),
+            };
+            // Without another program there is nothing to upgrade; who names it is told so.
+            let found: Vec<Class> = match word {
+                "all" if self.prev_bin.is_none() => {
+                    found.into_iter().filter(|class| *class != Class::Upgrade).collect()
+                }
+                _ => found,
             };
             if found.is_empty() {
                 let all: Vec<&str> = Class::ALL.iter().map(|class| class.name()).collect();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -17,13 +17,13 @@ use super::answering::answer;
 use super::calibration::calibrate;
 use super::drain::End;
 use super::progress::Progress;
-use super::shape::{Frame, INVISIBLE_MS, Shape};
+use super::shape::{Frame, INVISIBLE_MS, Pace, Shape, crowds};
 use super::worker::{Stage, Worker};
 use super::{Options, Recorder, Watch, inside, setup, store};
 use crate::client::{Known, Wire, listen};
 use crate::db::{Cluster, Layout};
 use crate::history::{Limits, Observation, Plan, Wants, Workload};
-use crate::nemesis::{self, Class, ClockFiles, Need, Schedule, Tools};
+use crate::nemesis::{self, Class, ClockFiles, Need, Scenario, Schedule, Tools};
 use crate::net::{Rules, Switch};
 
 /// Where the nodes of a run are; seen by that run alone.
@@ -36,6 +36,9 @@ const TRANSACTION_TIMEOUT_MS: u64 = 1_000;
 const CHECK_INTERVAL_MS: u64 = 2_000;
 /// Successful operations of each kind that a run has to have.
 const OPERATIONS: u64 = 20;
+
+/// Reads that a leader without followers has to be asked for, where that is what a run is about.
+const STALE_READS: u64 = 20;
 
 /// Runs, and returns the directory of the record. An error is one of the harness.
 pub async fn run(options: &Options, run: &str, command: &str) -> Result<PathBuf> {
@@ -60,7 +63,10 @@ impl Session<'_> {
         let (workloads, classes) = (self.options.workloads()?, self.options.classes()?);
         let schedule = self.schedule(&classes)?;
         write(&self.dir.join("schedule.json"), &serde_json::to_string_pretty(&schedule)?)?;
-        let (cluster, clocks) = self.cluster(&schedule.classes())?;
+        let scenarios = self.options.scenarios()?;
+        let mut needed = schedule.classes();
+        needed.extend(scenarios.iter().flat_map(|scenario| scenario.classes()));
+        let (cluster, clocks) = self.cluster(&needed)?;
         let rules = Rules::build()?;
         let cluster = Arc::new(cluster);
         cluster.start();
@@ -69,8 +75,13 @@ impl Session<'_> {
             false => Vec::new(),
         };
         let ends = self.options.time * 1_000_000_000;
-        let mut frame =
-            Frame { broker_name: cluster.broker_name(), ends, wall_start_ms: 0, spread: &spread };
+        let mut frame = Frame {
+            broker_name: cluster.broker_name(),
+            ends,
+            wall_start_ms: 0,
+            spread: &spread,
+            crowds: crowds(self.options.rate),
+        };
         let shape = Shape::of(&workloads, frame);
         setup::topics(&cluster, &shape.topics).await?;
         setup::groups(&cluster, &shape.groups).await?;
@@ -88,7 +99,11 @@ impl Session<'_> {
             recorder: Arc::clone(&recorder),
             watch: Arc::clone(&watch),
             clocks,
+            upgrade: self.options.prev_bin.is_some().then(|| self.programs()).transpose()?,
+            seed: self.seed,
+            changes: AtomicU64::new(0),
         };
+        let tools = Arc::new(tools);
         let looking = tokio::spawn(Arc::clone(&watch).look());
         let over = Arc::new(AtomicBool::new(false));
         let calibration = Arc::clone(&over);
@@ -98,7 +113,10 @@ impl Session<'_> {
         let clients = self.clients(shape, &plan, &cluster, &recorder);
         let faults = async {
             let began = Instant::now();
-            let done = nemesis::run(&Arc::new(tools), &schedule).await;
+            let done = match scenarios.is_empty() {
+                true => nemesis::run(&tools, &schedule).await,
+                false => nemesis::play(&tools, &scenarios).await,
+            };
             let rest = Duration::from_secs(self.options.time).saturating_sub(began.elapsed());
             tokio::time::sleep(rest).await;
             done
@@ -106,6 +124,8 @@ impl Session<'_> {
         let broken = faults.await;
         println!("{}: {} operations, draining", self.run, clients.progress.operations());
         self.end(&clients, &plan, &cluster, &recorder, &watch).await?;
+        let count = tools.changes.load(Ordering::Relaxed);
+        recorder.observe(Observation::Count { what: "membership_changes".into(), count });
         over.store(true, Ordering::Relaxed);
         recorder.observe(Observation::Calibration { p99_us: calibration.await? });
         clients.stop().await?;
@@ -134,9 +154,9 @@ impl Session<'_> {
             false => None,
         };
         let environment = clocks.as_ref().map(ClockFiles::environment).transpose()?;
-        let programs = match &self.options.bin {
+        let programs = match &self.options.prev_bin {
             Some(bin) => bin.clone(),
-            None => std::env::current_exe()?.parent().map(Path::to_owned).unwrap_or_default(),
+            None => self.programs()?,
         };
         let layout = Layout {
             nodes: self.options.nodes,
@@ -152,6 +172,14 @@ impl Session<'_> {
         Ok((Cluster::build(&layout, switch)?, clocks))
     }
 
+    /// Where the programs under test are.
+    fn programs(&self) -> Result<PathBuf> {
+        Ok(match &self.options.bin {
+            Some(bin) => bin.clone(),
+            None => std::env::current_exe()?.parent().map(Path::to_owned).unwrap_or_default(),
+        })
+    }
+
     /// The brokers' configuration.
     fn settings(&self) -> Result<Vec<(String, String)>> {
         let tight: &[(&str, &str)] = match self.options.profile.as_str() {
@@ -164,6 +192,9 @@ impl Session<'_> {
             ("transaction.timeout", format!("{TRANSACTION_TIMEOUT_MS}ms")),
             ("transaction.check_interval", format!("{CHECK_INTERVAL_MS}ms")),
             ("transaction.check_max", "1000".to_owned()),
+            // Everything is read again all the time, so that damage is found within the run.
+            ("raft.scrub_rate", "64MiB".to_owned()),
+            ("raft.scrub_interval", "2s".to_owned()),
             // Small disks would end messages early, which looks like a loss.
             ("log.disk_high", "100".to_owned()),
         ];
@@ -188,7 +219,11 @@ impl Session<'_> {
         Ok(Plan {
             run: format!("rj-{}", self.run),
             workloads: workloads.to_vec(),
-            nemeses: classes.iter().map(|class| class.name().to_owned()).collect(),
+            nemeses: classes
+                .iter()
+                .map(|class| class.name().to_owned())
+                .chain(self.options.scenarios()?.iter().map(|scenario| scenario.proof()))
+                .collect(),
             seed: self.seed,
             nodes: cluster.nodes.iter().map(|node| node.name.clone()).collect(),
             keys: shape.keys.clone(),
@@ -224,6 +259,12 @@ impl Session<'_> {
             wants.ok.extend(names.iter().map(|name| ((*name).to_owned(), OPERATIONS)));
         }
         wants.faults.extend(classes.iter().map(|class| (class.name().to_owned(), 1)));
+        for scenario in self.options.scenarios()? {
+            wants.counts.insert(scenario.proof(), 1);
+            if scenario == Scenario::StaleLeader {
+                wants.reads_of_stale_leader = STALE_READS;
+            }
+        }
         let changes =
             [Class::Kill, Class::KillAll, Class::PartLeader, Class::Transfer, Class::Power];
         wants.leader_changes = u64::from(classes.iter().any(|class| changes.contains(class)));
@@ -254,11 +295,12 @@ impl Session<'_> {
         let progress = Arc::new(Progress::default());
         let known = Known::new(plan.keys.clone());
         let count = shape.parts.len() as u64;
-        let paced = shape.parts.iter().filter(|part| part.paced).count().max(1);
-        let paced = u32::try_from(paced).unwrap_or(1);
-        // Clients that wait for the server ask for about as much as the others send.
-        let pace =
-            Duration::from_secs(1) * paced / u32::try_from(self.options.rate.max(1)).unwrap_or(1);
+        let shares = shape.parts.iter().map(|part| match part.pace {
+            Pace::Shared(entails) => entails,
+            Pace::Free | Pace::Every(_) => 0,
+        });
+        let rate = u32::try_from(self.options.rate.max(1)).unwrap_or(u32::MAX);
+        let share = Duration::from_secs(1) * shares.sum() / rate;
         let mut random = StdRng::seed_from_u64(self.seed ^ 0x5eed);
         let mut working = JoinSet::new();
         // Room for those that read at the end.
@@ -270,7 +312,11 @@ impl Session<'_> {
                 wire: Wire::new(&known, points, nth),
                 process: nth as u64,
                 processes,
-                pace: part.paced.then_some(pace),
+                pace: match part.pace {
+                    Pace::Free => None,
+                    Pace::Shared(_) => Some(share),
+                    Pace::Every(pace) => Some(pace),
+                },
                 faithful: nth % 3 == 0,
                 seed: random.random(),
                 recorder: Arc::clone(recorder),

@@ -1,6 +1,7 @@
 //! What a run consists of: queues, groups and clients for each workload.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use proto::v2::MessageType;
 
@@ -24,10 +25,37 @@ pub(super) struct Topic {
     pub accepts: MessageType,
 }
 
-/// A client, and whether it asks at a pace or as the server lets it.
+/// Between two requests of an administrator: more of them on one setting than a search can order
+/// are not judged.
+const ADMINISTRATOR: Duration = Duration::from_millis(25);
+/// Between two requests of a member that comes and goes.
+const MEMBER: Duration = Duration::from_millis(10);
+/// Requests per second that one crowd of clients is for; more take more clients.
+const CROWD_RATE: u64 = 1_000;
+/// Crowds at most.
+const CROWDS: u64 = 6;
+
+/// How many times over the clients of a workload are needed for so many requests per second: each
+/// of them has one under way at most.
+pub(super) fn crowds(rate: u64) -> u32 {
+    u32::try_from((rate / CROWD_RATE).clamp(1, CROWDS)).unwrap_or(1)
+}
+
+/// When a client asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// As the server lets it.
+    Free,
+    /// At its share of the rate; each of its requests leads to so many in all.
+    Shared(u32),
+    /// So long after the request before, on average, whatever the rate is.
+    Every(Duration),
+}
+
+/// A client, and when it asks.
 pub(super) struct Part {
     pub client: Box<dyn Client>,
-    pub paced: bool,
+    pub pace: Pace,
 }
 
 /// Everything of a run but the cluster.
@@ -54,6 +82,8 @@ pub(super) struct Frame<'a> {
     pub wall_start_ms: u64,
     /// The message groups that lead to each of the queues of a shared topic.
     pub spread: &'a [String],
+    /// How many times over the clients that can be many are there.
+    pub crowds: u32,
 }
 
 impl Shape {
@@ -66,87 +96,96 @@ impl Shape {
     }
 
     fn add(&mut self, workload: Workload, frame: Frame<'_>) {
+        let crowds = frame.crowds;
         match workload {
             Workload::Queue => {
                 let keys = self.topics_of("queue", 2, MessageType::Normal, frame);
-                self.producers(4, |sender| Producer::new(sender, keys));
+                // Two groups acknowledge each message.
+                self.producers(4 * crowds, 3, |sender| Producer::new(sender, keys));
                 self.group("queue-audit", keys, |g| g.max_attempts = Some(3));
                 self.group("queue-billing", keys, |_| {});
                 for (name, poisoned) in [("queue-audit", true), ("queue-billing", false)] {
-                    self.consumers(3, |_| Consumer { poisoned, ..consumer(name, keys) });
+                    self.consumers(3 * crowds, |_| Consumer { poisoned, ..consumer(name, keys) });
                 }
             }
             Workload::Log => {
                 let keys = self.topics_of("log", 4, MessageType::Normal, frame);
                 self.read_to_end.extend(keys.all());
-                self.producers(8, |sender| Producer {
+                self.producers(8 * crowds, 1, |sender| Producer {
                     batches: true,
                     ..Producer::new(sender, keys)
                 });
-                self.paced((0..6).map(|_| Reader::new(keys)));
+                self.paced((0..6 * crowds).map(|_| Reader::new(keys)));
             }
             Workload::Offset => {
                 let keys = self.topics_of("offset", 2, MessageType::Normal, frame);
                 self.group("offset-billing", keys, |g| g.pulls = true);
-                self.producers(2, |sender| Producer {
+                self.producers(2, 1, |sender| Producer {
                     batches: true,
                     ..Producer::new(sender, keys)
                 });
-                self.paced((0..4).map(|nth| Committer {
+                let committers = 4 * crowds;
+                self.paced((0..committers).map(|nth| Committer {
                     bounded: true,
-                    ..Committer::new("offset-billing", keys, nth, 4)
+                    ..Committer::new("offset-billing", keys, nth, committers)
                 }));
             }
             Workload::Fifo => {
                 let keys = self.topics_of("fifo", 2, MessageType::Fifo, frame);
                 self.group("fifo-audit", keys, |g| g.fifo = true);
-                self.producers(4, |sender| Producer {
+                self.producers(4 * crowds, 2, |sender| Producer {
                     message_groups: 4,
                     ..Producer::new(sender, keys)
                 });
-                self.consumers(4, |_| consumer("fifo-audit", keys));
+                self.consumers(4 * crowds, |_| consumer("fifo-audit", keys));
             }
             Workload::Txn => {
                 let keys = self.topics_of("txn", 1, MessageType::Transaction, frame);
                 self.group("txn-audit", keys, |_| {});
                 let ledger = Arc::new(Mutex::new(Ledger::default()));
                 let tellers: Vec<Teller> =
-                    (0..6).map(|_| Teller::new(self.sender(), keys, &ledger)).collect();
+                    (0..6 * crowds).map(|_| Teller::new(self.sender(), keys, &ledger)).collect();
                 self.paced(tellers);
-                self.consumers(3, |_| consumer("txn-audit", keys));
+                self.consumers(3 * crowds, |_| consumer("txn-audit", keys));
                 self.ledger = Some(ledger);
             }
             Workload::Delay => {
                 let keys = self.topics_of("delay", 1, MessageType::Delay, frame);
                 self.group("delay-audit", keys, |_| {});
-                self.producers(3, |sender| Producer {
+                self.producers(3 * crowds, 2, |sender| Producer {
                     delay_from_wall_ms: Some(frame.wall_start_ms),
                     ..Producer::new(sender, keys)
                 });
-                self.consumers(3, |_| consumer("delay-audit", keys));
+                self.consumers(3 * crowds, |_| consumer("delay-audit", keys));
             }
             Workload::Rebalance => self.rebalance(frame),
             Workload::Idem => {
                 let keys = self.topics_of("idem", 2, MessageType::Normal, frame);
                 self.read_to_end.extend(keys.all());
                 self.group("idem-audit", keys, |_| {});
-                self.producers(4, |sender| Producer { again: true, ..Producer::new(sender, keys) });
-                self.consumers(2, |_| consumer("idem-audit", keys));
+                self.producers(4 * crowds, 2, |sender| Producer {
+                    again: true,
+                    ..Producer::new(sender, keys)
+                });
+                self.consumers(2 * crowds, |_| consumer("idem-audit", keys));
                 self.paced((0..2).map(|_| Reader { seeks: false, ..Reader::new(keys) }));
             }
             Workload::Broadcast => {
                 let keys = self.topics_of("broadcast", 2, MessageType::Normal, frame);
                 self.read_to_end.extend(keys.all());
-                self.producers(2, |sender| Producer::new(sender, keys));
-                self.paced((0..5).map(|_| Reader { seeks: false, ..Reader::new(keys) }));
+                self.producers(2 * crowds, 1, |sender| Producer::new(sender, keys));
+                self.paced((0..5 * crowds).map(|_| Reader { seeks: false, ..Reader::new(keys) }));
             }
             Workload::Meta => {
                 let keys = self.topics_of("meta", 1, MessageType::Normal, frame);
-                self.producers(1, |sender| Producer::new(sender, keys));
-                self.paced((1..=3).map(|number| Administrator {
-                    conditions: false,
-                    ..Administrator::new(number, "meta-0")
-                }));
+                self.producers(1, 1, |sender| Producer::new(sender, keys));
+                self.every(
+                    ADMINISTRATOR,
+                    (1..=3).map(|number| Administrator {
+                        conditions: false,
+                        ..Administrator::new(number, "meta-0")
+                    }),
+                );
             }
             Workload::Mix => {}
         }
@@ -164,7 +203,7 @@ impl Shape {
             g.exclusive = true;
             g.pulls = true;
         });
-        self.producers(2, |sender| Producer {
+        self.producers(2, 1, |sender| Producer {
             group_of_key: frame.spread.to_vec(),
             ..Producer::new(sender, keys)
         });
@@ -175,11 +214,12 @@ impl Shape {
             ..Reader::new(keys)
         }]);
         let settles = frame.ends.saturating_sub(SETTLE);
-        self.paced((0..4).map(|nth| Member {
+        let members = (0..4).map(|nth| Member {
             stays: nth == 0,
             crashes: false,
             ..Member::new("rebalance-billing", &format!("member-{nth}"), settles)
-        }));
+        });
+        self.every(MEMBER, members);
     }
 
     /// Topics of one queue each: where a message goes is then known before it is sent.
@@ -211,22 +251,31 @@ impl Shape {
         self.senders
     }
 
-    fn producers(&mut self, count: u32, make: impl Fn(u32) -> Producer) {
+    fn producers(&mut self, count: u32, entails: u32, make: impl Fn(u32) -> Producer) {
         for _ in 0..count {
             let producer = make(self.sender());
-            self.parts.push(Part { client: Box::new(producer), paced: true });
+            self.add_clients(Pace::Shared(entails), [producer]);
         }
     }
 
     fn consumers(&mut self, count: u32, make: impl Fn(u32) -> Consumer) {
-        let consumers = (0..count).map(make);
-        self.parts.extend(
-            consumers.map(|c| Part { client: Box::new(c) as Box<dyn Client>, paced: false }),
-        );
+        self.add_clients(Pace::Free, (0..count).map(make));
     }
 
     fn paced(&mut self, clients: impl IntoIterator<Item = impl Client + 'static>) {
-        let part = |client| Part { client: Box::new(client) as Box<dyn Client>, paced: true };
+        self.add_clients(Pace::Shared(1), clients);
+    }
+
+    fn every(&mut self, pace: Duration, clients: impl IntoIterator<Item = impl Client + 'static>) {
+        self.add_clients(Pace::Every(pace), clients);
+    }
+
+    fn add_clients(
+        &mut self,
+        pace: Pace,
+        clients: impl IntoIterator<Item = impl Client + 'static>,
+    ) {
+        let part = |client| Part { client: Box::new(client) as Box<dyn Client>, pace };
         self.parts.extend(clients.into_iter().map(part));
     }
 }
