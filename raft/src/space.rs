@@ -49,15 +49,12 @@ impl Space {
         let bytes = bytes as u64 + frames * 2 * FRAME_HEADER;
         let mut claimed = self.claimed.lock().expect("no holder panics");
         let (all, count) = (claimed.bytes + bytes + KEPT, claimed.frames + frames + 1);
-        match self.log.reserve(all, count) {
-            Err(error @ commitlog::Error::DiskFull) => {
-                if !std::mem::replace(&mut claimed.told, true) {
-                    tracing::warn!(%error, "no space for further entries: they are refused");
-                }
-                return Err(Full);
+        // Anything else than a full disk ended the log: the append says so, and the node ends.
+        if let Err(error @ commitlog::Error::DiskFull) = self.log.reserve(all, count) {
+            if !std::mem::replace(&mut claimed.told, true) {
+                tracing::warn!(%error, "no space for further entries: they are refused");
             }
-            // Anything else ended the log: the append says so, and the node ends.
-            Ok(()) | Err(_) => {}
+            return Err(Full);
         }
         if std::mem::take(&mut claimed.told) {
             tracing::info!("there is space for entries again");

@@ -247,7 +247,9 @@ struct Answers {
 
 /// When the requests that are not answered yet were sent, and their last entries.
 #[derive(Debug, Clone, Default)]
-struct Sent(Arc<Mutex<VecDeque<(Instant, Option<RaftLogId>)>>>);
+struct Sent(Arc<Mutex<VecDeque<Unanswered>>>);
+
+type Unanswered = (Instant, Option<RaftLogId>);
 
 impl Sent {
     fn push(&self, at: Instant, last: Option<RaftLogId>) {
