@@ -35,6 +35,13 @@ enum Command {
     /// Five composite runs and what belongs to them, in five minutes: what has to hold before a change
     /// is good.
     Ci(campaign::Campaign),
+    /// Every workload under every package of faults, one run each.
+    TestAll {
+        #[command(flatten)]
+        campaign: campaign::Campaign,
+        #[command(flatten)]
+        matrix: campaign::Matrix,
+    },
     /// The same workloads under other faults, for as long as there is time.
     Soak {
         #[command(flatten)]
@@ -121,6 +128,7 @@ pub fn main() -> ExitCode {
         }
         Command::Run(options) => run::run(options),
         Command::Ci(campaign) => ci::ci(&campaign),
+        Command::TestAll { campaign, matrix } => campaign::test_all(&campaign, &matrix),
         Command::Soak { campaign, time } => campaign::soak(&campaign, time),
         Command::Selftest(args) => selftest::run(&args),
         Command::Nemeses => {

@@ -35,7 +35,7 @@ pub use class::{Class, Target};
 pub use clock::{ClockFiles, library as clock_library};
 pub use engine::run;
 pub use needs::{Need, missing};
-pub use scenario::{PREFIX as SCENARIO, Scenario, play};
+pub use scenario::{Asks, PREFIX as SCENARIO, RETENTION, Scenario, play};
 pub use schedule::{Schedule, Step};
 pub(crate) use transfer::to as transfer_to;
 
@@ -52,6 +52,8 @@ pub struct Tools {
     pub upgrade: Option<PathBuf>,
     /// The seed of the run, for what is the same all the time.
     pub seed: u64,
+    /// For what scenarios ask by themselves.
+    pub asks: Asks,
     /// Changes of the membership that were made.
     pub changes: AtomicU64,
 }

@@ -20,3 +20,9 @@ pub use recorder::Recorder;
 pub use session::run;
 pub use store::{directory, stale};
 pub use watch::Watch;
+pub(crate) use worker::ask;
+
+/// Says how a run goes.
+pub(crate) fn note(what: &str) {
+    println!("{what}");
+}

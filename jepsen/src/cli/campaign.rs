@@ -45,7 +45,7 @@ pub(super) struct Campaign {
 /// One run of a campaign.
 #[derive(Debug, Clone)]
 pub(super) struct Leg {
-    pub workload: &'static str,
+    pub workload: String,
     pub nemesis: String,
     pub nodes: u8,
     pub seconds: u64,
@@ -97,7 +97,7 @@ pub(super) fn soak(campaign: &Campaign, minutes: u64) -> Result<u8> {
             names.swap_remove(random.random_range(0..names.len()));
         }
         let leg = Leg {
-            workload,
+            workload: workload.to_owned(),
             nemesis: names.join(","),
             nodes,
             seconds,
@@ -107,6 +107,58 @@ pub(super) fn soak(campaign: &Campaign, minutes: u64) -> Result<u8> {
     }
     let totals = Totals::of(&done);
     print(&done, &totals);
+    Ok(conclude(&done, Vec::new()))
+}
+
+/// Which runs `test-all` consists of.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Matrix {
+    /// Workloads, separated by commas.
+    #[arg(
+        long,
+        short,
+        value_delimiter = ',',
+        default_value = "queue,log,offset,fifo,txn,delay,rebalance,idem,broadcast,meta"
+    )]
+    workload: Vec<String>,
+    /// What breaks; each package or class has runs of its own. All packages unless given.
+    #[arg(long, short, value_delimiter = ',')]
+    nemesis: Vec<String>,
+    /// Runs of each pair, each with a seed of its own.
+    #[arg(long, default_value_t = 1)]
+    count: u32,
+    /// Seconds of work under faults, of each run.
+    #[arg(long, default_value_t = 20)]
+    time: u64,
+    #[arg(long, default_value_t = 3)]
+    nodes: u8,
+}
+
+/// Every workload under every package of faults.
+pub(super) fn test_all(campaign: &Campaign, matrix: &Matrix) -> Result<u8> {
+    let mut random = seeds(campaign);
+    let mut packages: Vec<String> =
+        Class::ALL.iter().map(|class| class.package().to_owned()).collect();
+    packages.retain(|package| package != Class::Upgrade.package());
+    packages.dedup();
+    let nemeses = if matrix.nemesis.is_empty() { &packages } else { &matrix.nemesis };
+    let mut done = Vec::new();
+    for (workload, nemesis) in
+        matrix.workload.iter().flat_map(|w| nemeses.iter().map(move |n| (w, n)))
+    {
+        for _ in 0..matrix.count {
+            let leg = Leg {
+                workload: workload.clone(),
+                nemesis: nemesis.clone(),
+                nodes: matrix.nodes,
+                seconds: matrix.time,
+                seed: random.random_range(0..1 << 32),
+            };
+            let until = Instant::now() + Duration::from_secs(matrix.time + 2 * BESIDE);
+            done.push(run(campaign, leg, until)?);
+        }
+    }
+    print(&done, &Totals::of(&done));
     Ok(conclude(&done, Vec::new()))
 }
 
@@ -124,7 +176,7 @@ pub(super) fn run(campaign: &Campaign, leg: Leg, until: Instant) -> Result<Done>
     let began = Instant::now();
     let limit = until.saturating_duration_since(began).as_secs().max(1);
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["run", "--workload", leg.workload, "--nemesis", &leg.nemesis]);
+    command.args(["run", "--workload", &leg.workload, "--nemesis", &leg.nemesis]);
     let mut add = |flag: &str, value: String| {
         command.arg(flag).arg(value);
     };

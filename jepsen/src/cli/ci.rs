@@ -99,7 +99,7 @@ pub(super) fn ci(campaign: &Campaign) -> Result<u8> {
         codes.push(code);
     }
     let legs = LEGS.map(|(workload, nemesis, nodes)| Leg {
-        workload,
+        workload: workload.to_owned(),
         nemesis: nemesis.to_owned(),
         nodes,
         seconds: SECONDS,

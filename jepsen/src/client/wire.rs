@@ -51,6 +51,12 @@ impl Known {
         Arc::new(Self { keys, words: Mutex::default() })
     }
 
+    /// How many queues there are.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        u32::try_from(self.keys.len()).unwrap_or(u32::MAX)
+    }
+
     fn words(&self) -> MutexGuard<'_, Words> {
         self.words.lock().expect("no holder panics")
     }

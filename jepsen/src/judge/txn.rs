@@ -72,6 +72,7 @@ pub(crate) fn check(case: &Case<'_>) -> Finding {
 fn transfers<'a>(case: &Case<'a>) -> (BTreeMap<Message, Transfer<'a>>, BTreeSet<Message>) {
     let mut transfers: BTreeMap<Message, Transfer<'_>> = BTreeMap::new();
     let mut given_up = BTreeSet::new();
+    let mut unanswered = Vec::new();
     for op in &case.record.ops {
         match (&op.call, op.answer()) {
             (Call::Prepare { tx, from, to, amount, .. }, _) => {
@@ -91,9 +92,17 @@ fn transfers<'a>(case: &Case<'a>) -> (BTreeMap<Message, Transfer<'a>>, BTreeSet<
             (Call::Check { tx }, Some(Answer::Check { resolution })) => {
                 transfers.entry(*tx).or_default().checks.push((op, *resolution));
             }
+            (Call::Check { tx }, None) if !op.is_failed() => unanswered.push((*tx, op)),
             (Call::Parked {}, Some(Answer::Parked { txs })) => given_up.extend(txs),
             _ => {}
         }
+    }
+    // The cluster asked, and may have got the answer although nobody heard that it did: what the
+    // producer's ledger says, in which what nobody decided is a rollback.
+    for (tx, op) in unanswered {
+        let transfer = transfers.entry(tx).or_default();
+        let said = transfer.decided.unwrap_or(Resolution::Rollback);
+        transfer.checks.push((op, said));
     }
     (transfers, given_up)
 }

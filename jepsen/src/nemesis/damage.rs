@@ -15,6 +15,7 @@ use rand::rngs::StdRng;
 
 use super::{Class, Effect, Tools, backup, processes};
 use crate::db::Member;
+use crate::run::note;
 
 /// Bytes of a segment's header; frames begin there.
 const SEGMENT_HEADER: u64 = 4096;
@@ -62,7 +63,7 @@ pub(super) async fn damage(
         harm.apply(&path).with_context(|| path.display().to_string())?;
         effect.skipped = false;
         let name = path.strip_prefix(node.disk()?.data()).unwrap_or(&path).display().to_string();
-        println!("{}: {harm:?} in {name} of {}", class.name(), node.name);
+        note(&format!("{}: {harm:?} in {name} of {}", class.name(), node.name));
     }
     Ok(effect)
 }

@@ -64,18 +64,16 @@ pub(super) async fn insist(
 ) -> Result<()> {
     let since = Instant::now();
     let mut told = String::from("nobody answered");
-    let mut asked = 0_u32;
     for turn in 0.. {
         if let Some(status) = status(tools).await
             && standing(&status, id) == wanted
         {
-            tools.changes.fetch_add(u64::from(0 < asked), Ordering::Relaxed);
+            tools.changes.fetch_add(u64::from(0 < turn), Ordering::Relaxed);
             return Ok(());
         }
         if PATIENCE < since.elapsed() {
             break;
         }
-        asked += 1;
         let node = &tools.cluster.nodes[turn % tools.cluster.nodes.len()];
         let broker_name = tools.cluster.broker_name().to_owned();
         let request = ChangeMembershipRequest { broker_name, change: Some(change.clone()) };

@@ -3,9 +3,11 @@
 //! Each scenario checks that what it is about really happened, and says so in the history; a run
 //! whose scenario did not come about proves nothing.
 
+mod asks;
 mod damage;
 mod leaders;
 mod members;
+mod noise;
 mod power;
 mod scene;
 
@@ -16,6 +18,9 @@ use anyhow::{Context, Result};
 use super::{Class, Tools};
 use crate::history::Observation;
 use scene::Scene;
+
+pub use asks::Asks;
+pub use noise::RETENTION;
 
 /// How scenarios are called in the option `--nemesis`.
 pub const PREFIX: &str = "scenario:";
@@ -102,6 +107,13 @@ impl Scenario {
     #[must_use]
     pub fn of(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|scenario| scenario.name() == name)
+    }
+
+    /// Whether the log lets go of what clients wrote: only who does not read it can tell what is
+    /// right then.
+    #[must_use]
+    pub fn cuts_log(self) -> bool {
+        self == Self::SnapshotLag
     }
 
     /// What the history counts when it came about.

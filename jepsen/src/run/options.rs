@@ -112,6 +112,9 @@ impl Options {
             if self.nodes < scenario.nodes() {
                 bail!("{SCENARIO}{name} takes {} nodes", scenario.nodes());
             }
+            if scenario.cuts_log() && self.workload != "meta" {
+                bail!("{SCENARIO}{name} removes what clients wrote: play it with --workload meta");
+            }
             scenarios.push(scenario);
         }
         if !scenarios.is_empty() && self.words().count() != scenarios.len() {

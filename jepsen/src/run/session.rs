@@ -23,7 +23,7 @@ use super::{Options, Recorder, Watch, inside, setup, store};
 use crate::client::{Known, Wire, listen};
 use crate::db::{Cluster, Layout};
 use crate::history::{Limits, Observation, Plan, Wants, Workload};
-use crate::nemesis::{self, Class, ClockFiles, Need, Scenario, Schedule, Tools};
+use crate::nemesis::{self, Asks, Class, ClockFiles, Need, RETENTION, Scenario, Schedule, Tools};
 use crate::net::{Rules, Switch};
 
 /// Where the nodes of a run are; seen by that run alone.
@@ -39,6 +39,11 @@ const OPERATIONS: u64 = 20;
 
 /// Reads that a leader without followers has to be asked for, where that is what a run is about.
 const STALE_READS: u64 = 20;
+
+/// Numbers of processes for those that are no clients: who reads at the end, and behind them what
+/// scenarios ask by themselves.
+const ROOM: u64 = 10_000;
+const SCENARIOS: u64 = 9_000;
 
 /// Runs, and returns the directory of the record. An error is one of the harness.
 pub async fn run(options: &Options, run: &str, command: &str) -> Result<PathBuf> {
@@ -101,6 +106,10 @@ impl Session<'_> {
             clocks,
             upgrade: self.options.prev_bin.is_some().then(|| self.programs()).transpose()?,
             seed: self.seed,
+            asks: Asks {
+                known: Known::new(plan.keys.clone()),
+                process: AtomicU64::new(shape.parts.len() as u64 + SCENARIOS),
+            },
             changes: AtomicU64::new(0),
         };
         let tools = Arc::new(tools);
@@ -201,6 +210,9 @@ impl Session<'_> {
         let mut settings: Vec<(String, String)> =
             always.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         settings.extend(tight.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        if self.options.scenarios()?.iter().any(|scenario| scenario.cuts_log()) {
+            settings.push((RETENTION.0.to_owned(), RETENTION.1.to_owned()));
+        }
         for set in &self.options.set {
             let (key, value) = set.split_once('=').with_context(|| format!("--set {set}"))?;
             settings.push((key.to_owned(), value.to_owned()));
@@ -303,8 +315,7 @@ impl Session<'_> {
         let share = Duration::from_secs(1) * shares.sum() / rate;
         let mut random = StdRng::seed_from_u64(self.seed ^ 0x5eed);
         let mut working = JoinSet::new();
-        // Room for those that read at the end.
-        let processes = count + 10_000;
+        let processes = count + ROOM;
         for (nth, part) in shape.parts.into_iter().enumerate() {
             let points = cluster.points(&format!("{}-{nth}", self.run));
             let worker = Worker {

@@ -100,6 +100,11 @@ impl Worker {
     }
 }
 
+/// One question of somebody who does nothing else, recorded with its outcome.
+pub(crate) async fn ask(recorder: &Recorder, process: Process, wire: &mut Wire, call: &Call) {
+    perform(recorder, process, wire, call, &Progress::default()).await;
+}
+
 /// One request, recorded with its outcome.
 pub(super) async fn perform(
     recorder: &Recorder,

@@ -29,6 +29,14 @@ fn forget(e: &mut Edit, op: &Op) {
     }
 }
 
+/// The transaction that is ended or asked about.
+fn tx_of(op: &Op) -> Message {
+    match op.call {
+        Call::End { tx, .. } | Call::Check { tx } => tx,
+        _ => unreachable!("no end and no question"),
+    }
+}
+
 /// A message that was acknowledged early, and when.
 fn early_one(e: &Edit) -> (Message, u64) {
     let send = e.all(|op| op.is_ok() && !sends(op).is_empty() && op.ended < 2 * SECOND).remove(9);
@@ -52,6 +60,17 @@ fn deliver_and_ack(e: &mut Edit, at: u64, key: u32, id: Message) {
 
 fn changes() -> Vec<Change> {
     vec![
+        ("an answer to a question of which nobody knows that it arrived", Workload::Txn, |e| {
+            // Of a commit that was only ever the answer to a question.
+            let ends = e.all(|op| matches!(op.call, Call::End { .. }));
+            let ended: Vec<Message> = ends.iter().map(|op| tx_of(op)).collect();
+            let commit = |op: &Op| {
+                let committed = Answer::Check { resolution: Resolution::Commit };
+                op.answer() == Some(&committed) && !ended.contains(&tx_of(op))
+            };
+            let op = e.find(commit);
+            forget(e, &op);
+        }),
         ("an ack of unknown outcome", Workload::Queue, |e| {
             let op = e.find(|op| op.is_ok() && matches!(op.call, Call::Ack { .. }));
             forget(e, &op);

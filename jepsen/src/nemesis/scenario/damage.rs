@@ -1,15 +1,14 @@
 //! Replicas that lost something and then have to lead, and disks that fail.
 
-use std::fs;
+use anyhow::Result;
 
-use anyhow::{Context, Result};
-
+use super::noise;
 use super::scene::Scene;
 use crate::db::Member;
 use crate::nemesis::Class;
 
 /// What nodes say, see docs/operations/repair.md.
-const STATE_REPLACED: &str = "the state was replaced by a peer's";
+const INSTALLED: &str = ": snapshot installed ";
 const SEGMENT_REPLACED: &str = "a damaged segment was replaced by the peer's";
 const LOG_STOPS: &str = "log stops";
 
@@ -21,19 +20,15 @@ async fn says(scene: &Scene, node: &Member, what: &str, before: u64) -> bool {
 pub(super) async fn snapshot_lag(scene: &mut Scene) -> Result<bool> {
     let (others, leader, _) = scene.roles().await?;
     let late = others[0];
-    let away = scene.breaks(Class::Kill, &[late]).await?;
-    scene.works(2_000).await;
     let tools = scene.tools.clone();
     let node = &tools.cluster.nodes[late];
-    let data = node.disk()?.data();
-    // What it lacks then is in nobody's log that it could be sent.
-    for part in ["state", "raft/snapshot"] {
-        let path = data.join(part);
-        fs::remove_dir_all(&path).with_context(|| path.display().to_string())?;
-    }
-    let before = node.says(STATE_REPLACED);
+    let has = node.status()?.last;
+    let before = node.says(INSTALLED);
+    let away = scene.breaks(Class::Kill, &[late]).await?;
+    // Until what it lacks is in nobody's log any more.
+    noise::until_purged(&tools, has).await?;
     scene.heals(away).await?;
-    let installed = says(scene, node, STATE_REPLACED, before).await;
+    let installed = says(scene, node, INSTALLED, before).await;
     for place in [leader, others[1]] {
         scene.whole().await?;
         let killed = scene.breaks(Class::Kill, &[place]).await?;

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::asks;
 use super::scene::Scene;
 use crate::nemesis::Class;
 use crate::nemesis::clock;
 
+/// How often a leader of yesterday is asked.
+const READS: u32 = 40;
 /// How far the clock of the leader to be jumps.
 const AHEAD: Duration = Duration::from_secs(300);
 
@@ -16,7 +19,9 @@ pub(super) async fn stale(scene: &mut Scene) -> Result<bool> {
     let (cut, _) = scene.breaks_as(Class::PartLeader, "stale-leader", &[leader]).await?;
     let deposed = scene.led_after(term, &others).await;
     // The new one is written to, the old one is asked.
-    scene.works(5_000).await;
+    scene.works(500).await;
+    let keys = scene.tools.asks.known.count();
+    asks::ends(&scene.tools, leader, (0..READS).map(|nth| nth % keys)).await;
     scene.heals(cut).await?;
     Ok(deposed)
 }
@@ -29,7 +34,9 @@ pub(super) async fn pause_lease(scene: &mut Scene) -> Result<bool> {
         let paused = scene.breaks(Class::Pause, &[leader]).await?;
         deposed &= scene.led_after(term, &others).await;
         scene.works(500).await;
+        let keys = scene.tools.asks.known.count();
         scene.heals(paused).await?;
+        asks::ends(&scene.tools, leader, (0..READS).map(|nth| nth % keys)).await;
         scene.works(1_000).await;
     }
     Ok(deposed)
