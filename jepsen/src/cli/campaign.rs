@@ -30,13 +30,13 @@ pub(super) struct Campaign {
     seed: Option<u64>,
     /// Directory of `broker` and `namesrv`; that of this program unless given.
     #[arg(long)]
-    bin: Option<PathBuf>,
+    pub bin: Option<PathBuf>,
     /// Where runs are kept.
     #[arg(long, default_value = "store")]
     pub store: PathBuf,
     /// Where disks of nodes are made.
     #[arg(long, default_value = "/dev/shm")]
-    disks: PathBuf,
+    pub disks: PathBuf,
     /// Requests per second that clients aim at.
     #[arg(long, default_value_t = 4_000)]
     rate: u64,

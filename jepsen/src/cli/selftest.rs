@@ -62,7 +62,6 @@ pub(super) fn run(args: &Selftest) -> Result<u8> {
 
 /// The fast ones, in about a minute: for `ci`. Prints what came of them; the exit code is that of
 /// `jepsen selftest`.
-#[allow(dead_code, reason = "`jepsen ci` has a slot for it")]
 pub(super) fn fast(place: &Place) -> Result<u8> {
     conclude(place, &|name| FAST.contains(&name), false)
 }
