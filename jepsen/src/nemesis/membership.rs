@@ -136,6 +136,9 @@ pub(super) async fn give_back(
         _ => {
             let id = tools.cluster.renew(place)?;
             node.start();
+            let learner =
+                Change::AddLearner(AddLearner { node_id: id, raft_address: String::new() });
+            insist(tools, &learner, (id, Standing::Learner)).await?;
             let replace = Change::Replace(ReplacePeer { old, with: id });
             insist(tools, &replace, (id, Standing::Voter)).await?;
             insist(tools, &replace, (old, Standing::Stranger)).await

@@ -63,7 +63,7 @@ fn changes() -> Vec<Change> {
         ("an answer to a question of which nobody knows that it arrived", Workload::Txn, |e| {
             // Of a commit that was only ever the answer to a question.
             let ends = e.all(|op| matches!(op.call, Call::End { .. }));
-            let ended: Vec<Message> = ends.iter().map(|op| tx_of(op)).collect();
+            let ended: Vec<Message> = ends.iter().map(tx_of).collect();
             let commit = |op: &Op| {
                 let committed = Answer::Check { resolution: Resolution::Commit };
                 op.answer() == Some(&committed) && !ended.contains(&tx_of(op))
