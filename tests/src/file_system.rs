@@ -24,10 +24,7 @@ impl Mount {
     /// When there is no such directory, or no room.
     #[must_use]
     pub fn instead_of(directory: &Path, bytes: u64) -> Self {
-        let name = directory.file_name().expect("a directory has a name").to_string_lossy();
-        // Not in the data directory, which is a broker's.
-        let data = directory.ancestors().nth(2).expect("it lies in a node's directory");
-        let aside = data.join(format!("{name}-{}.aside", std::process::id()));
+        let aside = directory.with_extension("aside");
         std::fs::rename(directory, &aside).expect("the directory moves");
         let mount = Self::new(bytes);
         run(&["cp", "-a", &format!("{}/.", aside.display())], mount.0.path());

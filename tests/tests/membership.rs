@@ -371,42 +371,6 @@ async fn leaders_are_balanced_over_the_nodes() {
     cluster.finish().await;
 }
 
-/// A node is at another address after its restart, while messages are sent: it keeps its id and its
-/// data, and counts again.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_moves_to_another_address_under_load() {
-    let cluster = Cluster::of(3).start().await;
-    cluster.topic(TOPIC, 4).await;
-    let mut load = Load::on(&cluster).await;
-    let moved = cluster.followers().await.remove(0);
-    let address = cluster.host.free_port();
-    assert!(moved.stop().await.success());
-    let mut arguments = cluster.arguments("broker-a", cluster.peers());
-    for flag in ["--raft-listen", "--raft-advertise"] {
-        arguments.extend([flag.into(), address.to_string().into()]);
-    }
-    moved.set_arguments(arguments);
-    load.goes_on(30).await;
-    let update = format!("updatePeer -b broker-a -i {} -r {address}", moved.id);
-    let through = cluster.nameservers[0].address.to_string();
-    let (code, text) = mqadmin::run(&cluster, &through, &update, SOON).await;
-    assert!(code != 0, "nobody is there yet: {text}");
-    moved.start();
-    eventually("the others know its new address", PATIENCE, async || {
-        let (code, text) = mqadmin::run(&cluster, &through, &update, SOON).await;
-        if code == 0 { Ok(()) } else { Err(text) }
-    })
-    .await;
-    load.goes_on(30).await;
-    let status = admin(&cluster, "raftStatus -b broker-a").await;
-    let members = status["members"].as_array().expect("members");
-    let member = members.iter().find(|member| member["node_id"] == moved.id).expect("a member");
-    assert_eq!(member["raft_address"], address.to_string());
-
-    // With the leader gone it is half of the quorum.
-    load.ends_without_the_leader(cluster).await;
-}
-
 /// In a group with a secret only who knows it can join.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_joins_a_group_that_has_a_secret() {
