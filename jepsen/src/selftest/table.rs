@@ -102,9 +102,9 @@ pub const CASES: &[Case] = &[
     ),
     case(
         "B08",
-        "committed offsets are not written to the store",
-        setup("offset", "restart", 9),
-        &[Kind::NonLinearizable, Kind::Regress],
+        "committed offsets are answered from a table of the leader's own",
+        setup("offset", "none", 5),
+        &[Kind::NonLinearizable],
     ),
     case("B09", "a half message is in its queue at once", TXN, &[Kind::EarlyHalf]),
     case("B10", "ends of a transaction are not compared", TXN, &[Kind::Conflict]),
@@ -186,9 +186,9 @@ pub const CASES: &[Case] = &[
     ),
     case(
         "B34",
-        "that a producer was asked is not written to the store",
-        TXN_RESTART,
-        &[Kind::Divergence],
+        "a new leader asks nobody about what it finds",
+        setup("txn", "transfer", 9),
+        &[Kind::CheckMissing, Kind::LostCommit],
     ),
     case(
         "PC1",
