@@ -70,7 +70,7 @@ bugs! {
     B21 = 21,
     /// `commitlog`, writer: a failed sync is ignored.
     B22 = 22,
-    /// `raft`, proposals: what a full disk turned away still counts as on its way.
+    /// `broker`, operations: a disk that was full once counts as full for ever.
     B23 = 23,
     /// `broker`, state: a send is remembered for a tenth of a second.
     B24 = 24,

@@ -147,7 +147,7 @@ pub const CASES: &[Case] = &[
     ),
     case(
         "B23",
-        "what a full disk turned away counts as on its way",
+        "a disk that was full once counts as full for ever",
         setup("log", "enospc", 10),
         &[Kind::SlowRecovery, Kind::NotReady, Kind::Stuck],
     ),
