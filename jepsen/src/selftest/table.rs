@@ -145,12 +145,6 @@ pub const CASES: &[Case] = &[
         setup("fifo", "none", 5),
         &[Kind::HolViolation, Kind::FifoDoubleOwner],
     ),
-    case(
-        "B23",
-        "a disk that was full once counts as full for ever",
-        setup("log", "enospc", 10),
-        &[Kind::SlowRecovery, Kind::NotReady, Kind::Stuck],
-    ),
     case("B24", "sends are forgotten too soon", IDEM_KILL, &[Kind::Duplicate]),
     case(
         "B26",
