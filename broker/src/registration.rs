@@ -99,7 +99,11 @@ impl Registration {
 
     fn report(&self, version: u64, with_topics: bool) -> RegisterRequest {
         let status = self.broker.group.status();
-        let status = if Bug::B32.is_sown() { FIRST.get_or_init(|| status).clone() } else { status };
+        let status = if Bug::B32.is_sown() && status.leader.is_some() {
+            FIRST.get_or_init(|| status).clone()
+        } else {
+            status
+        };
         let topics = if with_topics { self.topics() } else { Vec::new() };
         RegisterRequest {
             cluster: self.cluster.clone(),

@@ -32,7 +32,7 @@ bugs! {
     /// `raft`, network client: an append that a replica has not answered for 100 ms counts as stored
     /// there, so that sends are acknowledged without a quorum.
     B01 = 1,
-    /// `commitlog`, writer: appends are acknowledged and not synced.
+    /// `commitlog`, writer: appends are acknowledged up to half a second before they are synced.
     B02 = 2,
     /// `commitlog`, spares: the directory is not synced when a segment begins.
     B03 = 3,
@@ -44,7 +44,7 @@ bugs! {
     B06 = 6,
     /// `broker`, state: how far it has come is made durable before what was applied.
     B07 = 7,
-    /// `broker`, state: committed offsets are not written to the store.
+    /// `broker`, operations: committed offsets are answered from a table of the leader's own.
     B08 = 8,
     /// `broker`, state: a half message enters its queue at once.
     B09 = 9,
@@ -70,7 +70,7 @@ bugs! {
     B21 = 21,
     /// `commitlog`, writer: a failed sync is ignored.
     B22 = 22,
-    /// `raft`, proposals: what a full disk turned away still counts as on its way.
+    /// `broker`, operations: a disk that was full once counts as full for ever.
     B23 = 23,
     /// `broker`, state: a send is remembered for a tenth of a second.
     B24 = 24,
@@ -91,7 +91,7 @@ bugs! {
     B32 = 32,
     /// `broker`, state: log time is the clock of each replica.
     B33 = 33,
-    /// `broker`, state: that a producer was asked is not written to the store.
+    /// `broker`, tasks: a new leader asks nobody about transactions that it finds.
     B34 = 34,
 }
 

@@ -21,6 +21,9 @@ use crate::tail::Op;
 /// When nothing was queued for so long, the synced mark is made durable.
 const IDLE_MARK: Duration = Duration::from_secs(1);
 
+/// Of [`Bug::B02`] alone.
+const HALF_A_SECOND: Duration = Duration::from_millis(500);
+
 /// Does the log's writing. [`CommitLog::open`](crate::CommitLog::open) gives it a thread; a
 /// simulation calls [`Writer::step`].
 #[derive(Debug)]
@@ -238,7 +241,10 @@ impl Writer {
             inner.assert_marks();
         }
         let now = match self.shared.config.flush {
-            Flush::Sync => force || !Bug::B02.is_sown(),
+            Flush::Sync if Bug::B02.is_sown() => {
+                force || self.unsynced_since.is_some_and(|since| since.elapsed() >= HALF_A_SECOND)
+            }
+            Flush::Sync => true,
             Flush::Async { max_bytes, max_delay } => {
                 let waits = self.unsynced_since.is_some_and(|since| since.elapsed() >= max_delay);
                 force || waits || self.unsynced_bytes >= max_bytes

@@ -149,9 +149,7 @@ impl<O: Send + 'static> Sender<O> {
     }
 
     fn turn_away(&self, load: Load<Ack<O>>) {
-        if !Bug::B23.is_sown() {
-            self.proposals.batcher().lost(load.size);
-        }
+        self.proposals.batcher().lost(load.size);
         for command in load.commands {
             // A proposer that has gone needs no answer.
             let _ = command.ack.send(Err(ProposeError::DiskFull));

@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use commitlog::Bug;
 use raft::NodeId;
 
 /// Between two looks. A disk takes longer to fill from the upper bound on.
@@ -158,6 +159,9 @@ impl Disk {
     /// The disk looks like this now.
     pub fn observe(&self, space: Space) {
         let before = std::mem::replace(&mut *self.seen(), space);
+        if Bug::B23.is_sown() && self.is_full_at(before) {
+            *self.seen() = before;
+        }
         match (self.is_full_at(before), self.is_full_at(space)) {
             (false, true) => {
                 let used = space.used_percent();

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use commitlog::Bug;
 use proto::{ConsumerGroup, QueueId, QueueOffset, Timestamp, Topic};
 
-use super::{Broker, unexpected};
+use super::{Broker, sown, unexpected};
 use crate::{
     Error,
     command::{Command, CommitOffset, Outcome, QueueReset, ResetOffsets, ResetTo},
@@ -49,7 +50,8 @@ impl Broker {
         self.leading()?;
         self.catch_up(deadline).await?;
         self.view.queue(topic, queue)?;
-        self.view.committed_offset(group, topic, queue).ok_or(Error::NoOffset)
+        let committed = self.view.committed_offset(group, topic, queue).ok_or(Error::NoOffset)?;
+        Ok(if Bug::B08.is_sown() { sown::known(topic, queue, committed) } else { committed })
     }
 
     /// Where a spot of a queue is now. Linearizable.

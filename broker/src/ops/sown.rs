@@ -1,8 +1,12 @@
 //! What operations do wrong when a bug is sown; see [`commitlog::Bug`].
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
 
-use proto::{QueueId, Topic};
+use proto::{QueueId, QueueOffset, Topic};
 
 use super::{Broker, unexpected};
 use crate::{
@@ -12,6 +16,21 @@ use crate::{
 
 /// How long an ack is in nobody's memory but the leader's.
 const LATER: Duration = Duration::from_millis(200);
+
+/// How long a committed offset is believed to stay what it was.
+const BELIEVED_FOR: Duration = Duration::from_secs(1);
+static BELIEVED: Mutex<BTreeMap<(Topic, QueueId), (QueueOffset, Instant)>> =
+    Mutex::new(BTreeMap::new());
+
+/// B08: what was committed when somebody asked last, if that is not long ago.
+pub(super) fn known(topic: &Topic, queue: QueueId, committed: QueueOffset) -> QueueOffset {
+    let mut believed = BELIEVED.lock().expect("no holder panics");
+    let known = believed.entry((topic.clone(), queue)).or_insert((committed, Instant::now()));
+    if known.1.elapsed() > BELIEVED_FOR {
+        *known = (committed, Instant::now());
+    }
+    known.0
+}
 
 /// B15: the answer is out, and the command is not.
 pub(super) fn propose_later(broker: &Broker, command: &Command, deadline: Instant) {

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use commitlog::Bug;
-
 use super::{At, State};
 use crate::command::{CheckTransactions, Orphan, Outcome, ParkTransactions};
 use crate::kv;
@@ -20,9 +18,7 @@ impl State {
                 half.checks += 1;
                 half.next_check = next;
             });
-            if !Bug::B34.is_sown() {
-                kv::half::put(&mut self.change.batch, orphan.transaction, &half);
-            }
+            kv::half::put(&mut self.change.batch, orphan.transaction, &half);
             count += 1;
         }
         Outcome::TransactionsChecked { count }

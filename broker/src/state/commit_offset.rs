@@ -1,6 +1,5 @@
 //! A consumer group says how far it has consumed a queue.
 
-use commitlog::Bug;
 use proto::QueueOffset;
 
 use super::{At, State};
@@ -20,9 +19,7 @@ impl State {
         if next < c.offset || !known {
             let next = next.max(c.offset);
             self.subscriptions.set_next(group, topic, c.queue, next);
-            if !Bug::B08.is_sown() {
-                kv::progress::put(&mut self.change.batch, place, next);
-            }
+            kv::progress::put(&mut self.change.batch, place, next);
         }
         if ended > 0 {
             // There is room again, and what waited for these waits no longer: pops go on.

@@ -102,9 +102,9 @@ pub const CASES: &[Case] = &[
     ),
     case(
         "B08",
-        "committed offsets are not written to the store",
-        setup("offset", "restart", 9),
-        &[Kind::NonLinearizable, Kind::Regress],
+        "committed offsets are answered from a table of the leader's own",
+        setup("offset", "none", 5),
+        &[Kind::NonLinearizable],
     ),
     case("B09", "a half message is in its queue at once", TXN, &[Kind::EarlyHalf]),
     case("B10", "ends of a transaction are not compared", TXN, &[Kind::Conflict]),
@@ -145,12 +145,6 @@ pub const CASES: &[Case] = &[
         setup("fifo", "none", 5),
         &[Kind::HolViolation, Kind::FifoDoubleOwner],
     ),
-    case(
-        "B23",
-        "what a full disk turned away counts as on its way",
-        setup("log", "enospc", 10),
-        &[Kind::SlowRecovery, Kind::NotReady, Kind::Stuck],
-    ),
     case("B24", "sends are forgotten too soon", IDEM_KILL, &[Kind::Duplicate]),
     case(
         "B26",
@@ -186,9 +180,9 @@ pub const CASES: &[Case] = &[
     ),
     case(
         "B34",
-        "that a producer was asked is not written to the store",
-        TXN_RESTART,
-        &[Kind::Divergence],
+        "a new leader asks nobody about what it finds",
+        setup("txn", "transfer", 9),
+        &[Kind::CheckMissing, Kind::LostCommit],
     ),
     case(
         "PC1",
