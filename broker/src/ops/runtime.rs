@@ -23,6 +23,12 @@ impl Broker {
         let average = put.bytes.checked_div(put.messages).unwrap_or(0);
         let member = |member: &raft::Member| format!("{}={}", member.node_id, member.raft_addr);
         let members: Vec<String> = status.members.iter().map(member).collect();
+        // One look: the registry must not be locked twice by one statement.
+        let (consumers, producers) = {
+            let clients = self.clients();
+            let consumers = clients.iter().filter(|(_, client)| client.group.is_some()).count();
+            (consumers, clients.iter().count() - consumers)
+        };
         let mut table = vec![
             ("bootTimestamp", rates.started().0.to_string()),
             ("brokerActive", status.role.is_leader().to_string()),
@@ -31,10 +37,7 @@ impl Broker {
             ("commitLogDiskRatio", percent(space.used_percent())),
             ("commitLogMaxOffset", span.end.to_string()),
             ("commitLogMinOffset", span.start.to_string()),
-            (
-                "consumerClients",
-                self.clients().iter().filter(|(_, c)| c.group.is_some()).count().to_string(),
-            ),
+            ("consumerClients", consumers.to_string()),
             ("consumerGroups", self.view.consumer_groups().len().to_string()),
             (
                 "dispatchBehindEntries",
@@ -47,10 +50,7 @@ impl Broker {
             ("getMessageSizeTotal", got.bytes.to_string()),
             ("getMessageTimesTotal", got.messages.to_string()),
             ("longPolls", self.waiting.len().to_string()),
-            (
-                "producerClients",
-                self.clients().iter().filter(|(_, c)| c.group.is_none()).count().to_string(),
-            ),
+            ("producerClients", producers.to_string()),
             ("putMessageAverageSize", average.to_string()),
             ("putMessageSizeTotal", put.bytes.to_string()),
             ("putMessageTimesTotal", put.messages.to_string()),

@@ -140,7 +140,7 @@ impl Tour {
         self.step("topicStatus -t orders").await;
         let sent = self.quietly("queryMsgByKey -t orders -k order-7").await;
         let sent = &sent["messages"][0];
-        let id = sent["message_id"].as_str().expect("an id").to_owned();
+        let id = sent["id"].as_str().expect("an id").to_owned();
         let (queue, offset) = (sent["queue"].clone(), sent["offset"].clone());
         self.step("queryMsgByKey -t orders -k order-7").await;
         self.step("printMsg -t orders -m 3").await;
