@@ -316,14 +316,15 @@ async fn a_brokers_setting_is_changed_where_it_is_asked_for_under_one_version() 
     };
     assert_eq!(put("broker-b").await, None);
     assert_eq!((a.notes().changes.len(), b.notes().changes.len()), (0, 1));
-    assert_eq!(put("").await, None);
+    // This leader refuses every change, which stops no other one.
+    let refused = put("").await.expect("a refusal");
+    assert!(refused.message.contains("broker-a"), "{refused:?}");
+    assert_eq!((a.notes().changes.len(), b.notes().changes.len()), (1, 2));
     let version = |change: &Change| match change {
         Change::PutLiveSetting(setting) => setting.version,
         other => panic!("{other:?}"),
     };
-    let of_a = version(&a.notes().changes[0]);
-    assert_eq!(of_a, version(&b.notes().changes[1]));
-    assert!(of_a > 0);
+    assert_eq!(version(&a.notes().changes[0]), version(&b.notes().changes[1]));
     assert!(put("broker-x").await.expect("a refusal").message.contains("broker-x"));
 }
 
