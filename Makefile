@@ -12,7 +12,7 @@ TARGET = $$($(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_di
 export RUST_BACKTRACE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-clients lint fix check bench bench-long jepsen doc build packages packages-clients packages-faults
+.PHONY: help demo test test-clients lint fix check bench bench-long jepsen doc dist build packages packages-clients packages-faults
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -53,6 +53,12 @@ jepsen: build packages-faults ## fault runs in five minutes, judged, with what t
 
 doc: packages ## the API documentation of all crates
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+# Another profile: it compiles RocksDB once more.
+dist: packages ## a release archive, in dist/ of the target directory
+	$(CARGO) build --release -p broker -p namesrv -p cli --bins
+	@.ci/dist check "$(TARGET)/release"
+	@.ci/dist pack "$(TARGET)/release" "$(TARGET)/dist"
 
 build: packages ## all programs
 	$(BUILD)

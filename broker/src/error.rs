@@ -147,6 +147,12 @@ pub enum Error {
         /// What is wrong.
         why: &'static str,
     },
+    /// A setting that cannot be changed so while the broker runs.
+    #[error("{why}")]
+    LiveSetting {
+        /// What is wrong, and what to do.
+        why: String,
+    },
     /// An offset that no queue can have.
     #[error("{0} is not an offset")]
     IllegalOffset(i64),
@@ -242,7 +248,8 @@ impl Error {
             | Error::Rejected(_)
             | Error::IllegalOffset(_)
             | Error::NoOffset
-            | Error::BadSetting { .. } => Fate::Rejected,
+            | Error::BadSetting { .. }
+            | Error::LiveSetting { .. } => Fate::Rejected,
             Error::Overloaded(_)
             | Error::PlacedElsewhere(_)
             | Error::ClosedHere

@@ -38,6 +38,7 @@ pub mod leadership;
 mod lobby;
 pub mod metrics;
 pub mod ops;
+pub mod otlp;
 pub mod pages;
 pub mod registration;
 pub mod restore;

@@ -4,7 +4,7 @@ use std::{os::unix::process::CommandExt, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use broker::{
-    config::{self, Args, Command, Config, TracingFormat},
+    config::{self, Args, Command, Config, Loaded, TracingFormat},
     server::{Server, ServerError},
 };
 use clap::Parser;
@@ -29,19 +29,20 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 fn serve(args: &Args) -> anyhow::Result<()> {
-    let config = config::load(args, std::env::vars()).context("settings")?;
+    let loaded = config::load_from(args, std::env::vars()).context("settings")?;
+    let config = &loaded.config;
     if args.print_config {
         use std::io::Write;
-        return Ok(std::io::stdout().write_all(config::print(&config).as_bytes())?);
+        return Ok(std::io::stdout().write_all(config::print(config).as_bytes())?);
     }
-    let log = start_tracing(&config)?;
+    let log = start_tracing(config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.workers)
         .thread_name("broker")
         .enable_all()
         .build()
         .context("start threads")?;
-    let ended = runtime.block_on(run(config, log));
+    let ended = runtime.block_on(run(loaded, log));
     // Whoever still uses the store lets go of it: it must be closed before the process ends.
     runtime.shutdown_timeout(LAST_TASKS_WAIT);
     match ended {
@@ -71,10 +72,10 @@ fn start_over(error: anyhow::Error) -> anyhow::Error {
     error.context(command.exec())
 }
 
-async fn run(config: Config, log: LogLevel) -> anyhow::Result<()> {
+async fn run(loaded: Loaded, log: LogLevel) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
-    let mut server = Server::start_logging(config, log).await?;
+    let mut server = Server::start_logging(loaded, log).await?;
     let ended = tokio::select! {
         error = server.failed() => Err(anyhow::Error::from(error)),
         _ = terminate.recv() => Ok(()),

@@ -2,6 +2,7 @@
 //! [`rocketmq`] and [`standing`] under those that it has in RocketMQ.
 
 mod label;
+pub mod rates;
 mod rocketmq;
 mod standing;
 
@@ -27,6 +28,7 @@ use crate::{
 };
 
 pub use self::{
+    rates::{Flow, Rates, Tally, Windows},
     rocketmq::Base,
     standing::{Lag, Program, Standing},
 };
@@ -154,6 +156,7 @@ pub struct Sample {
 /// The node's metrics. Cheap to update from many threads.
 pub struct Metrics {
     registry: Mutex<Registry>,
+    rates: Rates,
     rocketmq: Events,
     calls: Family<Call, Counter>,
     seconds: Seconds,
@@ -308,6 +311,7 @@ impl Metrics {
             .collect();
         Metrics {
             registry: Mutex::new(registry),
+            rates: Rates::default(),
             rocketmq: Events::new(base),
             calls,
             seconds,
@@ -344,6 +348,7 @@ impl Metrics {
     ) {
         self.sent_messages.inc_by(count(bodies.len()));
         self.sent_bytes.inc_by(count(bytes));
+        self.rates.sent(topic, Tally { messages: count(bodies.len()), bytes: count(bytes) });
         self.rocketmq.sent((topic, kind), bytes, bodies);
     }
 
@@ -354,7 +359,13 @@ impl Metrics {
         if attempt > 1 {
             self.redelivered_messages.inc();
         }
+        self.rates.delivered(place, Tally { messages: 1, bytes: count(bytes) });
         self.rocketmq.delivered(place, bytes, attempt > 1);
+    }
+
+    /// How much passes.
+    pub fn rates(&self) -> &Rates {
+        &self.rates
     }
 
     /// A message was stored that is to wait for so long.

@@ -22,7 +22,6 @@ use gateway::{
 use proto::{
     admin::admin_server::AdminServer,
     backup_rpc::backup_server::BackupServer,
-    message::Rules,
     operator::{OperatorSecret, SecretError},
     session::sessions_server::SessionsServer,
     wire,
@@ -38,7 +37,7 @@ use tracing::{info, warn};
 
 use crate::{
     command::level,
-    config::{Config, Flush, ReadMode, RouteMode},
+    config::{Book, Config, Flush, Loaded, RouteMode},
     connections::bounded,
     data_dir::{DataDir, DataDirError},
     delivery::{Readers, Waiting},
@@ -48,11 +47,9 @@ use crate::{
     http::{self, Pages},
     kv, leadership,
     lobby::Lobby,
-    metrics::{Base, Metrics},
-    ops::{
-        Broker, DiskSettings, ReplicaDisk, RetentionSettings, Settings, Signals, Space,
-        TransactionSettings, View,
-    },
+    metrics::{Base, Metrics, rates},
+    ops::{Broker, DiskSettings, ReplicaDisk, Settings, Signals, Space, View},
+    otlp,
     pages::NodePages,
     registration::Registration,
     state::Machine,
@@ -171,14 +168,15 @@ impl Server {
     /// # Errors
     /// See [`ServerError`]: nothing was changed that a start with mended settings could not use.
     pub async fn start(config: Config) -> Result<Server, ServerError> {
-        Server::start_logging(config, LogLevel::default()).await
+        Server::start_logging(config.into(), LogLevel::default()).await
     }
 
     /// The same in a process whose log level can be changed.
     ///
     /// # Errors
     /// See [`ServerError`].
-    pub async fn start_logging(config: Config, log: LogLevel) -> Result<Server, ServerError> {
+    pub async fn start_logging(loaded: Loaded, log: LogLevel) -> Result<Server, ServerError> {
+        let config = loaded.config.clone();
         let started = Instant::now();
         if let Some(bug) = config.bug().expect("validated") {
             bug.sow();
@@ -225,7 +223,7 @@ impl Server {
             cluster: config.cluster.clone(),
             node_id: config.broker_name.clone(),
         }));
-        let settings = settings(&config, advertised.clone());
+        let settings = settings(loaded, advertised.clone());
         let broker = Broker::new(settings, group, view, waiting, metrics);
 
         let directory = Arc::new(RemoteDirectory::start(RemoteDirectoryConfig {
@@ -250,7 +248,17 @@ impl Server {
         let pages = NodePages::new(Arc::clone(&broker), gateway.hops().clone());
         lobby.open(Arc::clone(&pages));
         tasks.spawn(watch_disk(Arc::clone(&broker), &data_dir));
+        tasks.spawn(Arc::clone(&broker).follow_live_settings());
+        tasks.spawn(look_at_rates(Arc::clone(&broker)));
         tasks.spawn(directory::inform(Arc::clone(&broker), config.cluster.clone(), directory));
+        if let Some(endpoint) = config.otlp_endpoint().expect("validated") {
+            let node = otlp::Node {
+                cluster: config.cluster.clone(),
+                broker_name: config.broker_name.clone(),
+                node_id: config.node_id,
+            };
+            tasks.spawn(otlp::run(endpoint, config.otlp.interval, node, pages.clone()));
+        }
         let (stop_serving, stopped) = oneshot::channel();
         let serving = serve(&config, &gateway, &broker, (log, guard), (listener, tls), stopped);
         report_start(&broker, client_addr, replayed_from, started);
@@ -516,37 +524,30 @@ fn guard(path: &Path) -> Result<Guard, ServerError> {
     Ok(Guard::new(Some(OperatorSecret::read(path).map_err(failed)?)))
 }
 
-fn settings(config: &Config, advertised: String) -> Settings {
+fn settings(loaded: Loaded, advertised: String) -> Settings {
+    let config = &loaded.config;
     Settings {
         name: config.broker_name.parse().expect("validated"),
         advertised,
-        auto_create_topics: config.auto_create_topics,
-        auto_create_queues: config.auto_create_queues,
-        follower_reads: config.read.mode == ReadMode::Follower,
-        rules: Rules { max_delay: config.max_delay, ..Rules::default() },
-        timers_per_second: config.limits.timers_per_second,
-        invisible_min: config.limits.invisible_min,
-        retention: RetentionSettings {
-            time: unless_zero(config.log.retention_time),
-            dead_letter_time: unless_zero(config.log.dead_letter_retention_time),
-            bytes: config.log.retention_bytes.0,
-        },
         disk: DiskSettings {
             high: config.log.disk_high,
             full: config.log.disk_full,
             reserve: config.log.disk_reserve.0,
-        },
-        transactions: TransactionSettings {
-            timeout: config.transaction.timeout,
-            check_interval: config.transaction.check_interval,
-            check_max: config.transaction.check_max,
-            max_age: config.transaction.max_age,
         },
         long_polls: config.limits.long_polls,
         send_bytes: config.limits.send_bytes.bytes(),
         receive_bytes: config.limits.receive_bytes.bytes(),
         clients: config.limits.clients,
         fault: Fault::holding(config.hold().expect("validated")),
+        book: Book::new(loaded),
+    }
+}
+
+async fn look_at_rates(broker: Arc<Broker>) {
+    let mut ticks = tokio::time::interval(rates::TICK);
+    loop {
+        ticks.tick().await;
+        broker.metrics.rates().look();
     }
 }
 
@@ -566,11 +567,6 @@ fn watch_disk(broker: Arc<Broker>, data_dir: &DataDir) -> impl Future<Output = (
         };
         broker.disk.watch(paths, replicas).await;
     }
-}
-
-/// No time is for ever.
-fn unless_zero(time: Duration) -> Option<Duration> {
-    (!time.is_zero()).then_some(time)
 }
 
 fn gateway_config(config: &Config, advertised: String, boot_id: u64) -> gateway::Config {

@@ -64,6 +64,11 @@ impl Report {
         self
     }
 
+    /// What programs see.
+    pub fn json(&self) -> &Value {
+        &self.json
+    }
+
     pub fn failure(&self) -> Option<&str> {
         self.failed.as_deref()
     }

@@ -29,13 +29,13 @@ fn topics_and_groups_are_deleted_and_quotas_set() {
     use admin::change_request::Change;
     let cluster = Cluster::start();
     let commands = [
-        "deleteTopic -t orders -c DefaultCluster",
-        "deleteSubGroup -g audit -c DefaultCluster -r true",
+        "deleteTopic -t orders -c DefaultCluster --yes",
+        "deleteSubGroup -g audit -c DefaultCluster -r true --yes",
         "updateQuota -t orders --messages 5",
         "updateTopic -t orders --retentionMs 9",
         "updateSubGroup -g audit -s false",
-        "deleteTopic -t orders -b broker-b",
-        "deleteTopic -t orders -b broker-b --force",
+        "deleteTopic -t orders -b broker-b -y",
+        "deleteTopic -t orders -b broker-b --force --yes",
     ];
     for command in commands {
         let made = cluster.mqadmin(command);
@@ -77,15 +77,15 @@ fn topics_and_groups_are_deleted_and_quotas_set() {
     assert_eq!(elsewhere.status.code(), Some(1));
 
     for (command, text) in [
-        ("deleteTopic -t absent", "topic absent does not exist"),
-        ("deleteSubGroup -g absent", "consumer group absent does not exist"),
-        ("deleteTopic -t orders", "topic orders deleted"),
+        ("deleteTopic -t absent --yes", "topic absent does not exist"),
+        ("deleteSubGroup -g absent --yes", "consumer group absent does not exist"),
+        ("deleteTopic -t orders --yes", "topic orders deleted"),
     ] {
         let again = cluster.mqadmin(command);
         assert!(again.status.success(), "{command}: {}", stderr(&again));
         assert_eq!(stdout(&again).trim(), text);
     }
-    assert_eq!(cluster.json("deleteTopic -t absent")["done"], "absent");
+    assert_eq!(cluster.json("deleteTopic -t absent --yes")["done"], "absent");
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn a_consumer_group_is_put_and_its_progress_shown() {
 fn offsets_are_reset_by_time_and_by_offset() {
     let cluster = Cluster::start();
     let to = |flags: &str| {
-        let report = cluster.json(&format!("resetOffsetByTime -g billing -t orders {flags}"));
+        let report = cluster.json(&format!("resetOffsetByTime -g billing -t orders {flags} --yes"));
         (
             report["queues"][0]["queue"].as_u64().unwrap(),
             report["queues"][0]["to"].as_u64().unwrap(),
@@ -176,7 +176,7 @@ fn offsets_are_reset_by_time_and_by_offset() {
     assert_eq!(to("-s 1000 -f true"), (0, 1000));
     assert_eq!(to("-s 2023-11-14#22:13:20:123"), (0, 1_700_000_000_123));
     assert_eq!(to("-b broker-a -q 3 -o 5"), (3, 5));
-    let skipped = cluster.json("skipAccumulatedMessage -g billing -t orders");
+    let skipped = cluster.json("skipAccumulatedMessage -g billing -t orders --yes");
     assert_eq!(skipped["queues"][0]["ended"], 3);
     for wrong in ["", "-s tomorrow", "-o 5", "-s now -q 1 -o 5"] {
         let refused = cluster.mqadmin(&format!("resetOffsetByTime -g billing -t orders {wrong}"));
@@ -224,7 +224,7 @@ fn transactions_are_listed_and_resolved() {
     let id = parked[0]["transaction_id"].as_str().unwrap();
 
     assert!(cluster.mqadmin(&format!("txResolve -i {id} --commit")).status.success());
-    assert!(cluster.mqadmin(&format!("txResolve -i {id} --rollback")).status.success());
+    assert!(cluster.mqadmin(&format!("txResolve -i {id} --rollback --yes")).status.success());
     assert!(!cluster.mqadmin(&format!("txResolve -i {id}")).status.success());
     let asked = cluster.fake.0.lock().unwrap().resolved.clone();
     let asked: Vec<_> = asked.iter().map(|r| (r.transaction_id.as_str(), r.commit)).collect();
@@ -255,6 +255,82 @@ fn delayed_messages_are_listed_in_the_order_of_their_delivery() {
         assert!(text.contains(part), "{text}");
     }
     assert_eq!(cluster.mqadmin("timerList -t later -m 0").status.code(), Some(2));
+}
+
+#[test]
+fn what_cannot_be_undone_is_not_done_unasked() {
+    let cluster = Cluster::start();
+    for command in [
+        "deleteTopic -t orders",
+        "deleteTopic -t orders -b broker-a",
+        "deleteSubGroup -g audit",
+        "resetOffsetByTime -g billing -t orders -s now",
+        "skipAccumulatedMessage -g billing -t orders",
+        "cloneGroupOffset -s billing -d audit -t orders",
+        "txResolve -i ID --rollback",
+        "demote -b broker-a -i 2",
+        "removePeer -b broker-a -i 2",
+        "replacePeer -b broker-a -i 2 --with 4",
+    ] {
+        let refused = cluster.mqadmin(command);
+        assert_eq!(refused.status.code(), Some(1), "{command}");
+        assert!(stderr(&refused).contains("say --yes"), "{command}: {}", stderr(&refused));
+    }
+    let state = cluster.fake.0.lock().unwrap();
+    assert!(state.changed.is_empty() && state.members_changed.is_empty(), "{state:?}");
+    assert!(state.resolved.is_empty() && state.resets.is_empty(), "{state:?}");
+}
+
+#[test]
+fn a_group_is_put_where_another_one_is() {
+    use admin::reset_offsets_request::To;
+    let cluster = Cluster::start();
+    let made = cluster.json("cloneGroupOffset -s billing -d audit -t orders --yes");
+    assert_eq!(made["queues"][0]["to"], 7);
+    let resets = cluster.fake.0.lock().unwrap().resets.clone();
+    assert_eq!((resets[0].group.as_str(), resets[0].to), ("audit", Some(To::Offset(7))));
+    let same = cluster.mqadmin("cloneGroupOffset -s audit -d audit -t orders --yes");
+    assert_eq!(same.status.code(), Some(1));
+}
+
+#[test]
+fn deliveries_are_listed_and_counted_by_consumer() {
+    let cluster = Cluster::start();
+    let held = cluster.json("popInflight -g billing");
+    let held = &held["messages"];
+    assert_eq!((&held[0]["client_id"], &held[0]["due_ms"]), (&"client-3".into(), &2000.into()));
+    assert_eq!((&held[1]["waits"], &held[1]["due_ms"]), (&true.into(), &Value::Null));
+    let status = cluster.json("consumerStatus -g billing");
+    assert_eq!(status["lag"], 5);
+    assert_eq!(status["consumers"][0]["in_flight"], 1);
+    assert_eq!(status["consumers"][0]["redelivered"], 1);
+    assert_eq!(cluster.mqadmin("consumerStatus -g nobody -i stranger").status.code(), Some(1));
+}
+
+#[test]
+fn queues_are_shared_as_consumers_would_share_them() {
+    let cluster = Cluster::start();
+    assert!(cluster.mqadmin("updateTopic -t orders").status.success());
+    let shared = cluster.json("allocateMQ -t orders -i b,a");
+    assert_eq!(shared["consumers"][0]["consumer"], "a");
+    assert_eq!(shared["consumers"][1]["queues"][0]["queue"], 1);
+    assert_eq!(cluster.json("topicClusterList -t orders")["clusters"][0], "DefaultCluster");
+}
+
+#[test]
+fn a_shell_completes_commands_and_flags() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = stdout(&mqadmin(&format!("completion {shell}")));
+        for word in ["updateBrokerConfig", "brokerStatus"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+}
+
+#[test]
+fn help_shows_an_example() {
+    let help = stdout(&mqadmin("cloneGroupOffset --help"));
+    assert!(help.contains("Example:") && help.contains("--srcGroup"), "{help}");
 }
 
 #[test]

@@ -11,11 +11,12 @@ use proto::{
     TransactionId,
     admin::{
         ChangeRequest, ClusterStatusRequest, DescribeTopicRequest, Error, GroupConfig,
-        GroupProgressRequest, ListConnectionsRequest, ListGroupsRequest, ListQuotasRequest,
-        ListTimersRequest, ListTopicsRequest, ListTransactionsRequest, PutGroupRequest,
-        PutTopicRequest, QueryMessagesRequest, Quota, RedriveDeadLettersRequest,
-        ResetOffsetsRequest, ResolveTransactionRequest, RetireTopic, SwitchGroup, TopicConfig,
-        TrackMessageRequest, admin_server::Admin, change_request::Change, error::Fate,
+        GroupProgressRequest, ListConnectionsRequest, ListGroupsRequest, ListInFlightRequest,
+        ListQuotasRequest, ListTimersRequest, ListTopicsRequest, ListTransactionsRequest,
+        LiveSetting, PutGroupRequest, PutTopicRequest, QueryMessagesRequest, Quota,
+        RedriveDeadLettersRequest, ResetOffsetsRequest, ResolveTransactionRequest, RetireTopic,
+        SwitchGroup, TopicConfig, TrackMessageRequest, admin_server::Admin, change_request::Change,
+        error::Fate,
     },
 };
 use tonic::Request;
@@ -300,4 +301,39 @@ async fn a_topic_leaves_a_group_before_the_others_are_told() {
     let [put] = &a.notes().puts[..] else { panic!("the other one is told once") };
     let placed: Vec<_> = put.placement.iter().map(|p| (p.broker_name.as_str(), p.queues)).collect();
     assert_eq!(placed, [("broker-a", 2)]);
+}
+
+#[tokio::test]
+async fn a_brokers_setting_is_changed_where_it_is_asked_for_under_one_version() {
+    let (directory, a, b) = two_groups().await;
+    let admin = AdminFanout::new(directory);
+    let put = async |broker_name: &str| {
+        let (key, value) = ("max_delay".to_owned(), Some("1h".to_owned()));
+        let setting = LiveSetting { key, value, broker_name: broker_name.into(), version: 0 };
+        let change = Some(Change::PutLiveSetting(setting));
+        let answer = admin.change(Request::new(ChangeRequest { change })).await;
+        answer.expect("an answer").into_inner().error
+    };
+    assert_eq!(put("broker-b").await, None);
+    assert_eq!((a.notes().changes.len(), b.notes().changes.len()), (0, 1));
+    // This leader refuses every change, which stops no other one.
+    let refused = put("").await.expect("a refusal");
+    assert!(refused.message.contains("broker-a"), "{refused:?}");
+    assert_eq!((a.notes().changes.len(), b.notes().changes.len()), (1, 2));
+    let version = |change: &Change| match change {
+        Change::PutLiveSetting(setting) => setting.version,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(version(&a.notes().changes[0]), version(&b.notes().changes[1]));
+    assert!(put("broker-x").await.expect("a refusal").message.contains("broker-x"));
+}
+
+#[tokio::test]
+async fn deliveries_of_all_groups_are_one_list() {
+    let (directory, ..) = two_groups().await;
+    let admin = AdminFanout::new(directory);
+    let request = ListInFlightRequest { group: "billing".into(), ..Default::default() };
+    let answer = admin.list_in_flight(Request::new(request)).await.expect("an answer").into_inner();
+    let brokers: Vec<_> = answer.messages.iter().map(|one| one.broker_name.as_str()).collect();
+    assert_eq!((brokers, answer.error), (vec!["broker-a", "broker-b"], None));
 }

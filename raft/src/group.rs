@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use commitlog::Checksum;
-use commitlog::position::LogOffset;
+use commitlog::position::{LogIndex, LogOffset};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -228,6 +228,15 @@ impl<S: StateMachine> Group<S> {
         self.inner.backup(wish).await
     }
 
+    /// Makes a snapshot of what is applied here now, whatever the last one holds. Returns the last
+    /// entry that it holds.
+    ///
+    /// # Errors
+    /// See [`BackupError`], of which a snapshot knows two: no group, and that it cannot be made.
+    pub async fn make_snapshot(&self) -> Result<LogIndex, BackupError> {
+        self.inner.make_snapshot().await
+    }
+
     /// Hands leadership to `to`, or to the voter that lags least. Returns who leads then.
     pub async fn transfer_leader(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {
         self.inner.transfer(to).await
@@ -406,6 +415,13 @@ impl<O: Send + 'static> Inner<O> {
         let goods = Goods::collect(stored, receiver.log.clone()).await?;
         let rate = wish.rate.unwrap_or(self.parts.config.snapshot_rate).max(SNAPSHOT_RATE_MIN);
         Ok(Backup::new(goods, receiver.segment_size, rate, one))
+    }
+
+    async fn make_snapshot(&self) -> Result<LogIndex, BackupError> {
+        let consensus = self.parts.consensus.get().ok_or(BackupError::NoGroup)?;
+        let store = &consensus.receiver.store;
+        let stored = make(&consensus.raft, store, &self.parts.upkeep, None).await?;
+        Ok(stored.manifest.last.index)
     }
 
     async fn transfer(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {

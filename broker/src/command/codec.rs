@@ -59,6 +59,7 @@ pub(super) mod tag {
     pub(super) const GIVE_BACK: u8 = 80;
     pub(super) const MARK: u8 = 90;
     pub(in super::super) const RAISE_LEVEL: u8 = 95;
+    pub(super) const PUT_LIVE_SETTING: u8 = 105;
     /// In no release: stands for a command of the next one where that matters.
     pub(in super::super) const NEXT: u8 = 99;
 }
@@ -144,6 +145,7 @@ impl Command {
             Self::CloseQueues(c) => administration::close_queues(&mut out, c),
             Self::PutSetting(c) => administration::put_setting(&mut out, c),
             Self::RetireTopic(c) => administration::retire_topic(&mut out, c),
+            Self::PutLiveSetting(c) => administration::put_live_setting(&mut out, c),
             Self::AppendDelayed(c) => return timers::append_delayed(out, c),
             Self::Fire(c) => timers::fire(&mut out, *c),
             Self::Recall(c) => timers::recall(&mut out, c),
@@ -193,6 +195,7 @@ impl Command {
             tag::CLOSE_QUEUES => Self::CloseQueues(input.close_queues()?),
             tag::PUT_SETTING => Self::PutSetting(input.put_setting()?),
             tag::RETIRE_TOPIC => Self::RetireTopic(input.retire_topic()?),
+            tag::PUT_LIVE_SETTING => Self::PutLiveSetting(input.put_live_setting()?),
             tag::APPEND_DELAYED => Self::AppendDelayed(input.append_delayed()?),
             tag::FIRE => Self::Fire(input.fire()?),
             tag::RECALL => Self::Recall(input.recall()?),
@@ -443,10 +446,14 @@ impl Input {
     where
         T: std::str::FromStr<Err = InvalidName>,
     {
+        Ok(self.text(field)?.parse()?)
+    }
+
+    pub(super) fn text(&mut self, field: &'static str) -> Result<String, DecodeError> {
         let len = usize::from(self.0.try_get_u16()?);
         let bytes = self.take(len)?;
         let text = str::from_utf8(&bytes).map_err(|_| DecodeError::NotText { field })?;
-        Ok(text.parse()?)
+        Ok(text.to_owned())
     }
 
     fn take(&mut self, len: usize) -> Result<Bytes, DecodeError> {

@@ -115,6 +115,11 @@ fn administration() -> impl Strategy<Value = Command> {
         topic().prop_map(|topic| Command::CloseQueues(CloseQueues { topic })),
         topic().prop_map(|topic| Command::RetireTopic(RetireTopic { topic })),
         Just(Command::Mark(Mark)),
+        (any::<u64>(), "\\PC{0,20}", proptest::option::of("\\PC{0,20}")).prop_map(
+            |(version, key, value)| {
+                Command::PutLiveSetting(PutLiveSetting { version, key, value })
+            }
+        ),
     ]
 }
 
@@ -605,6 +610,18 @@ fn golden_administration() {
             "55 0000000000000009 40 0001 74 0000000000000004 0000000000000005",
         ),
         (Command::RetireTopic(RetireTopic { topic }), "56 0001 74"),
+        (
+            Command::PutLiveSetting(PutLiveSetting {
+                version: 9,
+                key: "k".into(),
+                value: Some("v".into()),
+            }),
+            "69 0000000000000009 0001 6b 01 0001 76",
+        ),
+        (
+            Command::PutLiveSetting(PutLiveSetting { version: 9, key: "k".into(), value: None }),
+            "69 0000000000000009 0001 6b 00",
+        ),
         (Command::Mark(Mark), "5a"),
     ];
     cases.iter().for_each(|(command, expected)| check(command, expected));

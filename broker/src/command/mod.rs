@@ -45,7 +45,7 @@ pub use outcome::{
     Accepted, AckOutcome, Effect, Granted, Outcome, Placed, QueueReset, RecallOutcome, Rejection,
 };
 pub use retention::{CarriedMessage, Carry, ExpireTransactions, Reference};
-pub use setting::{PutSetting, Setting, SettingKind, SettingOf};
+pub use setting::{PutLiveSetting, PutSetting, Setting, SettingKind, SettingOf};
 pub use timers::{AppendDelayed, DelayedMessage, Fire, Recall, TimerId};
 pub use transactions::{
     AppendHalf, CheckTransactions, EndTransaction, Orphan, ParkTransactions, Resolver, Verdict,
@@ -88,6 +88,7 @@ pub enum Command {
     ExpireTransactions(ExpireTransactions),
     PutSetting(PutSetting),
     RetireTopic(RetireTopic),
+    PutLiveSetting(PutLiveSetting),
     Mark(Mark),
     RaiseLevel(RaiseLevel),
 }

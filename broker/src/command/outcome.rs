@@ -226,6 +226,8 @@ pub enum Rejection {
     TooManyGroups { max: u32 },
     #[error("more than {max} quotas in this broker group")]
     TooManyQuotas { max: u32 },
+    #[error("more than {max} settings were changed in this broker group while it ran")]
+    TooManyLiveSettings { max: u32 },
     #[error("no such consumer group")]
     GroupNotFound,
     #[error("the consumer group may not consume")]
@@ -271,4 +273,6 @@ pub enum Effect {
     TopicChanged { topic: Topic },
     /// A consumer group was created, changed or deleted.
     GroupChanged { group: ConsumerGroup },
+    /// A setting of the brokers was changed. Followers do not ignore it.
+    LiveSettingChanged,
 }

@@ -12,6 +12,24 @@ pub struct PutSetting {
     pub setting: Setting,
 }
 
+/// Sets a broker's setting while it runs, for all replicas. Answered by [`super::Outcome::Done`].
+///
+/// What a key and a value mean is not the state's business: each replica lays them over its own
+/// settings. Versions as for [`PutSetting`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutLiveSetting {
+    pub version: u64,
+    /// As in the configuration file. At most [`PutLiveSetting::MAX_BYTES`], like the value.
+    pub key: String,
+    /// `None`: each node has its own again.
+    pub value: Option<String>,
+}
+
+impl PutLiveSetting {
+    /// Bytes of a key or a value.
+    pub const MAX_BYTES: usize = 1024;
+}
+
 /// What is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Setting {

@@ -27,6 +27,17 @@ pub enum ConfigError {
         /// The layer that holds it.
         origin: String,
     },
+    /// A setting that is read once, at the start.
+    #[error(
+        "{key} is read when the broker starts: change it where the broker is started, and restart \
+         one replica after the other; what can be changed while it runs: {live}"
+    )]
+    NotLive {
+        /// The setting.
+        key: String,
+        /// Those that are not.
+        live: String,
+    },
     /// `--set` without `=`.
     #[error("--set {text:?} is not KEY=VALUE")]
     NotAnAssignment {

@@ -131,6 +131,11 @@ pub(super) const KEYS: &[Key] = &[
     key("tracing.filter", "Which log lines: error, warn, info, debug, trace, or per module."),
     key("tracing.format", "Log lines on stderr: text or json."),
     key(
+        "otlp.endpoint",
+        "Where metrics are pushed to besides being shown: http://HOST:PORT of an OpenTelemetry\ncollector (OTLP over HTTP). Empty: nowhere.",
+    ),
+    key("otlp.interval", "Between two pushes; at least 1 s."),
+    key(
         "fault.hold",
         "For tests of the broker itself, refused by release builds: a moment to hold still at.",
     ),
@@ -147,6 +152,23 @@ pub(super) const KEYS: &[Key] = &[
         "fault.wire",
         "The same: the only wire version that this build pretends to speak. 0: its own.",
     ),
+];
+
+/// Settings that can be changed while the broker runs, the same on all replicas of a group.
+pub(super) const LIVE: &[&str] = &[
+    "auto_create_topics",
+    "auto_create_queues",
+    "max_delay",
+    "read.mode",
+    "log.retention_time",
+    "log.dead_letter_retention_time",
+    "log.retention_bytes",
+    "limits.timers_per_second",
+    "limits.invisible_min",
+    "transaction.timeout",
+    "transaction.check_interval",
+    "transaction.check_max",
+    "transaction.max_age",
 ];
 
 /// Settings that operators are not shown while they have their defaults.

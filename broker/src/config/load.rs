@@ -25,12 +25,43 @@ pub fn load(
     args: &Args,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Config, ConfigError> {
+    Ok(load_from(args, environment)?.config)
+}
+
+/// Settings, and where they come from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// Checked.
+    pub config: Config,
+    /// Of those that are not the default: a file, a variable, `--set` or a flag.
+    pub origins: BTreeMap<String, String>,
+}
+
+impl From<Config> for Loaded {
+    /// Made by a program, not by an operator.
+    fn from(config: Config) -> Self {
+        Loaded { config, origins: BTreeMap::new() }
+    }
+}
+
+/// The same, and the layer that each setting is from.
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_from(
+    args: &Args,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, ConfigError> {
+    let mut origins = BTreeMap::new();
     let kinds = flatten(&to_json(&Config::default()));
     let mut layers = Figment::new();
     if let Some(path) = &args.config {
-        layers = layers.merge(file(path)?);
+        let (figment, keys) = file(path)?;
+        layers = layers.merge(figment);
+        origins.extend(keys.into_iter().map(|key| (key, path.display().to_string())));
     }
     for assignment in assignments(args, environment)? {
+        origins.insert(assignment.key.clone(), assignment.origin.clone());
         layers = layers.merge(assignment.typed(&kinds)?);
     }
     let preset = match layers.extract_inner::<bool>("dev") {
@@ -38,6 +69,23 @@ pub fn load(
         Ok(false) | Err(_) => Config::default(),
     };
     let config: Config = Figment::from(Serialized::defaults(&preset)).merge(layers).extract()?;
+    config.validate()?;
+    if config.dev {
+        let (plain, preset) = (&kinds, flatten(&to_json(&Config::dev())));
+        let set = preset.into_iter().filter(|(key, value)| plain.get(key) != Some(value));
+        for (key, _) in set {
+            origins.entry(key).or_insert_with(|| "--dev".to_owned());
+        }
+    }
+    Ok(Loaded { config, origins })
+}
+
+/// The settings with one of them set to this text.
+pub(super) fn set(config: &Config, key: &str, value: &str) -> Result<Config, ConfigError> {
+    let (key, value, origin) = (key.to_owned(), value.to_owned(), "the change".to_owned());
+    let kinds = flatten(&to_json(&Config::default()));
+    let assignment = Assignment { key, value, origin }.typed(&kinds)?;
+    let config: Config = Figment::from(Serialized::defaults(config)).merge(assignment).extract()?;
     config.validate()?;
     Ok(config)
 }
@@ -106,7 +154,8 @@ impl Assignment {
     }
 }
 
-fn file(path: &Path) -> Result<Figment, ConfigError> {
+/// What the file says, and the keys that it sets.
+fn file(path: &Path) -> Result<(Figment, Vec<String>), ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
     let figment = Figment::from(Toml::string(&text)).select(Profile::Default);
@@ -118,10 +167,10 @@ fn file(path: &Path) -> Result<Figment, ConfigError> {
             return Err(unknown(key.clone(), path.display().to_string()));
         }
     }
-    Ok(figment)
+    Ok((figment, written.into_keys().collect()))
 }
 
-fn unknown(key: String, origin: String) -> ConfigError {
+pub(super) fn unknown(key: String, origin: String) -> ConfigError {
     let nearest = keys::nearest(&key);
     ConfigError::UnknownKey { key, origin, nearest }
 }

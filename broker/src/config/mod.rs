@@ -5,6 +5,7 @@
 //! A key that nobody knows is an error in each of them.
 
 mod args;
+mod book;
 mod error;
 mod keys;
 mod load;
@@ -13,16 +14,17 @@ mod units;
 mod validate;
 
 pub use args::{Args, Command};
+pub use book::{Book, Entry, LaidOver};
 pub use error::ConfigError;
-pub use load::load;
+pub use load::{Loaded, load, load_from};
 pub use print::print;
-pub use units::{Addresses, Peers, Size};
+pub use units::{Addresses, Peers, Size, check_address};
 
 use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::fault::Hold;
+use crate::{fault::Hold, otlp::Endpoint};
 use commitlog::Bug;
 use raft::DiskFault;
 
@@ -64,6 +66,7 @@ pub struct Config {
     pub transaction: TransactionConfig,
     pub shutdown: ShutdownConfig,
     pub tracing: TracingConfig,
+    pub otlp: OtlpConfig,
     pub fault: FaultConfig,
 }
 
@@ -216,6 +219,15 @@ pub struct FaultConfig {
     pub wire: u32,
 }
 
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the documentation users read is in keys.rs, one line a key")]
+pub struct OtlpConfig {
+    pub endpoint: String,
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+}
+
 /// How log lines look on stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -296,6 +308,8 @@ impl Default for Config {
                 filter: "info,openraft=error".into(),
                 format: TracingFormat::Text,
             },
+            // RocketMQ's interval.
+            otlp: OtlpConfig { endpoint: String::new(), interval: Duration::from_secs(60) },
             fault: FaultConfig::default(),
         }
     }
@@ -337,6 +351,14 @@ impl Config {
         match self.fault.bug.as_str() {
             "" => Ok(None),
             _ if !cfg!(debug_assertions) => Err("this build has no faults to offer".into()),
+            text => text.parse().map(Some),
+        }
+    }
+
+    /// Where metrics are pushed to, if anywhere.
+    pub fn otlp_endpoint(&self) -> Result<Option<Endpoint>, String> {
+        match self.otlp.endpoint.as_str() {
+            "" => Ok(None),
             text => text.parse().map(Some),
         }
     }

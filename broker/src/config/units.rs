@@ -149,7 +149,7 @@ impl From<Peers> for String {
 }
 
 /// `host:port` with a host and a port number. Names are resolved when they are dialled.
-pub(super) fn check_address(text: &str) -> Result<(), String> {
+pub fn check_address(text: &str) -> Result<(), String> {
     match text.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(()),
         Some(_) | None => Err(format!("{text:?} is not HOST:PORT")),

@@ -16,6 +16,8 @@ const MOST_QUEUES: u32 = 1024;
 const SLOWEST_SNAPSHOT: Size = Size(64 << 10);
 /// The file that is written, the one before it, and one to go.
 const LEAST_SEGMENTS: u64 = 3;
+/// Making a page costs what a scrape of it costs.
+const SHORTEST_PUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// Every question is a record in the log.
 const SHORTEST_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -26,6 +28,7 @@ impl Config {
         self.check_addresses()?;
         self.check_timing()?;
         self.check_bounds()?;
+        self.check_otlp()?;
         self.disk_fault().map_err(|why| invalid("fault.disk", &self.fault.disk, why))?;
         self.bug().map_err(|why| invalid("fault.bug", &self.fault.bug, why))?;
         for (key, pretended) in [("fault.level", self.fault.level), ("fault.wire", self.fault.wire)]
@@ -223,6 +226,17 @@ impl Config {
 }
 
 impl Config {
+    fn check_otlp(&self) -> Result<(), ConfigError> {
+        let endpoint = self.otlp_endpoint();
+        endpoint.map_err(|why| invalid("otlp.endpoint", &self.otlp.endpoint, why))?;
+        if self.otlp.interval < SHORTEST_PUSH_INTERVAL {
+            let found = format!("{:?}", self.otlp.interval);
+            let why = format!("must be at least {SHORTEST_PUSH_INTERVAL:?}");
+            return Err(invalid("otlp.interval", &found, why));
+        }
+        Ok(())
+    }
+
     fn check_retention(&self) -> Result<(), ConfigError> {
         let log = &self.log;
         for (key, percent) in [("log.disk_high", log.disk_high), ("log.disk_full", log.disk_full)] {

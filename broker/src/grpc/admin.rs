@@ -9,19 +9,21 @@ use std::{
 use proto::{
     BrokerName, ConsumerGroup, Topic, TransactionId,
     admin::{
-        ChangeMembershipRequest, ChangeMembershipResponse, ChangeRequest, ChangeResponse,
-        ClusterStatusRequest, ClusterStatusResponse, Connection, DescribeTopicRequest,
-        DescribeTopicResponse, DigestRequest, DigestResponse, DrainRequest, DrainResponse,
-        Error as WireError, ExponentialBackoff, GroupConfig, GroupProgressRequest,
-        GroupProgressResponse, GroupStatus, ListConnectionsRequest, ListConnectionsResponse,
-        ListGroupsRequest, ListGroupsResponse, ListQuotasRequest, ListQuotasResponse,
+        BrokerStatsRequest, BrokerStatsResponse, ChangeMembershipRequest, ChangeMembershipResponse,
+        ChangeRequest, ChangeResponse, ClusterStatusRequest, ClusterStatusResponse, Connection,
+        DescribeTopicRequest, DescribeTopicResponse, DigestRequest, DigestResponse, DrainRequest,
+        DrainResponse, Error as WireError, ExponentialBackoff, GetConfigRequest, GetConfigResponse,
+        GroupConfig, GroupProgressRequest, GroupProgressResponse, GroupStatus,
+        ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse,
+        ListInFlightRequest, ListInFlightResponse, ListQuotasRequest, ListQuotasResponse,
         ListTimersRequest, ListTimersResponse, ListTopicsRequest, ListTopicsResponse,
-        ListTransactionsRequest, ListTransactionsResponse, NodeStatus, Placement, PutGroupRequest,
-        PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
-        QueryMessagesResponse, QueueInfo, RaftStatusRequest, RaftStatusResponse,
-        RedriveDeadLettersRequest, RedriveDeadLettersResponse, ResetOffsetsRequest,
-        ResetOffsetsResponse, ResolveTransactionRequest, ResolveTransactionResponse, TopicConfig,
-        TopicInfo, TrackMessageRequest, TrackMessageResponse, Transaction, TransferLeaderRequest,
+        ListTransactionsRequest, ListTransactionsResponse, MakeSnapshotRequest,
+        MakeSnapshotResponse, NodeStatus, Placement, PutGroupRequest, PutGroupResponse,
+        PutTopicRequest, PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, QueueInfo,
+        RaftStatusRequest, RaftStatusResponse, RedriveDeadLettersRequest,
+        RedriveDeadLettersResponse, ResetOffsetsRequest, ResetOffsetsResponse,
+        ResolveTransactionRequest, ResolveTransactionResponse, TopicConfig, TopicInfo,
+        TrackMessageRequest, TrackMessageResponse, Transaction, TransferLeaderRequest,
         TransferLeaderResponse, admin_server::Admin, error::Fate as WireFate,
     },
     v2::{Code, MessageType, Permission},
@@ -29,7 +31,7 @@ use proto::{
 use raft::NodeId;
 use tonic::{Request, Response, Status};
 
-use super::{administration, local::miss, membership, status};
+use super::{admin_node, administration, local::miss, membership, status};
 use crate::{
     Error, Fate,
     command::{self, SettingKind, SettingOf},
@@ -536,6 +538,38 @@ impl Admin for LocalAdmin {
         request: Request<DrainRequest>,
     ) -> Result<Response<DrainResponse>, Status> {
         Ok(Response::new(membership::drain(&self.broker, request.into_inner()).await))
+    }
+
+    async fn broker_stats(
+        &self,
+        _: Request<BrokerStatsRequest>,
+    ) -> Result<Response<BrokerStatsResponse>, Status> {
+        Ok(Response::new(admin_node::stats(&self.broker)))
+    }
+
+    async fn get_config(
+        &self,
+        _: Request<GetConfigRequest>,
+    ) -> Result<Response<GetConfigResponse>, Status> {
+        Ok(Response::new(admin_node::config(&self.broker)))
+    }
+
+    async fn make_snapshot(
+        &self,
+        request: Request<MakeSnapshotRequest>,
+    ) -> Result<Response<MakeSnapshotResponse>, Status> {
+        Ok(Response::new(admin_node::make_snapshot(&self.broker, request.into_inner()).await))
+    }
+
+    async fn list_in_flight(
+        &self,
+        request: Request<ListInFlightRequest>,
+    ) -> Result<Response<ListInFlightResponse>, Status> {
+        self.leading()?;
+        Ok(Response::new(match self.in_flight(request.into_inner()).await {
+            Ok(response) => response,
+            Err(error) => ListInFlightResponse { error: Some(told(&error)?), ..Default::default() },
+        }))
     }
 
     async fn transfer_leader(

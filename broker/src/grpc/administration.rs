@@ -6,7 +6,7 @@ use proto::admin::{self, ChangeRequest, LimitedKind, change_request::Change};
 
 use crate::{
     Error,
-    command::{Limited, Quota, Rejection, Retention},
+    command::{Limited, PutLiveSetting, Quota, Rejection, Retention},
     ops::Broker,
 };
 
@@ -48,6 +48,15 @@ async fn perform(broker: &Broker, request: ChangeRequest, deadline: Instant) -> 
             broker.put_retention(wire.topic.parse()?, retention, wire.version, deadline).await
         }
         Change::RetireTopic(retire) => broker.retire_topic(retire.topic.parse()?, deadline).await,
+        Change::PutLiveSetting(wire) => {
+            let admin::LiveSetting { key, value, broker_name: _, version } = wire;
+            let long = |text: &str| text.len() > PutLiveSetting::MAX_BYTES;
+            if long(&key) || value.as_deref().is_some_and(long) {
+                let why = "is longer than 1024 bytes";
+                return Err(Error::BadSetting { field: "the setting", why });
+            }
+            broker.put_live_setting(key, value, version, deadline).await
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use tower::{Layer, Service};
 use tracing::warn;
 
 /// `service/method` of each such call.
-const GUARDED: [&str; 12] = [
+const GUARDED: [&str; 13] = [
     "/raftmq.admin.v1.Admin/PutTopic",
     "/raftmq.admin.v1.Admin/PutGroup",
     "/raftmq.admin.v1.Admin/RedriveDeadLetters",
@@ -26,6 +26,7 @@ const GUARDED: [&str; 12] = [
     "/raftmq.admin.v1.Admin/ResetOffsets",
     "/raftmq.admin.v1.Admin/ChangeMembership",
     "/raftmq.admin.v1.Admin/Drain",
+    "/raftmq.admin.v1.Admin/MakeSnapshot",
     "/raftmq.backup.v1.Backup/Mark",
     "/raftmq.backup.v1.Backup/Take",
     "/apache.rocketmq.v2.Admin/ChangeLogLevel",

@@ -2,6 +2,7 @@
 
 mod ack_message;
 mod admin;
+mod admin_node;
 mod admin_queries;
 mod administration;
 mod backup;

@@ -64,7 +64,7 @@ fn parse(
     let topic = Topic::from_resource(queue.topic.as_ref())?;
     let filter = broker.filters.filter(request.filter_expression.as_ref())?;
     let asked = request.invisible_duration.as_ref().map(|d| clock::duration(d).unwrap_or_default());
-    let invisible = invisible_duration(request.auto_renew, asked, broker.settings.invisible_min)?;
+    let invisible = invisible_duration(request.auto_renew, asked, broker.tunables().invisible_min)?;
     let asked =
         request.long_polling_timeout.as_ref().map(|d| clock::duration(d).unwrap_or_default());
     let wait = polling_time(asked, caller.remaining(now))?;

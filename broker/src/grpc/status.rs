@@ -80,7 +80,7 @@ fn code(error: &Error) -> Code {
         Error::IllegalOffset(_) => Code::IllegalOffset,
         Error::NoOffset => Code::OffsetNotFound,
         Error::Rejected(rejection) => rejection_code(*rejection),
-        Error::BadSetting { .. } => Code::BadRequest,
+        Error::BadSetting { .. } | Error::LiveSetting { .. } => Code::BadRequest,
         Error::Overloaded(_) | Error::QuotaExceeded(_) => Code::TooManyRequests,
         Error::NotLeader { .. }
         | Error::Stopped
@@ -151,7 +151,8 @@ fn rejection_code(rejection: Rejection) -> Code {
         Rejection::TooManyQueues { .. }
         | Rejection::TooManyTopics { .. }
         | Rejection::TooManyGroups { .. }
-        | Rejection::TooManyQuotas { .. } => Code::Forbidden,
+        | Rejection::TooManyQuotas { .. }
+        | Rejection::TooManyLiveSettings { .. } => Code::Forbidden,
         Rejection::TransactionNotFound
         | Rejection::TransactionCommitted
         | Rejection::TransactionRolledBack

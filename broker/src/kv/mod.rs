@@ -28,6 +28,7 @@ mod ids;
 pub mod in_flight;
 pub mod key_log;
 pub mod level;
+pub mod live_setting;
 pub mod membership;
 mod memory;
 pub mod message_key;
@@ -203,6 +204,7 @@ mod prefix {
     pub(super) const SEGMENT_START: u8 = 0x3d;
     pub(super) const RETAINED_MARK: u8 = 0x3e;
     pub(super) const SETTING: u8 = 0x44;
+    pub(super) const LIVE_SETTING: u8 = 0x45;
     pub(super) const LEVEL: u8 = 0x5f;
 }
 
@@ -237,6 +239,7 @@ pub fn kind(family: Family, key: &[u8]) -> &'static str {
         prefix::SEGMENT_START => "segment-start",
         prefix::RETAINED_MARK => "retained-mark",
         prefix::SETTING => "setting",
+        prefix::LIVE_SETTING => "live-setting",
         _ => "unknown",
     }
 }

@@ -14,8 +14,10 @@ mod disk;
 mod doubt;
 mod give_back;
 mod groups;
+mod in_flight;
 mod invisible;
 mod judge;
+mod live;
 mod offsets;
 mod orphans;
 mod pick;
@@ -25,6 +27,7 @@ mod queries;
 mod quota;
 mod receive;
 mod receive_fifo;
+mod runtime;
 mod send;
 mod send_half;
 mod sown;
@@ -36,7 +39,7 @@ mod view;
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard, RwLock,
         atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
@@ -65,6 +68,7 @@ pub use view::{Head, Signals, View};
 use crate::{
     Error,
     command::{Command, Outcome, level},
+    config::Book,
     delivery::{Budget, Lanes, Readers, Waiting},
     fault::Fault,
     filter::Compiled,
@@ -99,24 +103,10 @@ pub struct Settings {
     pub name: BrokerName,
     /// What others are told this node's address is.
     pub advertised: String,
-    /// Create a topic when it is first used.
-    pub auto_create_topics: bool,
-    /// With so many queues.
-    pub auto_create_queues: u32,
-    /// Pulls are answered by the replica that is asked.
-    pub follower_reads: bool,
-    /// Rules for messages.
-    pub rules: Rules,
-    /// When producers are asked about transactions that they have not ended.
-    pub transactions: TransactionSettings,
-    /// How much is kept where topics do not say.
-    pub retention: RetentionSettings,
+    /// Everything that the node was set to, for what can be changed while it runs.
+    pub book: Book,
     /// Bounds on the disk.
     pub disk: DiskSettings,
-    /// Delayed messages that are delivered in a second at most. Not 0.
-    pub timers_per_second: u32,
-    /// The shortest invisible duration that a receive may ask for.
-    pub invisible_min: Duration,
     /// Receive calls that wait at a time.
     pub long_polls: usize,
     /// Bytes of sends in progress.
@@ -162,6 +152,27 @@ pub struct TransactionSettings {
     pub max_age: Duration,
 }
 
+/// Settings of the operations that can be changed while they run.
+#[derive(Debug, Clone)]
+pub struct Tunables {
+    /// Create a topic when it is first used.
+    pub auto_create_topics: bool,
+    /// With so many queues.
+    pub auto_create_queues: u32,
+    /// Pulls are answered by the replica that is asked.
+    pub follower_reads: bool,
+    /// Rules for messages.
+    pub rules: Rules,
+    /// When producers are asked about transactions that they have not ended.
+    pub transactions: TransactionSettings,
+    /// How much is kept where topics do not say.
+    pub retention: RetentionSettings,
+    /// Delayed messages that are delivered in a second at most. Not 0.
+    pub timers_per_second: u32,
+    /// The shortest invisible duration that a receive may ask for.
+    pub invisible_min: Duration,
+}
+
 /// One replica of a broker group, as the edge sees it.
 #[derive(Debug)]
 pub struct Broker {
@@ -185,6 +196,7 @@ pub struct Broker {
     /// What is known of messages that wait for their turn.
     pub(crate) blocks: receive_fifo::Blocks,
     turn: AtomicU32,
+    tunables: RwLock<Arc<Tunables>>,
     stopping: watch::Sender<bool>,
 }
 
@@ -212,6 +224,9 @@ impl Broker {
             couriers: Couriers::default(),
             blocks: receive_fifo::Blocks::default(),
             turn: AtomicU32::new(0),
+            tunables: RwLock::new(Arc::new(live::tunables(
+                &settings.book.with(&view.live_settings()).config,
+            ))),
             stopping: watch::Sender::new(false),
             settings,
             group,
@@ -260,7 +275,8 @@ impl Broker {
     /// The same for a caller that says itself what it is content with.
     pub fn reading_as(&self, asked: Option<Reading>) -> Result<Reading, Error> {
         let role = *self.role.borrow();
-        let applied = asked.map_or(self.settings.follower_reads, |asked| asked == Reading::Applied);
+        let follower_reads = || self.tunables().follower_reads;
+        let applied = asked.map_or_else(follower_reads, |asked| asked == Reading::Applied);
         if role.is_leader() {
             Ok(Reading::Latest)
         } else if applied && role.leader.is_some() {

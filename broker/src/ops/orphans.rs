@@ -126,7 +126,7 @@ impl Broker {
 
     async fn record_checks(&self, orphans: Vec<Orphan>) -> Result<(), Error> {
         let sent = orphans.len();
-        let next_ms = millis(self.settings.transactions.check_interval);
+        let next_ms = millis(self.tunables().transactions.check_interval);
         let record = Command::CheckTransactions(CheckTransactions { next_ms, orphans });
         self.metrics.transactions_checked(sent);
         match self.propose(&record, Instant::now() + LONGEST_LOOK_UP).await? {

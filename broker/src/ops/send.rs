@@ -64,7 +64,7 @@ impl Broker {
             return Err(Error::Overloaded(Bound::SendBytes));
         };
         let messages = message::decode(&request)?;
-        let topic = message::check_all(&messages, &self.settings.rules, wall_now())?;
+        let topic = message::check_all(&messages, &self.tunables().rules, wall_now())?;
         let config = self.topic(&topic, deadline).await?;
         check_topic(&topic, &config, &messages)?;
 

@@ -30,7 +30,7 @@ impl Broker {
         let asked = system.orphaned_transaction_recovery_duration.as_ref().and_then(duration);
         let left_alone = asked
             .filter(|asked| *asked > Duration::ZERO)
-            .unwrap_or(self.settings.transactions.timeout);
+            .unwrap_or(self.tunables().transactions.timeout);
         let bytes = new.bytes.len();
         let command = Command::AppendHalf(AppendHalf {
             topic: topic.clone(),

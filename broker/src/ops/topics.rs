@@ -47,7 +47,7 @@ impl Broker {
     ) -> Result<Option<TopicConfig>, Error> {
         let found = self.look_up_topic(topic, deadline).await?;
         // Topics of dead letters come into being with the first of them.
-        let creates = self.settings.auto_create_topics && !topic.is_dead_letters();
+        let creates = self.tunables().auto_create_topics && !topic.is_dead_letters();
         if found.is_some() || !creates {
             return Ok(found);
         }
@@ -56,7 +56,7 @@ impl Broker {
     }
 
     async fn create_on_use(&self, topic: &Topic, deadline: Instant) -> Result<(), Error> {
-        let queues = self.settings.auto_create_queues;
+        let queues = self.tunables().auto_create_queues;
         let config = TopicConfig {
             queues,
             permission: Permission::ReadWrite,

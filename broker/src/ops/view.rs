@@ -3,7 +3,7 @@
 mod retention;
 mod timers;
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 
 use commitlog::Bug;
 use prost::Message as _;
@@ -23,8 +23,8 @@ use crate::{
     kv,
     kv::reset::Reset,
     state::{
-        Backlog, Consumption, DueDelivery, Holding, QueueEntry, QueueProgress, SharedState, State,
-        TopicState, Transaction, Unresolved,
+        Backlog, Consumption, DueDelivery, Holding, InFlightAt, QueueEntry, QueueProgress,
+        SharedState, State, TopicState, Transaction, Unresolved,
     },
 };
 
@@ -40,6 +40,7 @@ pub struct Signals {
     readers: Arc<Readers>,
     topics: watch::Sender<u64>,
     groups: broadcast::Sender<ConsumerGroup>,
+    live_settings: watch::Sender<u64>,
     checks: Alarm,
     timers: Alarm,
 }
@@ -49,8 +50,9 @@ impl Signals {
     pub fn new(waiting: Arc<Waiting>, readers: Arc<Readers>) -> Arc<Self> {
         let topics = watch::Sender::new(0);
         let groups = broadcast::Sender::new(GROUP_CHANGES_KEPT);
+        let live_settings = watch::Sender::new(0);
         let (checks, timers) = (Alarm::default(), Alarm::default());
-        Arc::new(Signals { waiting, readers, topics, groups, checks, timers })
+        Arc::new(Signals { waiting, readers, topics, groups, live_settings, checks, timers })
     }
 
     /// Passes on what an apply did.
@@ -79,6 +81,9 @@ impl Signals {
                 }
                 // Nobody may be listening.
                 Effect::GroupChanged { group } => drop(self.groups.send(group.clone())),
+                Effect::LiveSettingChanged => {
+                    self.live_settings.send_modify(|count| *count += 1);
+                }
             }
         }
     }
@@ -161,6 +166,34 @@ impl View {
     /// Under which version something was set; 0 if nobody did.
     pub fn setting_version(&self, of: &SettingOf) -> u64 {
         self.state.read().setting_version(of)
+    }
+
+    /// What was set while brokers ran, and not taken back.
+    pub fn live_settings(&self) -> BTreeMap<String, String> {
+        let state = self.state.read();
+        let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        state.live_settings().map(owned).collect()
+    }
+
+    /// Under which version a setting was set or taken back while brokers ran; 0 if it never was.
+    pub fn live_setting_version(&self, key: &str) -> u64 {
+        self.state.read().live_setting_version(key)
+    }
+
+    /// Changes whenever one of them does, but for those that come with a snapshot.
+    pub fn live_settings_changed(&self) -> watch::Receiver<u64> {
+        self.signals.live_settings.subscribe()
+    }
+
+    /// Deliveries of a group that are not acknowledged, up to one more than `most`; `None` when
+    /// there is no such group.
+    pub fn in_flight(
+        &self,
+        group: &ConsumerGroup,
+        topic: Option<&Topic>,
+        most: usize,
+    ) -> Option<Vec<InFlightAt>> {
+        self.state.read().in_flight(group, topic, most)
     }
 
     /// All consumer groups, by creation.

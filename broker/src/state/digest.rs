@@ -54,6 +54,7 @@ impl State {
         for (of, version) in self.settings.iter() {
             fold = fold.word(of.kind as u64).bytes(of.name.as_bytes()).word(version);
         }
+        fold = self.live_settings.fold(fold);
         fold = fold.word(self.topics.next_id().0.into()).word(self.groups.next_id().0.into());
         fold = fold.word(self.level.into());
         fold = self.timers.fold(fold);

@@ -11,6 +11,8 @@ pub const QUEUES: u32 = 1_000_000;
 pub const CONSUMER_GROUPS: u32 = 100_000;
 /// Quotas of topics, consumer groups and clients.
 pub const QUOTAS: u32 = 100_000;
+/// Settings of brokers that were changed while they ran.
+pub const LIVE_SETTINGS: u32 = 256;
 /// Deliveries of one consumer group in one queue that are not acknowledged yet. A queue that has
 /// as many gives out nothing new until some are acknowledged.
 pub const IN_FLIGHT_PER_QUEUE: u32 = 65_536;

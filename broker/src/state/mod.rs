@@ -35,7 +35,9 @@ mod expire_transactions;
 mod fire;
 mod give_back;
 mod in_flight;
+mod in_flight_view;
 pub mod limits;
+mod live_settings;
 mod machine;
 mod mark;
 mod message_keys;
@@ -80,6 +82,7 @@ use crate::kv::{self, Batch, Durable, Frontier, Kv, TopicId};
 
 pub use digest::Digest;
 pub use entries::QueueEntry;
+pub use in_flight_view::InFlightAt;
 pub use machine::{Machine, SharedState};
 pub use offsets::{Backlog, Consumption};
 pub use pending::{PendingTimer, TimerPage};
@@ -90,6 +93,7 @@ pub use view::{DueDelivery, Holding, QueueProgress};
 
 use consumer_groups::ConsumerGroups;
 use dedupe::Dedupe;
+use live_settings::LiveSettings;
 use mark::Marks;
 use message_keys::{KeyCounters, MessageKeys};
 use put_setting::SettingVersions;
@@ -132,6 +136,7 @@ pub struct State {
     transactions: Transactions,
     quotas: Quotas,
     settings: SettingVersions,
+    live_settings: LiveSettings,
     /// The feature level, see `command::level`.
     level: u32,
     timers: Timers,
@@ -231,6 +236,7 @@ impl State {
             transactions: Transactions::load(&*kv)?,
             quotas: Quotas::load(&*kv)?,
             settings: SettingVersions::load(&*kv)?,
+            live_settings: LiveSettings::load(&*kv)?,
             level,
             timers: Timers::load(&*kv)?,
             retained,
@@ -374,6 +380,7 @@ impl State {
             Command::ExpireTransactions(c) => self.expire_transactions(&c),
             Command::PutSetting(c) => self.put_setting(c),
             Command::RetireTopic(c) => self.retire_topic(c),
+            Command::PutLiveSetting(c) => self.put_live_setting(c),
             Command::AppendDelayed(c) => self.append_delayed(at, &c, end),
             Command::Fire(c) => self.fire(at, c)?,
             Command::Recall(c) => self.recall(at, &c)?,
@@ -508,6 +515,7 @@ fn work(command: &Command) -> usize {
         | Command::CloseQueues(_)
         | Command::PutSetting(_)
         | Command::RetireTopic(_)
+        | Command::PutLiveSetting(_)
         | Command::Mark(_)
         | Command::RaiseLevel(_)
         | Command::Recall(_)

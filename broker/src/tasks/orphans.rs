@@ -51,7 +51,7 @@ pub(super) async fn run(broker: Arc<Broker>) {
 async fn round(broker: &Broker, quiet: &mut Quiet) -> Result<(), Error> {
     let now = wall_now().max(broker.view().log_time());
     let due = broker.view().checks_due(now, MOST, |topic| !quiet.is(topic));
-    let settings = broker.settings.transactions;
+    let settings = broker.tunables().transactions;
     let given_up = |orphan: &Transaction| {
         orphan.checks >= settings.check_max || now.since(orphan.born) >= settings.max_age
     };

@@ -79,7 +79,7 @@ impl Task {
                 }
                 let fired = due.len() as u64 + u64::from(dropped);
                 let share = Duration::from_secs(1) * u32::try_from(fired).unwrap_or(MOST);
-                let share = share / self.broker.settings.timers_per_second;
+                let share = share / self.broker.tunables().timers_per_second;
                 tokio::time::sleep_until((started + share).into()).await;
             }
             Ok(other) => unexpected(&other),

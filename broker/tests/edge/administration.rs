@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use proto::{
     admin::{
-        ChangeRequest, LimitedKind, ListGroupsRequest, ListQuotasRequest, ListTopicsRequest,
-        PutTopicRequest, Quota, Retention, SwitchGroup, TopicConfig, change_request::Change,
-        error::Fate,
+        ChangeRequest, GetConfigRequest, LimitedKind, ListGroupsRequest, ListQuotasRequest,
+        ListTopicsRequest, LiveSetting, PutTopicRequest, Quota, Retention, SwitchGroup,
+        TopicConfig, change_request::Change, error::Fate,
     },
     v2::{Message, MessageType, Permission, Resource},
 };
@@ -289,4 +289,52 @@ async fn the_same_name_in_two_namespaces_is_two_topics() {
     let names: Vec<_> = groups.groups.iter().map(|group| group.group.as_str()).collect();
     assert_eq!(names, ["g", "ns%g"]);
     within("it stops", tokio::time::timeout(Duration::from_secs(9), node.stop())).await.unwrap();
+}
+
+fn live(key: &str, value: Option<&str>) -> Change {
+    let (key, value) = (key.to_owned(), value.map(str::to_owned));
+    Change::PutLiveSetting(LiveSetting { key, value, ..Default::default() })
+}
+
+#[tokio::test]
+async fn a_setting_that_is_changed_while_the_broker_runs_is_in_force_and_is_listed() {
+    let node = node().await;
+    let client = node.client("c").await;
+    let origin = async || {
+        let all = client.admin().get_config(GetConfigRequest {}).await.unwrap().into_inner();
+        let of = |key: &str| all.entries.iter().find(|entry| entry.key == key).unwrap().clone();
+        let entry = of("auto_create_topics");
+        assert!(entry.live && !of("listen").live);
+        (entry.value, entry.origin)
+    };
+    assert_eq!(send_code(&client, "t").await, TOPIC_NOT_FOUND);
+    assert_eq!(origin().await, ("false".to_owned(), "default".to_owned()));
+
+    assert_eq!(change(&client, live("auto_create_topics", Some("true"))).await, None);
+    assert_eq!(send_code(&client, "t").await, OK);
+    assert_eq!(origin().await, ("true".to_owned(), "replicated".to_owned()));
+
+    assert_eq!(change(&client, live("auto_create_topics", None)).await, None);
+    assert_eq!(send_code(&client, "other").await, TOPIC_NOT_FOUND);
+    assert_eq!(origin().await, ("false".to_owned(), "default".to_owned()));
+}
+
+#[tokio::test]
+async fn what_cannot_be_changed_while_the_broker_runs_is_refused() {
+    let node = node().await;
+    let client = node.client("c").await;
+    for (key, value) in [
+        ("listen", "127.0.0.1:1"),
+        ("no_such_key", "1"),
+        ("auto_create_queues", "0"),
+        ("auto_create_queues", "many"),
+        ("max_delay", "100000d"),
+    ] {
+        let refused = change(&client, live(key, Some(value))).await;
+        assert_eq!(refused, Some(Fate::Rejected), "{key} = {value}");
+    }
+    let long = "x".repeat(2000);
+    assert_eq!(change(&client, live(&long, None)).await, Some(Fate::Rejected));
+    let all = client.admin().get_config(GetConfigRequest {}).await.unwrap().into_inner();
+    assert!(all.entries.iter().all(|entry| entry.origin != "replicated"));
 }

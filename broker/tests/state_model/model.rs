@@ -136,6 +136,7 @@ impl Model {
             Command::PutSetting(c) => self.put_setting(at.delivery, c),
             Command::RetireTopic(c) => self.retire_topic(c),
             Command::Mark(_) => unreachable!("no step marks: it changes nothing"),
+            Command::PutLiveSetting(_) => unreachable!("no step: nothing else depends on it"),
             // The only level there is.
             Command::RaiseLevel(_) => Ok(Outcome::Done),
         };

@@ -13,7 +13,7 @@ use proto::{
 };
 use serde_json::json;
 
-use super::{Session, cluster};
+use super::{Session, cluster, members::Consent};
 use crate::{
     failure::Failure,
     output::{Report, Rows},
@@ -33,6 +33,8 @@ pub struct DeleteTopic {
     /// With -b: also with messages left, which are lost, and also if the broker does not answer.
     #[arg(short = 'f', long = "force", requires = "broker")]
     force: bool,
+    #[command(flatten)]
+    consent: Consent,
 }
 
 impl DeleteTopic {
@@ -41,12 +43,15 @@ impl DeleteTopic {
             return self.retire(session, broker).await;
         }
         check_cluster(session, self.cluster.as_deref()).await?;
+        self.consent.get(&format!("delete topic {} with its messages", self.topic))?;
         let done = delete(session, Change::DeleteTopic(self.topic.to_string())).await?;
         let json = json!({ "done": done.name(), "topic": self.topic.to_string() });
         Ok(Report::new(json).line(format!("topic {} {done}", self.topic)))
     }
 
     async fn retire(&self, session: &Session, broker: &BrokerName) -> Result<Report> {
+        let with = if self.force { " with the messages that it has there" } else { "" };
+        self.consent.get(&format!("delete topic {} from {broker}{with}", self.topic))?;
         let retire = RetireTopic {
             topic: self.topic.to_string(),
             broker_name: broker.to_string(),
@@ -68,11 +73,14 @@ pub struct DeleteGroup {
     /// Taken for compatibility: progress always goes with the group.
     #[arg(short = 'r', long = "removeOffset", action = clap::ArgAction::Set)]
     _remove_offset: Option<bool>,
+    #[command(flatten)]
+    consent: Consent,
 }
 
 impl DeleteGroup {
     pub(super) async fn run(self, session: &Session) -> Result<Report> {
         check_cluster(session, self.cluster.as_deref()).await?;
+        self.consent.get(&format!("delete consumer group {} with its progress", self.group))?;
         let done = delete(session, Change::DeleteGroup(self.group.to_string())).await?;
         let json = json!({ "done": done.name(), "group": self.group.to_string() });
         Ok(Report::new(json).line(format!("consumer group {} {done}", self.group)))

@@ -50,7 +50,7 @@ impl Producers {
     }
 }
 
-async fn connections(session: &Session) -> Result<ListConnectionsResponse> {
+pub(super) async fn connections(session: &Session) -> Result<ListConnectionsResponse> {
     let mut answer = session
         .call(ListConnectionsRequest {}, |mut c, r| async move { c.list_connections(r).await })
         .await?;
@@ -93,7 +93,7 @@ fn is_producer(one: &Connection) -> bool {
     one.client_type == ClientType::Producer as i32
 }
 
-fn client_type(one: &Connection) -> String {
+pub(super) fn client_type(one: &Connection) -> String {
     ClientType::try_from(one.client_type)
         .map_or_else(|_| one.client_type.to_string(), |kind| kind.as_str_name().to_owned())
 }

@@ -11,7 +11,7 @@ use proto::{
         SwitchGroup, change_request::Change,
     },
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Session, backoff, change, cluster, when::show};
 use crate::{
@@ -137,7 +137,7 @@ impl Progress {
     }
 
     async fn of_one(&self, session: &Session, group: &ConsumerGroup) -> Result<Report> {
-        let queues = self.queues(session, group.as_str()).await?;
+        let queues = queues(session, group.as_str(), self.topic.as_ref()).await?;
         let mut rows = Rows::new([
             "topic",
             "broker",
@@ -188,7 +188,7 @@ impl Progress {
         let sorted: BTreeMap<_, _> =
             groups(session).await?.into_iter().map(|group| (group.group.clone(), group)).collect();
         for (name, group) in sorted {
-            let queues = self.queues(session, &name).await?;
+            let queues = queues(session, &name, self.topic.as_ref()).await?;
             let mut topics: Vec<_> = queues.iter().map(|queue| queue.topic.as_str()).collect();
             topics.sort_unstable();
             topics.dedup();
@@ -213,19 +213,22 @@ impl Progress {
         }
         Ok(Report::new(json!({ "groups": json })).rows(rows))
     }
+}
 
-    /// The group's queues, in order.
-    async fn queues(&self, session: &Session, group: &str) -> Result<Vec<QueueProgress>> {
-        let topic = self.topic.as_ref().map(Topic::to_string).unwrap_or_default();
-        let request = GroupProgressRequest { group: group.to_owned(), topic };
-        let answer =
-            session.call(request, |mut c, r| async move { c.group_progress(r).await }).await?;
-        Failure::of(answer.error)?;
-        let mut queues = answer.queues;
-        let place = |q: &QueueProgress| (q.topic.clone(), q.broker_name.clone(), q.queue_id);
-        queues.sort_by_key(place);
-        Ok(queues)
-    }
+/// A group's queues, of one topic or of all, in order.
+pub(super) async fn queues(
+    session: &Session,
+    group: &str,
+    topic: Option<&Topic>,
+) -> Result<Vec<QueueProgress>> {
+    let topic = topic.map(Topic::to_string).unwrap_or_default();
+    let request = GroupProgressRequest { group: group.to_owned(), topic };
+    let answer = session.call(request, |mut c, r| async move { c.group_progress(r).await }).await?;
+    Failure::of(answer.error)?;
+    let mut queues = answer.queues;
+    let place = |q: &QueueProgress| (q.topic.clone(), q.broker_name.clone(), q.queue_id);
+    queues.sort_by_key(place);
+    Ok(queues)
 }
 
 #[derive(Debug, Args)]
@@ -239,21 +242,7 @@ impl Settings {
         let Some(config) = find(session, &self.group).await? else {
             bail!(Failure::Rejected(format!("consumer group {} does not exist", self.group)));
         };
-        let waits = match &config.exponential_backoff {
-            Some(policy) => json!({
-                "initial_ms": policy.initial_ms,
-                "max_ms": policy.max_ms,
-                "multiplier": policy.multiplier,
-            }),
-            None => json!(config.backoff_ms),
-        };
-        let json = json!({
-            "group": config.group,
-            "consume_enable": !config.disabled,
-            "consume_message_orderly": config.fifo,
-            "retry_max_times": config.max_attempts.saturating_sub(1),
-            "retry_policy": waits,
-        });
+        let json = settings_json(&config);
         let mut rows = Rows::new(["setting", "value"]);
         for (name, value) in json.as_object().into_iter().flatten() {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -263,8 +252,33 @@ impl Settings {
     }
 }
 
+/// The settings of every group, by name.
+pub(super) async fn all_settings(session: &Session) -> Result<Vec<Value>> {
+    let mut all = groups(session).await?;
+    all.sort_by(|a, b| a.group.cmp(&b.group));
+    Ok(all.iter().map(settings_json).collect())
+}
+
+fn settings_json(config: &GroupConfig) -> Value {
+    let waits = match &config.exponential_backoff {
+        Some(policy) => json!({
+            "initial_ms": policy.initial_ms,
+            "max_ms": policy.max_ms,
+            "multiplier": policy.multiplier,
+        }),
+        None => json!(config.backoff_ms),
+    };
+    json!({
+        "group": config.group,
+        "consume_enable": !config.disabled,
+        "consume_message_orderly": config.fifo,
+        "retry_max_times": config.max_attempts.saturating_sub(1),
+        "retry_policy": waits,
+    })
+}
+
 /// Messages that the group has yet to finish, those in flight included.
-fn lag(queue: &QueueProgress) -> u64 {
+pub(super) fn lag(queue: &QueueProgress) -> u64 {
     queue.ready + queue.lasting
 }
 
@@ -280,7 +294,7 @@ async fn find(session: &Session, group: &ConsumerGroup) -> Result<Option<GroupCo
     Ok(found)
 }
 
-async fn groups(session: &Session) -> Result<Vec<GroupConfig>, Failure> {
+pub(super) async fn groups(session: &Session) -> Result<Vec<GroupConfig>, Failure> {
     let answer = session
         .call(ListGroupsRequest {}, |mut c, r| async move { c.list_groups(r).await })
         .await?;

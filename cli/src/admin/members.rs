@@ -48,7 +48,7 @@ pub(super) struct Consent {
 
 impl Consent {
     /// Asks the person at the terminal; a program has to say it beforehand.
-    fn get(&self, question: &str) -> Result<()> {
+    pub(super) fn get(&self, question: &str) -> Result<()> {
         if self.yes {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use proto::{
 };
 use serde_json::json;
 
-use super::{Session, when::When};
+use super::{Session, members::Consent, when::When};
 use crate::{
     failure::Failure,
     output::{Report, Rows},
@@ -33,9 +33,11 @@ pub struct Reset {
     /// To this offset instead of a time.
     #[arg(short = 'o', long = "offset", requires = "queue", conflicts_with = "timestamp")]
     offset: Option<u64>,
-    /// Taken for RocketMQ's sake: a reset goes ahead as well as back.
+    /// Taken for RocketMQ's sake: a reset goes ahead as well as back. It does not ask.
     #[arg(short = 'f', long = "force", num_args = 0..=1, default_missing_value = "true")]
-    _force: Option<bool>,
+    force: Option<bool>,
+    #[command(flatten)]
+    consent: Consent,
 }
 
 impl Reset {
@@ -52,6 +54,12 @@ impl Reset {
             queue_id: self.queue,
             to: Some(to),
         };
+        if self.force != Some(true) {
+            self.consent.get(&format!(
+                "put consumer group {} elsewhere in {}",
+                request.group, request.topic
+            ))?;
+        }
         reset(session, request).await
     }
 }
@@ -62,9 +70,11 @@ pub struct Skip {
     group: ConsumerGroup,
     #[arg(short = 't', long = "topic")]
     topic: Topic,
-    /// Taken for RocketMQ's sake.
+    /// Does not ask.
     #[arg(short = 'f', long = "force", num_args = 0..=1, default_missing_value = "true")]
-    _force: Option<bool>,
+    force: Option<bool>,
+    #[command(flatten)]
+    consent: Consent,
 }
 
 impl Skip {
@@ -75,6 +85,10 @@ impl Skip {
             to: Some(To::End(true)),
             ..Default::default()
         };
+        if self.force != Some(true) {
+            let (group, topic) = (&request.group, &request.topic);
+            self.consent.get(&format!("have {group} skip what it has not consumed of {topic}"))?;
+        }
         reset(session, request).await
     }
 }

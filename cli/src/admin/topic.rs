@@ -265,6 +265,14 @@ impl Status {
     }
 }
 
+/// The names of all topics, in order.
+pub(super) async fn names(session: &Session) -> Result<Vec<String>> {
+    let mut names: Vec<String> =
+        topics(session).await?.iter().map(|topic| name(topic).to_owned()).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
 async fn topics(session: &Session) -> Result<Vec<TopicInfo>, Failure> {
     let answer = session
         .call(ListTopicsRequest {}, |mut c, r| async move { c.list_topics(r).await })

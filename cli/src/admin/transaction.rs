@@ -8,7 +8,7 @@ use proto::{
 };
 use serde_json::{Value, json};
 
-use super::Session;
+use super::{Session, members::Consent};
 use crate::{
     failure::Failure,
     output::{Report, Rows},
@@ -90,12 +90,17 @@ pub struct Resolve {
     /// Never deliver the message.
     #[arg(long)]
     rollback: bool,
+    #[command(flatten)]
+    consent: Consent,
 }
 
 impl Resolve {
     pub(super) async fn run(self, session: &Session) -> Result<Report> {
         if self.commit == self.rollback {
             bail!("say --commit or --rollback");
+        }
+        if self.rollback {
+            self.consent.get(&format!("drop the message of transaction {} for good", self.id))?;
         }
         let (transaction_id, commit) = (self.id.clone(), self.commit);
         let request = ResolveTransactionRequest { transaction_id, commit };

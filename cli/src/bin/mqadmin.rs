@@ -2,12 +2,14 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use cli::{admin, terminal};
+use cli::{admin::Invocation, terminal};
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let args = admin::Args::parse();
-    let as_json = args.json;
-    terminal::finish("mqadmin", admin::run(args).await, as_json)
+    let invocation = Invocation::of_process();
+    let as_json = invocation.as_json();
+    if let Some(pause) = invocation.watch() {
+        return terminal::watch("mqadmin", pause, as_json, || invocation.run()).await;
+    }
+    terminal::finish("mqadmin", invocation.run().await, as_json)
 }

@@ -26,6 +26,7 @@ pub(crate) struct State {
     pub(crate) changed: Vec<admin::ChangeRequest>,
     pub(crate) members_changed: Vec<admin::change_membership_request::Change>,
     pub(crate) drained: Vec<bool>,
+    pub(crate) resets: Vec<admin::ResetOffsetsRequest>,
     pub(crate) refuse: Option<admin::Error>,
 }
 
@@ -168,6 +169,7 @@ impl Admin for Fake {
     ) -> Answer<admin::ResetOffsetsResponse> {
         use admin::reset_offsets_request::To;
         let request = request.into_inner();
+        self.0.lock().unwrap().resets.push(request.clone());
         let to_offset = match request.to {
             Some(To::End(true)) => 12,
             Some(To::TimeMs(ms)) => ms,
@@ -383,6 +385,48 @@ impl Admin for Fake {
             survives: "2 voters".into(),
             ..Default::default()
         }))
+    }
+
+    async fn broker_stats(
+        &self,
+        _: Request<admin::BrokerStatsRequest>,
+    ) -> Answer<admin::BrokerStatsResponse> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn get_config(
+        &self,
+        _: Request<admin::GetConfigRequest>,
+    ) -> Answer<admin::GetConfigResponse> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn make_snapshot(
+        &self,
+        _: Request<admin::MakeSnapshotRequest>,
+    ) -> Answer<admin::MakeSnapshotResponse> {
+        Err(Status::unimplemented(""))
+    }
+
+    /// One is held, and one waits for its message group.
+    async fn list_in_flight(
+        &self,
+        request: Request<admin::ListInFlightRequest>,
+    ) -> Answer<admin::ListInFlightResponse> {
+        if request.into_inner().group != "billing" {
+            return Ok(Response::new(admin::ListInFlightResponse::default()));
+        }
+        let held = admin::InFlight {
+            topic: "orders".into(),
+            client_id: "client-3".into(),
+            attempt: 2,
+            since_ms: 1000,
+            due_ms: 2000,
+            ..Default::default()
+        };
+        let waits = admin::InFlight { offset: 1, attempt: 0, waits: true, ..held.clone() };
+        let messages = vec![held, waits];
+        Ok(Response::new(admin::ListInFlightResponse { messages, ..Default::default() }))
     }
 
     async fn drain(&self, request: Request<admin::DrainRequest>) -> Answer<admin::DrainResponse> {

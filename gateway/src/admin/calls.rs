@@ -4,13 +4,14 @@ use proto::admin::{
     ChangeMembershipRequest, ChangeMembershipResponse, ChangeRequest, ChangeResponse,
     DescribeTopicRequest, DescribeTopicResponse, GroupProgressRequest, GroupProgressResponse,
     ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse,
-    ListQuotasRequest, ListQuotasResponse, ListTimersRequest, ListTimersResponse,
-    ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse,
-    PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
-    QueryMessagesResponse, RaftStatusRequest, RaftStatusResponse, RedriveDeadLettersRequest,
-    RedriveDeadLettersResponse, ResetOffsetsRequest, ResetOffsetsResponse,
-    ResolveTransactionRequest, ResolveTransactionResponse, TrackMessageRequest,
-    TrackMessageResponse, TransferLeaderRequest, TransferLeaderResponse, admin_client::AdminClient,
+    ListInFlightRequest, ListInFlightResponse, ListQuotasRequest, ListQuotasResponse,
+    ListTimersRequest, ListTimersResponse, ListTopicsRequest, ListTopicsResponse,
+    ListTransactionsRequest, ListTransactionsResponse, PutGroupRequest, PutGroupResponse,
+    PutTopicRequest, PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse,
+    RaftStatusRequest, RaftStatusResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
+    ResetOffsetsRequest, ResetOffsetsResponse, ResolveTransactionRequest,
+    ResolveTransactionResponse, TrackMessageRequest, TrackMessageResponse, TransferLeaderRequest,
+    TransferLeaderResponse, admin_client::AdminClient,
 };
 use proto::limits::GRPC_BYTES;
 use tonic::{Request, Status, transport::Channel};
@@ -76,4 +77,5 @@ call!(RaftStatus, raft_status, RaftStatusRequest, RaftStatusResponse);
 call!(ResetOffsets, reset_offsets, ResetOffsetsRequest, ResetOffsetsResponse);
 call!(QueryMessages, query_messages, QueryMessagesRequest, QueryMessagesResponse);
 call!(ListTimers, list_timers, ListTimersRequest, ListTimersResponse);
+call!(ListInFlight, list_in_flight, ListInFlightRequest, ListInFlightResponse);
 call!(TrackMessage, track_message, TrackMessageRequest, TrackMessageResponse);

@@ -5,15 +5,17 @@ use std::{fmt, time::Duration};
 use proto::{
     BrokerName, TransactionId,
     admin::{
-        ChangeMembershipRequest, ChangeMembershipResponse, ChangeRequest, ChangeResponse,
-        ClusterStatusRequest, ClusterStatusResponse, DescribeTopicRequest, DescribeTopicResponse,
-        DigestRequest, DigestResponse, DrainRequest, DrainResponse, Error, GroupProgressRequest,
+        BrokerStatsRequest, BrokerStatsResponse, ChangeMembershipRequest, ChangeMembershipResponse,
+        ChangeRequest, ChangeResponse, ClusterStatusRequest, ClusterStatusResponse,
+        DescribeTopicRequest, DescribeTopicResponse, DigestRequest, DigestResponse, DrainRequest,
+        DrainResponse, Error, GetConfigRequest, GetConfigResponse, GroupProgressRequest,
         GroupProgressResponse, GroupStatus, ListConnectionsRequest, ListConnectionsResponse,
-        ListGroupsRequest, ListGroupsResponse, ListQuotasRequest, ListQuotasResponse,
-        ListTimersRequest, ListTimersResponse, ListTopicsRequest, ListTopicsResponse,
-        ListTransactionsRequest, ListTransactionsResponse, NodeStatus, PutGroupRequest,
-        PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
-        QueryMessagesResponse, RaftStatusRequest, RaftStatusResponse, RedriveDeadLettersRequest,
+        ListGroupsRequest, ListGroupsResponse, ListInFlightRequest, ListInFlightResponse,
+        ListQuotasRequest, ListQuotasResponse, ListTimersRequest, ListTimersResponse,
+        ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse,
+        MakeSnapshotRequest, MakeSnapshotResponse, NodeStatus, PutGroupRequest, PutGroupResponse,
+        PutTopicRequest, PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse,
+        RaftStatusRequest, RaftStatusResponse, RedriveDeadLettersRequest,
         RedriveDeadLettersResponse, ResetOffsetsRequest, ResetOffsetsResponse,
         ResolveTransactionRequest, ResolveTransactionResponse, TrackMessageRequest,
         TrackMessageResponse, TransferLeaderRequest, TransferLeaderResponse, admin_server::Admin,
@@ -82,6 +84,10 @@ impl<D: Directory> AdminFanout<D> {
         let everywhere = match change {
             Change::RetireTopic(retire) => {
                 self.retire(caller, retire).await?;
+                return Ok(ChangeResponse::default());
+            }
+            Change::PutLiveSetting(setting) => {
+                self.put_live_setting(caller, setting).await?;
                 return Ok(ChangeResponse::default());
             }
             Change::SwitchGroup(_) | Change::PutQuota(_) => true,
@@ -433,6 +439,35 @@ impl<D: Directory> Admin for AdminFanout<D> {
     ) -> Result<Response<RaftStatusResponse>, Status> {
         let caller = caller(&request);
         answer!(RaftStatusResponse, self.raft_status_of(&caller, request.into_inner()).await)
+    }
+
+    async fn broker_stats(
+        &self,
+        _: Request<BrokerStatsRequest>,
+    ) -> Result<Response<BrokerStatsResponse>, Status> {
+        Err(Status::failed_precondition("this node is no broker; ask the broker itself"))
+    }
+
+    async fn get_config(
+        &self,
+        _: Request<GetConfigRequest>,
+    ) -> Result<Response<GetConfigResponse>, Status> {
+        Err(Status::failed_precondition("this node is no broker; ask the broker itself"))
+    }
+
+    async fn make_snapshot(
+        &self,
+        _: Request<MakeSnapshotRequest>,
+    ) -> Result<Response<MakeSnapshotResponse>, Status> {
+        Err(Status::failed_precondition("this node holds no state; ask the broker itself"))
+    }
+
+    async fn list_in_flight(
+        &self,
+        request: Request<ListInFlightRequest>,
+    ) -> Result<Response<ListInFlightResponse>, Status> {
+        let caller = caller(&request);
+        answer!(ListInFlightResponse, self.in_flight(&caller, request.into_inner()).await)
     }
 
     async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {

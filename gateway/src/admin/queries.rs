@@ -6,8 +6,9 @@ use futures::future::join_all;
 use proto::{
     BrokerName, Topic,
     admin::{
-        Error, ListTimersRequest, ListTimersResponse, QueryMessagesRequest, QueryMessagesResponse,
-        ResetOffsetsRequest, ResetOffsetsResponse, TrackMessageRequest, TrackMessageResponse,
+        Error, InFlight, ListInFlightRequest, ListInFlightResponse, ListTimersRequest,
+        ListTimersResponse, QueryMessagesRequest, QueryMessagesResponse, ResetOffsetsRequest,
+        ResetOffsetsResponse, TrackMessageRequest, TrackMessageResponse,
         query_messages_request::By,
     },
 };
@@ -114,6 +115,27 @@ impl<D: Directory> AdminFanout<D> {
             return Err(rejected("a place needs the name of its broker".to_owned()));
         };
         self.call::<calls::TrackMessage>(caller, group, Repeat::Safe, request.clone()).await
+    }
+
+    /// What each broker group has delivered. A group that does not know the consumers delivered
+    /// nothing to them.
+    pub(super) async fn in_flight(
+        &self,
+        caller: &Caller,
+        request: ListInFlightRequest,
+    ) -> Result<ListInFlightResponse, Error> {
+        let answers =
+            self.ask_all::<calls::ListInFlight>(caller, request, |a| a.error.take()).await?;
+        if let Some(error) = answers.error_unless_known() {
+            return Err(error);
+        }
+        let truncated = answers.good.iter().any(|answer| answer.truncated);
+        let mut messages: Vec<_> = answers.good.into_iter().flat_map(|a| a.messages).collect();
+        messages.sort_by(|a, b| {
+            let place = |m: &InFlight| (m.topic.clone(), m.broker_name.clone());
+            (place(a), a.queue_id, a.offset).cmp(&(place(b), b.queue_id, b.offset))
+        });
+        Ok(ListInFlightResponse { error: None, messages, truncated })
     }
 
     /// The same read of each of these groups.

@@ -8,12 +8,13 @@ use proto::{
     BrokerName,
     admin::{
         ChangeRequest, DescribeTopicRequest, Error, GroupConfig, ListGroupsRequest,
-        ListQuotasRequest, PutGroupRequest, Quota, SwitchGroup, change_request::Change,
+        ListQuotasRequest, LiveSetting, PutGroupRequest, Quota, SwitchGroup,
+        change_request::Change,
     },
     clock,
 };
 
-use super::{AdminFanout, calls, merge, merge::Answers};
+use super::{AdminFanout, calls, fanout::chosen, merge, merge::Answers};
 use crate::{Caller, Directory, retry::Repeat};
 
 /// Settings on their way to one new group at a time.
@@ -78,9 +79,26 @@ impl<D: Directory> AdminFanout<D> {
                 let known = known.map(|info| info.retention_version).max().unwrap_or(0);
                 retention.version = above(known);
             }
+            Change::PutLiveSetting(setting) => setting.version = above(0),
             Change::DeleteTopic(_) | Change::DeleteGroup(_) | Change::RetireTopic(_) => {}
         }
         Ok(change)
+    }
+
+    /// A broker's setting, in one group or in all. Each leader checks it against its own, so that it
+    /// may hold in some groups and be refused by others; the answer names those.
+    pub(super) async fn put_live_setting(
+        &self,
+        caller: &Caller,
+        setting: LiveSetting,
+    ) -> Result<(), Error> {
+        let groups = self.groups(caller).await?;
+        let named = [setting.broker_name.clone()];
+        let named = if setting.broker_name.is_empty() { &[][..] } else { &named[..] };
+        let groups = chosen(&groups, named)?;
+        let request = ChangeRequest { change: Some(Change::PutLiveSetting(setting)) };
+        let answers = self.ask::<calls::Change>(caller, groups, request).await;
+        Answers::of(answers, |answer| answer.error.take()).error().map_or(Ok(()), Err)
     }
 
     /// Brings what was set elsewhere to broker groups that may not have it: they are about to host

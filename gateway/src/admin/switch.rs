@@ -4,18 +4,20 @@
 use proto::{
     BrokerName,
     admin::{
-        ChangeMembershipRequest, ChangeMembershipResponse, ChangeRequest, ChangeResponse,
-        ClusterStatusRequest, ClusterStatusResponse, DescribeTopicRequest, DescribeTopicResponse,
-        DigestRequest, DigestResponse, DrainRequest, DrainResponse, GroupProgressRequest,
+        BrokerStatsRequest, BrokerStatsResponse, ChangeMembershipRequest, ChangeMembershipResponse,
+        ChangeRequest, ChangeResponse, ClusterStatusRequest, ClusterStatusResponse,
+        DescribeTopicRequest, DescribeTopicResponse, DigestRequest, DigestResponse, DrainRequest,
+        DrainResponse, GetConfigRequest, GetConfigResponse, GroupProgressRequest,
         GroupProgressResponse, ListConnectionsRequest, ListConnectionsResponse, ListGroupsRequest,
-        ListGroupsResponse, ListQuotasRequest, ListQuotasResponse, ListTimersRequest,
-        ListTimersResponse, ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest,
-        ListTransactionsResponse, PutGroupRequest, PutGroupResponse, PutTopicRequest,
-        PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, RaftStatusRequest,
-        RaftStatusResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
-        ResetOffsetsRequest, ResetOffsetsResponse, ResolveTransactionRequest,
-        ResolveTransactionResponse, TrackMessageRequest, TrackMessageResponse,
-        TransferLeaderRequest, TransferLeaderResponse, admin_server::Admin,
+        ListGroupsResponse, ListInFlightRequest, ListInFlightResponse, ListQuotasRequest,
+        ListQuotasResponse, ListTimersRequest, ListTimersResponse, ListTopicsRequest,
+        ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse, MakeSnapshotRequest,
+        MakeSnapshotResponse, PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse,
+        QueryMessagesRequest, QueryMessagesResponse, RaftStatusRequest, RaftStatusResponse,
+        RedriveDeadLettersRequest, RedriveDeadLettersResponse, ResetOffsetsRequest,
+        ResetOffsetsResponse, ResolveTransactionRequest, ResolveTransactionResponse,
+        TrackMessageRequest, TrackMessageResponse, TransferLeaderRequest, TransferLeaderResponse,
+        admin_server::Admin,
     },
     hop,
 };
@@ -118,6 +120,30 @@ macro_rules! switch {
             }
 
             /// Always of this very node.
+            async fn broker_stats(
+                &self,
+                request: Request<BrokerStatsRequest>,
+            ) -> Result<Response<BrokerStatsResponse>, Status> {
+                self.local.broker_stats(request).await
+            }
+
+            /// Always of this very node.
+            async fn get_config(
+                &self,
+                request: Request<GetConfigRequest>,
+            ) -> Result<Response<GetConfigResponse>, Status> {
+                self.local.get_config(request).await
+            }
+
+            /// Always of this very node.
+            async fn make_snapshot(
+                &self,
+                request: Request<MakeSnapshotRequest>,
+            ) -> Result<Response<MakeSnapshotResponse>, Status> {
+                self.local.make_snapshot(request).await
+            }
+
+            /// Always of this very node.
             async fn digest(
                 &self,
                 request: Request<DigestRequest>,
@@ -147,4 +173,5 @@ switch! {
     reset_offsets(ResetOffsetsRequest) -> ResetOffsetsResponse;
     list_timers(ListTimersRequest) -> ListTimersResponse;
     track_message(TrackMessageRequest) -> TrackMessageResponse;
+    list_in_flight(ListInFlightRequest) -> ListInFlightResponse;
 }

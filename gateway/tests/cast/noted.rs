@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex};
 use gateway::{AdminSwitch, Gateway, Shared, TlsConfig, listener};
 use proto::{
     admin::{
-        ChangeMembershipRequest, ChangeMembershipResponse, ChangeRequest, ChangeResponse,
-        ClusterStatusRequest, ClusterStatusResponse, DescribeTopicRequest, DescribeTopicResponse,
-        DigestRequest, DigestResponse, DrainRequest, DrainResponse, Error, GroupConfig,
-        GroupProgressRequest, GroupProgressResponse, GroupStatus, ListConnectionsRequest,
-        ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse, ListQuotasRequest,
-        ListQuotasResponse, ListTimersRequest, ListTimersResponse, ListTopicsRequest,
-        ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse, PutGroupRequest,
+        BrokerStatsRequest, BrokerStatsResponse, ChangeMembershipRequest, ChangeMembershipResponse,
+        ChangeRequest, ChangeResponse, ClusterStatusRequest, ClusterStatusResponse,
+        DescribeTopicRequest, DescribeTopicResponse, DigestRequest, DigestResponse, DrainRequest,
+        DrainResponse, Error, GetConfigRequest, GetConfigResponse, GroupConfig,
+        GroupProgressRequest, GroupProgressResponse, GroupStatus, InFlight, ListConnectionsRequest,
+        ListConnectionsResponse, ListGroupsRequest, ListGroupsResponse, ListInFlightRequest,
+        ListInFlightResponse, ListQuotasRequest, ListQuotasResponse, ListTimersRequest,
+        ListTimersResponse, ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest,
+        ListTransactionsResponse, MakeSnapshotRequest, MakeSnapshotResponse, PutGroupRequest,
         PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
         QueryMessagesResponse, QueueInfo, Quota, RaftStatusRequest, RaftStatusResponse,
         RedriveDeadLettersRequest, RedriveDeadLettersResponse, ResetOffsetsRequest,
@@ -207,6 +209,27 @@ impl Admin for Noted {
 
     async fn raft_status(&self, _: Request<RaftStatusRequest>) -> Answer<RaftStatusResponse> {
         Ok(Response::new(RaftStatusResponse { leader_id: 2, ..Default::default() }))
+    }
+
+    async fn broker_stats(&self, _: Request<BrokerStatsRequest>) -> Answer<BrokerStatsResponse> {
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn get_config(&self, _: Request<GetConfigRequest>) -> Answer<GetConfigResponse> {
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn make_snapshot(&self, _: Request<MakeSnapshotRequest>) -> Answer<MakeSnapshotResponse> {
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn list_in_flight(
+        &self,
+        _: Request<ListInFlightRequest>,
+    ) -> Answer<ListInFlightResponse> {
+        let (broker_name, topic) = (self.name.to_owned(), "orders".to_owned());
+        let messages = vec![InFlight { broker_name, topic, ..Default::default() }];
+        Ok(Response::new(ListInFlightResponse { messages, ..Default::default() }))
     }
 
     async fn drain(&self, _: Request<DrainRequest>) -> Answer<DrainResponse> {

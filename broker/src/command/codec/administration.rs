@@ -4,8 +4,8 @@ use bytes::{BufMut, BytesMut};
 
 use super::{DecodeError, Input, put_group, tag, text};
 use crate::command::{
-    CloseQueues, DeleteGroup, DeleteTopic, Expire, Limited, PutQuota, PutRetention, PutSetting,
-    Quota, Retention, RetireTopic, Setting, SwitchGroup,
+    CloseQueues, DeleteGroup, DeleteTopic, Expire, Limited, PutLiveSetting, PutQuota, PutRetention,
+    PutSetting, Quota, Retention, RetireTopic, Setting, SwitchGroup,
 };
 
 /// How a [`Limited`] begins. Persisted.
@@ -87,6 +87,16 @@ pub(super) fn put_setting(out: &mut BytesMut, c: &PutSetting) {
     }
 }
 
+pub(super) fn put_live_setting(out: &mut BytesMut, c: &PutLiveSetting) {
+    out.put_u8(tag::PUT_LIVE_SETTING);
+    out.put_u64(c.version);
+    text(out, &c.key);
+    out.put_u8(c.value.is_some().into());
+    if let Some(value) = &c.value {
+        text(out, value);
+    }
+}
+
 pub(super) fn retire_topic(out: &mut BytesMut, c: &RetireTopic) {
     out.put_u8(tag::RETIRE_TOPIC);
     text(out, c.topic.as_str());
@@ -103,6 +113,12 @@ impl Input {
             value => return Err(DecodeError::UnknownValue { field: "setting", value }),
         };
         Ok(PutSetting { version, setting })
+    }
+
+    pub(super) fn put_live_setting(&mut self) -> Result<PutLiveSetting, DecodeError> {
+        let (version, key) = (self.u64()?, self.text("key")?);
+        let value = self.flag("value")?.then(|| self.text("value")).transpose()?;
+        Ok(PutLiveSetting { version, key, value })
     }
 
     pub(super) fn retire_topic(&mut self) -> Result<RetireTopic, DecodeError> {

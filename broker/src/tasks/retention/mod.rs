@@ -77,7 +77,7 @@ struct Task {
 impl Task {
     /// Whether it left something over.
     async fn round(&mut self) -> Result<bool, Error> {
-        let settings = self.broker.settings.retention;
+        let settings = self.broker.tunables().retention;
         let kept = self.broker.view().kept();
         let span = self.broker.group.log_span();
         let cut = cut(&settings, &kept, span, self.broker.disk.excess());
