@@ -50,7 +50,10 @@ async fn a_nodes_life_is_told_in_one_json_object_a_line() {
 
 /// The bodies of the requests that came, and the lines that they began with.
 #[derive(Clone, Default)]
-struct Collector(Arc<Mutex<Vec<(String, Vec<u8>)>>>);
+struct Collector(Arc<Mutex<Vec<Request>>>);
+
+/// The line that it begins with, and its body.
+type Request = (String, Vec<u8>);
 
 impl Collector {
     /// Answers every request with 200.

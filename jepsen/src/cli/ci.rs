@@ -36,6 +36,7 @@ fn sown(campaign: &Campaign) -> Result<u8> {
         disks: campaign.disks.clone(),
         jobs: 2,
         seeds: SOWN_SEEDS.to_vec(),
+        controls: false,
     })
 }
 
