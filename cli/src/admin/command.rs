@@ -6,8 +6,8 @@ use clap::Subcommand;
 use super::{
     Session, allocate, backup, balance, broker_config, change, clone_offsets, cluster, completion,
     connections, consume_message, consumer_group, consumer_status, dead_letters, export, in_flight,
-    log_level, members, messages, offsets, raft_status, replicas, route, send_message, send_time, snapshot,
-    stats, timers, topic, transaction,
+    log_level, members, messages, offsets, raft_status, replicas, route, send_message, send_time,
+    snapshot, stats, timers, topic, transaction,
 };
 use crate::output::Report;
 
