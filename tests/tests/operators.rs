@@ -47,7 +47,7 @@ async fn what_changes_or_copies_takes_the_secret_and_what_looks_does_not() {
 
     let backup = dir.path().join("backup").display().to_string();
     let guarded = [
-        "deleteTopic -c DefaultCluster -t orders-0".to_owned(),
+        "deleteTopic -c DefaultCluster -t orders-0 --yes".to_owned(),
         "updateSubGroup -c DefaultCluster -g billing".to_owned(),
         "removePeer -b broker-a -i 3 --yes".to_owned(),
         "transferLeader -b broker-a".to_owned(),
