@@ -13,12 +13,10 @@ use crate::table::Table;
 
 /// Bytes of a message of 1 KiB in the log.
 pub(crate) const STORED: u64 = 1200;
-/// Messages of one call of [`fill`].
-const BATCH: u64 = 64;
-/// Messages that [`fill`] sends at once at most, before it looks how long the log is.
-const AT_ONCE: u64 = 400_000;
-/// What a round of [`fill`] is spread over.
-const ROUND: Duration = Duration::from_secs(4);
+/// Messages that [`fill`] sends before it looks how long the log is.
+const AT_ONCE: std::ops::RangeInclusive<u64> = 4_000..=400_000;
+/// Messages a second that it tries to send.
+const PER_SECOND: u64 = 100_000;
 /// A log that does not grow in so many rounds does not take what is sent.
 const IDLE_ROUNDS: u32 = 5;
 
@@ -52,16 +50,25 @@ pub(crate) fn start_at(cluster: &Cluster, at: SocketAddr, arguments: &[&str]) ->
 impl Running {
     /// What the first figure says, once the load has ended.
     pub(crate) async fn figure(self) -> Result<Figure> {
-        let output = self.0.wait_with_output().await.context("wait for mqbench")?;
-        ensure!(output.status.success(), "mqbench: {}", output.status);
-        let json: Value = serde_json::from_slice(&output.stdout).context("what mqbench says")?;
+        let json = self.end().await?;
         let figure = &json["figures"][0];
-        let number = |value: &Value| value.as_f64().context("a figure without a number");
+        let number = |value: &Value| {
+            value.as_f64().with_context(|| format!("a figure without a number: {json:#}"))
+        };
         Ok(Figure {
             per_second: number(&figure["messages_per_second"])?,
             p50_ms: number(&figure["latency"]["p50_ms"])?,
             p99_ms: number(&figure["latency"]["p99_ms"])?,
         })
+    }
+}
+
+impl Running {
+    /// All that it says in the end.
+    async fn end(self) -> Result<Value> {
+        let output = self.0.wait_with_output().await.context("wait for mqbench")?;
+        ensure!(output.status.success(), "mqbench: {}", output.status);
+        serde_json::from_slice(&output.stdout).context("what mqbench says")
     }
 }
 
@@ -79,15 +86,17 @@ pub(crate) fn paced<'a>(topic: &'a str, duration: &'a str) -> [&'a str; 7] {
 pub(crate) async fn fill(cluster: &Cluster, topic: &str, bytes: u64) -> Result<Duration> {
     let started = Instant::now();
     let (leader, _) = cluster.leader().await;
-    let duration = format!("{}ms", ROUND.as_millis());
     let mut end = log_end(&leader).await?;
     let mut idle = 0;
     while end < bytes {
-        let messages = ((bytes - end) / STORED).clamp(BATCH, AT_ONCE);
-        let rate = messages.div_ceil(ROUND.as_secs()).to_string();
+        // A little more than is missing, so that a second round is the exception.
+        let missing = (bytes - end) / STORED * 17 / 16;
+        let messages = missing.clamp(*AT_ONCE.start(), *AT_ONCE.end());
+        let seconds = messages.div_ceil(PER_SECOND);
+        let (duration, rate) = (format!("{seconds}s"), messages.div_ceil(seconds).to_string());
         let arguments = ["produce", "--topic", topic, "--duration", &duration, "--rate", &rate];
         let batches = ["--batch", "64", "--in-flight", "32", "--warm-up", "0s"];
-        figure(cluster, &[&arguments[..], &batches].concat()).await?;
+        start(cluster, &[&arguments[..], &batches].concat()).await?.end().await?;
         let now = log_end(&leader).await?;
         idle = if now > end { 0 } else { idle + 1 };
         ensure!(idle < IDLE_ROUNDS, "the log does not grow beyond {now} bytes");
