@@ -335,8 +335,8 @@ async fn a_disk_that_answers_eio_costs_nothing_that_was_acknowledged() {
     assert_eq!(producer.send(800, 16).await, 800);
     let group = &cluster.groups[0];
     for (fault, said) in [
-        ("sync 40", "log stops"),
-        ("write 40", "log stops"),
+        ("sync 10", "log stops"),
+        ("write 10", "log stops"),
         ("read 30", "a damaged segment was replaced by the peer's"),
     ] {
         let node = cluster.followers().await.remove(0);
@@ -528,7 +528,11 @@ async fn a_node_that_waits_to_be_repaired_says_so() {
         assert!(status["starting"].as_str().is_some_and(|text| text.contains(why)), "{status}");
         cluster.heal();
         cluster.replicas_agree().await;
-        assert!(node.is_ready().await);
+        eventually("it is ready", END, async || match node.is_ready().await {
+            true => Ok(()),
+            false => Err(format!("{:?}", page("/ready").await)),
+        })
+        .await;
     }
     send_and_receive(&cluster, &producer, 20).await;
     cluster.ledger.must_hold(&["audit"]);
